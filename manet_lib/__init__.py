@@ -1,0 +1,1 @@
+"""Reproducible companion of MANet (Xu, Lam, Jia, Neurocomputing 443, 2021)."""

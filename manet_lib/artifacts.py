@@ -1,0 +1,151 @@
+"""Atomic writes, hashes and ``done.json``: what makes a step of a run restartable.
+
+A step writes each file under a temporary name and renames it, and writes ``done.json`` last. The file holds
+the hashes of the step's inputs and outputs and the parameters that it reads; while they hold, the step is done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from manet_lib.params import Params, UserError, fingerprint
+from manet_lib.paths import done_of
+
+_VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, synced to disk and renamed to it when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path.name}: cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stable_hash(*parts: object) -> int:
+    """A 32-bit unsigned integer that depends on the parts alone, equal in every process and Python version."""
+    text = "\x1f".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One restartable step of a run.
+
+    Attributes:
+        name: the step's name in ``params.READ_BY``.
+        folder: where the step writes, ``done.json`` included.
+        params: all parameters of the run; only those that the step reads count.
+        inputs: folders of the steps whose files this step reads.
+        outputs: the files that this step promises to write.
+        extra: other values that the result depends on, such as model and trial.
+    """
+
+    name: str
+    folder: Path
+    params: Params
+    inputs: Sequence[Path]
+    outputs: Sequence[Path]
+    extra: tuple[tuple[str, Any], ...] = ()
+
+    def key(self) -> dict[str, Any]:
+        """What the result depends on: parameters, extra values and the hashes of the inputs.
+
+        Raises:
+            UserError: a step that this one reads from has not been run.
+        """
+        inputs: dict[str, str] = {}
+        for folder in self.inputs:
+            done = read_done(folder)
+            if done is None:
+                raise UserError(f"{folder.name}: this step has not been run yet; run `make reproduce`")
+            inputs |= {f"{folder.name}/{name}": value["sha256"] for name, value in done["outputs"].items()}
+        parameters = fingerprint(self.params, self.name) | dict(self.extra)
+        return {"parameters": json.loads(json.dumps(parameters)), "inputs": inputs}
+
+    def is_done(self) -> bool:
+        """Whether ``done.json`` matches today's parameters and inputs and the outputs are there, whole."""
+        done = read_done(self.folder)
+        if done is None or {name: done.get(name) for name in ("parameters", "inputs")} != self.key():
+            return False
+        sizes = {name: value["bytes"] for name, value in done["outputs"].items()}
+        return all(
+            path.is_file() and path.stat().st_size == sizes.get(path.relative_to(self.folder).as_posix())
+            for path in self.outputs
+        )
+
+    def run(self, work: Callable[[], str | None]) -> bool:
+        """Do the work unless it is done already.
+
+        Args:
+            work: writes the outputs; returns the device that it ran on, or None for the processor.
+
+        Returns:
+            Whether there was anything to do.
+        """
+        if self.is_done():
+            return False
+        key = self.key()
+        done_of(self.folder).unlink(missing_ok=True)
+        started = time.perf_counter()
+        device = work()
+        outputs = {
+            path.relative_to(self.folder).as_posix(): {
+                "sha256": sha256_of(path),
+                "bytes": path.stat().st_size,
+            }
+            for path in self.outputs
+        }
+        record = {
+            "step": self.name,
+            **key,
+            "outputs": outputs,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
+            "device": device or "cpu",
+            "seconds": round(time.perf_counter() - started, 2),
+        }
+        write_json(done_of(self.folder), record)
+        return True
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """The contents of a folder's ``done.json``, or None where there is none that can be read."""
+    try:
+        return json.loads(done_of(folder).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

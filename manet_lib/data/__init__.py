@@ -1,0 +1,1 @@
+"""Images, masks and manifests: from a source on disk to augmented pairs."""

@@ -1,0 +1,152 @@
+"""The augmentations of sections 2.2 and 2.3, and the data sets that apply them.
+
+Every draw is a pure function of seed, trial, epoch and image: neither workers, ranks nor restarts change it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the package registry
+
+import albumentations as A
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from manet_lib.artifacts import stable_hash
+from manet_lib.data.images import segment, to_signed, to_unit
+from manet_lib.params import Params
+
+cv2.setNumThreads(0)
+
+_BORDERS = {"constant": cv2.BORDER_CONSTANT, "reflect": cv2.BORDER_REFLECT_101}
+
+
+def affine(params: Params, rotation: float) -> list[A.BasicTransform]:
+    """Shift, scale and rotate (sections 2.2 and 2.3, items 1 to 3), together or each on its own.
+
+    Args:
+        params: shift, scale, border, augment_probability, joint_affine.
+        rotation: largest angle in degrees.
+    """
+    shift = {"translate_percent": (-params.shift, params.shift)}
+    scale = {"scale": (1 - params.scale, 1 + params.scale), "keep_ratio": True}
+    turn = {"rotate": (-rotation, rotation)}
+    groups = [shift | scale | turn] if params.joint_affine else [shift, scale, turn]
+    same = {"border_mode": _BORDERS[params.border], "fill": 0, "fill_mask": 0, "p": params.augment_probability}
+    return [A.Affine(**group, **same) for group in groups]
+
+
+def segmentation_augmentation(params: Params) -> A.Compose:
+    """The three augmentations of stage 1 (section 2.2)."""
+    return A.Compose(affine(params, params.seg_rotation))
+
+
+def classification_augmentation(params: Params) -> A.Compose:
+    """The four augmentations of stage 2 (section 2.3)."""
+    jitter = A.RandomBrightnessContrast(
+        brightness_limit=(-params.brightness, params.brightness),
+        contrast_limit=(-params.contrast, params.contrast),
+        p=params.augment_probability,
+    )
+    return A.Compose([*affine(params, params.rotation), jitter])
+
+
+class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
+    """Films and lung masks as the networks take them, augmented if asked.
+
+    An item is asked for by (epoch, position) and is ``image`` (1, S, S) float32, in [0, 1] for stage 1 and in
+    [-1, 1] for stage 2; ``mask`` (1, S, S) float32, 0 or 1; ``target``, the class number; and ``row``, the
+    film's row in the manifest. In stage 2 the film is segmented: zero outside the mask before scaling, and
+    again after the change of brightness if ``params.remask``.
+
+    Args:
+        images: uint8 (N, S, S), of the whole store.
+        masks: uint8 0 or 1 (N, S, S).
+        rows: rows of the store that make up this set.
+        targets: class number of each of those rows.
+        params: normalisation, remask.
+        segmented: stage 2 (True) or stage 1 (False).
+        augmentation: None for evaluation.
+        key: what the random draws depend on besides epoch and film: seed and trial.
+        names: image_id of each of those rows.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],
+        masks: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        targets: NDArray[np.int64],
+        params: Params,
+        *,
+        segmented: bool,
+        augmentation: A.Compose | None = None,
+        key: tuple[int, int] = (0, 0),
+        names: list[str] | None = None,
+    ) -> None:
+        self.images, self.masks, self.rows, self.targets = images, masks, rows, targets
+        self.normalisation = params.normalisation
+        self.remask = segmented and augmentation is not None and params.remask
+        self.segmented, self.augmentation, self.key = segmented, augmentation, key
+        self.names = names or [str(row) for row in rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
+        epoch, position = item
+        row = self.rows[position]
+        image, mask = self.images[row], self.masks[row]
+        if self.segmented:
+            image = segment(image, mask)
+        if self.augmentation is not None:
+            self.augmentation.set_random_seed(stable_hash(*self.key, epoch, self.names[position]))
+            pair = self.augmentation(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(mask))
+            image, mask = pair["image"], pair["mask"]
+        if self.remask:
+            image = segment(image, mask)
+        scaled = (to_signed if self.segmented else to_unit)(image, self.normalisation)
+        return (
+            torch.from_numpy(scaled)[None],
+            torch.from_numpy(mask.astype(np.float32))[None],
+            int(self.targets[position]),
+            int(row),
+        )
+
+
+class EpochOrder(Sampler[tuple[int, int]]):
+    """Which films a rank sees in an epoch, in which order: a function of seed, trial and epoch alone.
+
+    Training shuffles and drops the last incomplete global batch; rank r of R takes every R-th film of each
+    global batch. Evaluation keeps the order and drops nothing: each film is seen once, on one rank.
+
+    Args:
+        count: number of films.
+        key: seed and trial.
+        shuffle: training (True) or evaluation (False).
+        batch_size: global batch size; used in training only.
+        rank: of this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self, count: int, key: tuple[int, int], *, shuffle: bool, batch_size: int = 1, rank: int = 0, world: int = 1
+    ) -> None:
+        self.count, self.key, self.shuffle, self.rank, self.world = count, key, shuffle, rank, world
+        self.used = count - count % batch_size if shuffle else count
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.used, self.world))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.count)
+        if self.shuffle:
+            order = np.random.default_rng(stable_hash("order", *self.key, self.epoch)).permutation(self.count)
+        return iter([(self.epoch, int(position)) for position in order[self.rank : self.used : self.world]])

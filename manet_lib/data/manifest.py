@@ -1,0 +1,73 @@
+"""The manifest: one row per film, the only description of a data set that later steps read."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pandas as pd
+
+from manet_lib.artifacts import Step, atomic_path
+from manet_lib.data.splits import SPLITS, split_images, split_pairs, split_patients
+from manet_lib.data.store import Store
+from manet_lib.params import Params, UserError, view
+from manet_lib.paths import RunPaths
+
+COLUMNS = (
+    *("image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"),
+    *("split", "seg_split"),
+)
+
+
+def manifest_step(params: Params, paths: RunPaths) -> Step:
+    """The step that writes the manifest."""
+    return Step("manifest", paths.manifest_dir, params, [paths.store], [paths.manifest])
+
+
+def build_manifest(params: Params, paths: RunPaths) -> bool:
+    """Split the films of the store and write the manifest, one row per film in the store's order.
+
+    ``split`` is stage 2's side (train, val, test), ``seg_split`` stage 1's (train, test, or empty without mask).
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError: a split would leave a side empty.
+    """
+    return manifest_step(params, paths).run(lambda: _build(view(params, "manifest"), paths))
+
+
+def _build(params: Params, paths: RunPaths) -> None:
+    index = Store.open(paths.store).index
+    if params.split == "image":
+        sides = split_images(len(index), params.val_fraction, params.test_fraction, params.seed)
+    else:
+        sides = split_patients(
+            index["label"], index["patient"], params.val_fraction, params.test_fraction, params.seed
+        )
+    sizes = Counter(sides)
+    empty = [side for side in SPLITS if not sizes[side]]
+    if empty:
+        raise UserError(f"split: {len(index)} films leave no film for {' and '.join(empty)}; add films")
+    pairs = split_pairs(index["mask_path"] != "", sides, params.split, params.seg_test_fraction, params.seed)
+    manifest = index.assign(split=sides, seg_split=pairs)[list(COLUMNS)]
+    with atomic_path(paths.manifest) as temporary:
+        manifest.to_csv(temporary, index=False)
+
+
+def read_manifest(paths: RunPaths) -> pd.DataFrame:
+    """Read the manifest of a run.
+
+    Raises:
+        UserError: it has not been written yet.
+    """
+    if not paths.manifest.is_file():
+        raise UserError("manifest.csv: not written yet; run notebooks/01_data.ipynb or `make reproduce`")
+    return pd.read_csv(paths.manifest, dtype={"patient": str}, keep_default_na=False)
+
+
+def same_patient_share(manifest: pd.DataFrame) -> pd.Series:
+    """Share of test images, by class, with an image of the same patient in training: leakage of the split."""
+    train = set(manifest.loc[manifest["split"] == "train", "patient"])
+    test = manifest[manifest["split"] == "test"]
+    return test["patient"].isin(train).groupby(test["label"]).mean()

@@ -1,0 +1,374 @@
+"""Chest phantoms: drawn frontal films with known lungs, known lesions and known confounders.
+
+A phantom is no reproduction of anything. It lets every step run anywhere, and because the true lesions and the
+source-specific marks outside the lungs are known, it allows experiments that real films cannot.
+
+Attenuation is added up (soft tissue, spine, ribs, heart, vessels, lesions), then turned into film density with
+an exposure that varies from film to film, so that brightness says little about the class.
+
+Coordinates run from -1 to 1, x to the right of the picture and y downwards. As on any frontal film, the
+patient's right lung is on the left of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import gaussian_filter
+
+from manet_lib.artifacts import atomic_path, stable_hash
+from manet_lib.params import CLASSES
+
+Array = NDArray[np.float64]
+
+SOURCES = ("north", "south", "east")
+"""Invented hospitals. Each leaves its own marks outside the lungs; see :func:`_confounders`."""
+
+_SOURCE_ODDS = {
+    "normal": (0.70, 0.20, 0.10),
+    "covid19": (0.15, 0.75, 0.10),
+    "tb": (0.75, 0.15, 0.10),
+    "bp": (0.10, 0.10, 0.80),
+    "vp": (0.10, 0.10, 0.80),
+}
+_SUPERSAMPLING = 3
+
+
+@dataclass(frozen=True)
+class Phantom:
+    """One drawn film.
+
+    Attributes:
+        image: film, uint8 (S, S); dense tissue is bright, air is dark.
+        lungs: true lung mask, bool (S, S); heart and spine are not lung.
+        lesions: true lesion mask, bool (S, S), inside the lungs; empty for a normal film.
+        source: which of ``SOURCES`` it pretends to come from.
+    """
+
+    image: NDArray[np.uint8]
+    lungs: NDArray[np.bool_]
+    lesions: NDArray[np.bool_]
+    source: str
+
+
+@dataclass(frozen=True)
+class _Grid:
+    x: Array
+    y: Array
+    size: int
+
+    @classmethod
+    def of(cls, size: int) -> _Grid:
+        axis = (np.arange(size) + 0.5) / size * 2 - 1
+        x, y = np.meshgrid(axis, axis)
+        return cls(x, y, size)
+
+    def blob(self, x: float, y: float, width: float, height: float, softness: float = 1.0) -> Array:
+        """A bump of height 1 at (x, y); ``softness`` 0.2 is nearly a disc, 1 is a Gaussian."""
+        radius = np.hypot((self.x - x) / width, (self.y - y) / height)
+        return np.exp(-(radius ** (2 / softness)) / 2)
+
+    def fill(self, outline: Array) -> Array:
+        """Coverage in [0, 1] of a closed polygon of (x, y) points."""
+        big = self.size * _SUPERSAMPLING
+        canvas = Image.new("L", (big, big))
+        points = ((outline + 1) / 2 * big).tolist()
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in points], fill=255)
+        small = canvas.resize((self.size, self.size), Image.Resampling.BOX)
+        return np.asarray(small, dtype=np.float64) / 255
+
+    def noise(self, rng: np.random.Generator, scale: float) -> Array:
+        """Smooth noise with features about ``scale`` wide, zero mean, unit spread."""
+        field = gaussian_filter(rng.standard_normal((self.size, self.size)), scale * self.size / 2, mode="wrap")
+        return (field - field.mean()) / max(float(field.std()), 1e-12)
+
+
+def _closed_curve(points: list[tuple[float, float]]) -> Array:
+    ring = np.array([*points, points[0]])
+    knots = np.linspace(0, 1, len(ring))
+    return CubicSpline(knots, ring, bc_type="periodic")(np.linspace(0, 1, 240, endpoint=False))
+
+
+@dataclass(frozen=True)
+class _Anatomy:
+    """What stays the same over the films of one patient."""
+
+    width: float
+    height: float
+    heart: float
+    diaphragm: float
+    rib_gap: float
+    rib_slope: float
+    obesity: float
+    jitter: Array
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> _Anatomy:
+        return cls(
+            width=rng.uniform(0.86, 1.08),
+            height=rng.uniform(0.86, 1.06),
+            heart=rng.uniform(0.85, 1.15),
+            diaphragm=rng.uniform(-0.05, 0.05),
+            rib_gap=rng.uniform(0.125, 0.155),
+            rib_slope=rng.uniform(0.15, 0.4),
+            obesity=rng.uniform(0.0, 1.0),
+            jitter=rng.normal(0, 0.012, (2, 10, 2)),
+        )
+
+    def lung(self, side: int) -> Array:
+        """Outline of the lung on the left (side -1) or right (side 1) of the picture."""
+        dome = 0.42 + self.diaphragm + (0.05 if side > 0 else 0.0)
+        medial = 0.15 if side < 0 else 0.20
+        shape = [
+            (0.24, -0.74),
+            (0.42, -0.60),
+            (0.56, -0.32),
+            (0.645, 0.02),
+            (0.68, 0.36),
+            (0.655, dome + 0.16),
+            (0.44, dome + 0.01),
+            (0.23, dome + 0.04),
+            (medial, 0.10),
+            (0.12, -0.45),
+        ]
+        points = np.array(shape) + self.jitter[(side + 1) // 2]
+        points *= (self.width, self.height)
+        return _closed_curve([(side * x, y) for x, y in points])
+
+
+def _heart(grid: _Grid, body: _Anatomy) -> Array:
+    ventricle = grid.blob(0.15 * body.width, 0.25, 0.235 * body.heart, 0.22 * body.heart, 0.35)
+    atrium = grid.blob(-0.03, 0.22, 0.15 * body.heart, 0.23, 0.3)
+    arch = grid.blob(0.09, -0.27, 0.09, 0.09, 0.35)
+    mediastinum = np.exp(-(np.abs(grid.x / 0.11) ** 4)) * (grid.y < 0.5)
+    return np.maximum.reduce([ventricle, atrium, 0.8 * arch, 0.75 * mediastinum])
+
+
+def _ribs(grid: _Grid, body: _Anatomy) -> Array:
+    distance = np.abs(grid.x)
+    cage = 1 / (1 + np.exp((distance - 0.74 * body.width) / 0.02))
+    ribs = np.zeros_like(grid.x)
+    for index in range(11):
+        top = -0.80 + index * body.rib_gap
+        posterior = top - 0.10 * np.exp(-(((distance - 0.28) / 0.2) ** 2)) + body.rib_slope * distance**1.6
+        anterior = top + 0.25 - 0.75 * (distance - 0.30) * (1 + 0.2 * index / 11)
+        for curve, half_width, strength in ((posterior, 0.026, 1.0), (anterior, 0.030, 0.45)):
+            offset = np.abs(grid.y - curve) / half_width
+            band = np.exp(-(offset**4)) * (0.75 + 0.45 * np.minimum(offset, 1) ** 2)
+            ribs += strength * band * cage * (distance > 0.08)
+    clavicle = np.abs(grid.y + 0.70 - 0.22 * (distance - 0.1) + 0.25 * (distance - 0.35) ** 2) / 0.035
+    return ribs + 1.3 * np.exp(-(clavicle**4)) * (distance > 0.07) * (distance < 0.80 * body.width)
+
+
+def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
+    """Pulmonary vessels: branching lines from the hila that thin out towards the pleura."""
+    big = grid.size * _SUPERSAMPLING
+    canvas = Image.new("L", (big, big))
+    pen = ImageDraw.Draw(canvas)
+
+    def grow(x: float, y: float, angle: float, width: float, depth: int) -> None:
+        length = rng.uniform(0.10, 0.17)
+        end = x + length * np.cos(angle), y + length * np.sin(angle)
+        line = [((x + 1) / 2 * big, (y + 1) / 2 * big), ((end[0] + 1) / 2 * big, (end[1] + 1) / 2 * big)]
+        pen.line(line, fill=int(110 + 120 * width), width=max(1, round(width * 0.022 * big)))
+        if depth:
+            for turn in (-1, 1):
+                grow(*end, angle + turn * rng.uniform(0.15, 0.6), width * rng.uniform(0.6, 0.8), depth - 1)
+
+    for side in (-1, 1):
+        for angle in np.linspace(-1.25, 1.35, 5) + rng.normal(0, 0.12, 5):
+            grow(side * 0.17, -0.02, angle if side > 0 else np.pi - angle, 1.0, 3)
+    lines = np.asarray(canvas.resize((grid.size, grid.size), Image.Resampling.BOX), dtype=np.float64) / 255
+    hila = sum(grid.blob(side * 0.19, -0.02, 0.06, 0.12) for side in (-1, 1))
+    return (0.9 * gaussian_filter(lines, 0.4) + 0.45 * hila) * lungs
+
+
+def _covid19(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
+    """Peripheral, bilateral ground glass, mostly in the lower zones."""
+    haze = np.zeros_like(grid.x)
+    for side in (-1, 1):
+        for _ in range(rng.integers(2, 4)):
+            y = rng.uniform(-0.25, 0.42)
+            x = side * (0.53 + 0.10 * (y + 0.25))
+            haze = np.maximum(haze, grid.blob(x, y, rng.uniform(0.09, 0.15), rng.uniform(0.12, 0.2), 0.6))
+    periphery = np.exp(-depth / 0.16)
+    mottle = np.clip(1 + 0.35 * grid.noise(rng, 0.03), 0.2, 2)
+    return 0.95 * haze * (0.35 + 0.65 * periphery) * mottle
+
+
+def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
+    """Apical nodules and one cavity: a wall around air, in the upper zone."""
+    shadow = np.zeros_like(grid.x)
+    sick = rng.choice((-1, 1))
+    for side in (-1, 1):
+        for _ in range(rng.integers(8, 13) if side == sick else rng.integers(0, 5)):
+            radius = rng.uniform(0.020, 0.036)
+            x, y = side * rng.uniform(0.20, 0.52), rng.uniform(-0.64, -0.22)
+            shadow = np.maximum(shadow, 1.1 * grid.blob(x, y, radius, radius, 0.5))
+    x, y, radius = sick * rng.uniform(0.29, 0.40), rng.uniform(-0.50, -0.36), rng.uniform(0.08, 0.115)
+    distance = np.hypot(grid.x - x, (grid.y - y) / 0.9)
+    wall = np.exp(-(((distance - radius) / 0.026) ** 2))
+    return np.where(distance < radius, 0.85 * wall - 0.3 * (1 - wall), np.maximum(0.85 * wall, shadow)) * (depth >= 0)
+
+
+def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
+    """One lobe consolidated: dense, cut off by a fissure, with air bronchograms."""
+    side = rng.choice((-1, 1))
+    fissure = rng.uniform(-0.12, 0.08) + rng.uniform(-0.2, 0.2) * (grid.x - side * 0.4)
+    below = bool(rng.random() < 0.6)
+    inside = 1 / (1 + np.exp((fissure - grid.y if below else grid.y - fissure) / 0.015))
+    y = rng.uniform(0.14, 0.28) if below else rng.uniform(-0.38, -0.26)
+    body = grid.blob(side * rng.uniform(0.34, 0.46), y, rng.uniform(0.22, 0.30), rng.uniform(0.22, 0.30), 0.4)
+    bronchi = np.clip(np.abs(grid.noise(rng, 0.05)) / 0.22, 0, 1)
+    return 1.25 * body * inside * (0.72 + 0.28 * bronchi) * (grid.x * side > 0) * (depth >= 0)
+
+
+def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
+    """A diffuse interstitial pattern: a fine net of lines through both lungs, denser around the hila."""
+    net = np.zeros_like(grid.x)
+    for scale in (0.030, 0.045):
+        net += np.exp(-((grid.noise(rng, scale) / 0.22) ** 2))
+    central = sum(grid.blob(side * 0.28, 0.0, 0.24, 0.45) for side in (-1, 1))
+    return 0.62 * net * (0.45 + 0.55 * central) * (depth >= 0)
+
+
+def _normal(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
+    return np.zeros_like(grid.x)
+
+
+_FINDINGS: dict[str, Callable[[_Grid, np.random.Generator, Array], Array]] = {
+    "normal": _normal,
+    "covid19": _covid19,
+    "tb": _tb,
+    "bp": _bp,
+    "vp": _vp,
+}
+
+
+def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Array) -> Array:
+    """Marks of a source outside the lungs, as film density to add: a letter, a cable, a border, a haze."""
+    marks = Image.new("L", (grid.size, grid.size))
+    pen = ImageDraw.Draw(marks)
+    size = grid.size
+    shift = rng.uniform(-0.03, 0.03, 2) * size
+    if source == "north":  # a letter R beside the patient's right shoulder
+        x, y = 0.05 * size + shift[0], 0.07 * size + shift[1]
+        letter = [(0, 0.12), (0, 0), (0.06, 0), (0.07, 0.03), (0.06, 0.06), (0, 0.06), (0.03, 0.06), (0.07, 0.12)]
+        pen.line([(x + a * size, y + b * size) for a, b in letter], fill=255, width=max(1, size // 48))
+    elif source == "south":  # electrode leads of a bedside film, across the shoulders
+        for side in (0.06, 0.94):
+            bend = side + rng.uniform(-0.02, 0.02)
+            lead = [(side * size, 0), (bend * size, 0.25 * size), (side * size, 0.6 * size)]
+            pen.line(lead, fill=200, width=max(1, size // 64))
+            pen.ellipse([bend * size - 4, 0.25 * size - 4, bend * size + 4, 0.25 * size + 4], fill=255)
+    else:  # collimator edges: bright bars above and below
+        bar = int(rng.uniform(0.03, 0.06) * size)
+        pen.rectangle([0, 0, size, bar], fill=170)
+        pen.rectangle([0, size - bar, size, size], fill=170)
+    haze = {"north": 0.0, "south": 0.25, "east": -0.15}[source] * np.clip(np.abs(grid.x) - 0.6, 0, 1)
+    return (np.asarray(marks, dtype=np.float64) / 255 + haze) * outside
+
+
+def draw_phantom(
+    label: str,
+    patient: int,
+    film: int = 0,
+    *,
+    size: int = 128,
+    seed: int = 0,
+    confounder_strength: float = 0.5,
+) -> Phantom:
+    """Draw one film of one patient; the same arguments give the same film.
+
+    Args:
+        label: one of the five classes.
+        patient: number of the patient; fixes the anatomy.
+        film: number of the film; fixes pose, exposure and lesions.
+        size: height and width in pixels.
+        seed: seed of the whole set.
+        confounder_strength: 0 draws no marks of the source, 1 draws them at full density.
+    """
+    grid = _Grid.of(size)
+    body = _Anatomy.draw(np.random.default_rng(stable_hash("anatomy", seed, patient)))
+    rng = np.random.default_rng(stable_hash("film", seed, label, patient, film))
+    marks = np.random.default_rng(stable_hash("marks", seed, label, patient, film))
+    source = str(marks.choice(SOURCES, p=_SOURCE_ODDS[label]))
+
+    sides = {side: grid.fill(body.lung(side)) for side in (-1, 1)}
+    heart = _heart(grid, body)
+    lungs = np.clip(sides[-1] + sides[1], 0, 1) * np.clip(1.4 - 1.6 * heart, 0, 1)
+    depth = np.minimum(np.abs(0.66 * body.width - np.abs(grid.x)), 0.5)
+    lesion = _FINDINGS[label](grid, rng, depth) * lungs
+
+    shoulders = 0.95 * body.width + 0.14 * body.obesity * (0.3 + grid.y)
+    neck = 0.30 + 2.6 * np.clip(grid.y + 0.93, 0, 1)
+    thorax = 1 / (1 + np.exp((np.abs(grid.x) - np.minimum(shoulders, neck)) / 0.025))
+    tissue = thorax * (0.95 + 0.15 * body.obesity + 0.25 * np.clip(grid.y - 0.35, 0, 1))
+    spine = np.exp(-((grid.x / 0.085) ** 4)) * (0.75 + 0.25 * np.cos(grid.y * 40)) * thorax
+    trachea = np.exp(-((grid.x / 0.05) ** 4)) * (grid.y < -0.22)
+    aeration = rng.uniform(0.55, 0.78)
+    attenuation = (
+        tissue
+        - aeration * lungs * (1 + 0.06 * grid.noise(rng, 0.25))
+        + 0.42 * heart
+        + 0.20 * spine
+        - 0.16 * trachea
+        + rng.uniform(0.11, 0.17) * _ribs(grid, body) * thorax
+        + rng.uniform(0.16, 0.26) * _vessels(grid, rng, lungs)
+        + rng.uniform(0.22, 0.42) * lesion
+        + 0.02 * grid.noise(rng, 0.5)
+    )
+    density = 1 - np.exp(-rng.uniform(0.9, 1.5) * np.clip(attenuation, 0, None))
+    density += confounder_strength * 0.45 * _confounders(grid, marks, source, 1 - lungs)
+    density = gaussian_filter(density, 0.004 * size) + rng.normal(0, rng.uniform(0.008, 0.02), density.shape)
+    low, high = rng.uniform(0.0, 0.12), rng.uniform(0.82, 1.0)
+    span = np.percentile(density, [0.5, 99.5])
+    film_values = low + (high - low) * np.clip((density - span[0]) / (span[1] - span[0]), 0, 1)
+    truth = lungs > 0.5
+    return Phantom(np.round(film_values * 255).astype(np.uint8), truth, (np.abs(lesion) > 0.25) & truth, source)
+
+
+def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_strength: float) -> pd.DataFrame:
+    """Draw a set of phantoms as PNG files with an ``index.csv``, like any real source on disk.
+
+    Every third patient has two films. Lung masks are in ``masks/``, lesion masks in ``lesions/`` (0 or 255).
+
+    Args:
+        folder: written to; existing files of the same set are overwritten.
+        count: number of films, spread evenly over the five classes.
+        size: height and width in pixels.
+        seed: seed of the set; the same arguments give the same bytes.
+        confounder_strength: see :func:`draw_phantom`.
+
+    Returns:
+        The index: columns path, label, source, patient, mask_path.
+    """
+    rows = []
+    for number in range(count):
+        label = CLASSES[number % len(CLASSES)]
+        turn = number // len(CLASSES)
+        patient, film = (turn // 4) * 3 + min(turn % 4, 2), int(turn % 4 == 3)
+        name = f"{label}_{patient:04d}_{film}.png"
+        key = patient * len(CLASSES) + CLASSES.index(label)
+        phantom = draw_phantom(
+            label, key, film, size=size, seed=seed, confounder_strength=confounder_strength
+        )
+        for kind, array in (
+            ("images", phantom.image),
+            ("masks", phantom.lungs.astype(np.uint8) * 255),
+            ("lesions", phantom.lesions.astype(np.uint8) * 255),
+        ):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / kind / name)
+        rows.append((f"images/{name}", label, phantom.source, f"{label}_{patient:04d}", f"masks/{name}"))
+    index = pd.DataFrame(rows, columns=["path", "label", "source", "patient", "mask_path"])
+    with atomic_path(folder / "index.csv") as temporary:
+        index.to_csv(temporary, index=False)
+    return index

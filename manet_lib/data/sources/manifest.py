@@ -1,0 +1,88 @@
+"""A user's own films: any folder with a CSV that names them."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.artifacts import stable_hash
+from manet_lib.params import UserError
+
+
+def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: int, seed: int) -> pd.DataFrame:
+    """Read a CSV with columns path and label, and optionally mask_path, patient and source.
+
+    Paths are relative to the folder. A film without a patient is its own patient; other columns are ignored.
+
+    Args:
+        folder: holds the CSV and the films.
+        csv_name: the CSV's name inside the folder.
+        classes: the labels that may occur; each must occur.
+        max_per_class: keep at most so many films of each class, those with a mask first; 0 keeps all.
+        seed: of that choice.
+
+    Returns:
+        Columns path, label, source, patient, mask_path; strings, "" where there is none; in the CSV's order.
+
+    Raises:
+        UserError: one line, naming the file and every row or file at fault.
+    """
+    if not folder.is_dir():
+        raise UserError(f"data_dir: {folder.name}: no such folder; set data_dir, or MANET_CXR_DIR for the sample")
+    path = folder / csv_name
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"data_csv: {csv_name}: not a CSV: {' '.join(str(error).split())}") from None
+    for column in ("path", "label"):
+        if column not in table:
+            near = difflib.get_close_matches(column, list(table.columns), n=1)
+            hint = f"; rename {near[0]!r}?" if near else ""
+            raise UserError(f"{csv_name}: has no column {column!r}, only {', '.join(table.columns)}{hint}")
+    for column in ("source", "patient", "mask_path"):
+        if column not in table:
+            table[column] = ""
+    table["patient"] = table["patient"].where(table["patient"] != "", table["path"])
+    _check(table, csv_name, classes)
+    if max_per_class:
+        table = _subset(table, max_per_class, seed)
+    _check_files(table, folder, csv_name)
+    return table[["path", "label", "source", "patient", "mask_path"]].reset_index(drop=True)
+
+
+def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        rows = [str(row + 2) for row in np.flatnonzero(~table["label"].isin(classes))]
+        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        raise UserError(
+            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in line {', '.join(rows[:5])}{more}; "
+            f"expected one of classes: {', '.join(classes)}"
+        )
+    missing = [name for name in classes if name not in set(table["label"])]
+    if missing:
+        raise UserError(f"{csv_name}: no film with label {', '.join(map(repr, missing))}; drop it from classes")
+    twice = table["path"][table["path"].duplicated()].unique()
+    if len(twice):
+        raise UserError(f"{csv_name}: listed twice: {', '.join(twice)}; keep one line of each")
+
+
+def _check_files(table: pd.DataFrame, folder: Path, csv_name: str) -> None:
+    names = [*table["path"], *(name for name in table["mask_path"] if name)]
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(
+            f"{csv_name}: {len(missing)} of {len(names)} files are missing in {folder.name}/: {', '.join(missing)}"
+        )
+
+
+def _subset(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
+    rank = table["path"].map(lambda name: stable_hash("subset", seed, name))
+    ordered = table.assign(_bare=table["mask_path"] == "", _rank=rank).sort_values(["_bare", "_rank"])
+    kept = ordered.groupby("label", sort=False).head(count)
+    return table.loc[sorted(kept.index)]

@@ -1,0 +1,108 @@
+"""Training, validation and test sets; drawn once from the seed and written into the manifest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.artifacts import stable_hash
+from manet_lib.params import UserError
+
+SPLITS = ("train", "val", "test")
+
+
+def split_images(count: int, val_fraction: float, test_fraction: float, seed: int) -> list[str]:
+    """The paper's split (section 2.3): over images, unstratified; Table 1's set sizes at 8:1:1.
+
+    Validation takes the integer part of its share, and so does what is left for training; the test set takes
+    the rest, so that 6792 images give 5433, 679 and 680.
+
+    Args:
+        count: number of images.
+        val_fraction: share of the validation set.
+        test_fraction: share of the test set.
+        seed: of the permutation.
+
+    Returns:
+        `train`, `val` or `test` for each image.
+    """
+    validation = int(count * val_fraction)
+    train = int(count * (1 - val_fraction - test_fraction) + 1e-9)
+    order = np.random.default_rng(stable_hash("split", seed)).permutation(count)
+    sides = np.empty(count, dtype=object)
+    sides[order[:train]] = "train"
+    sides[order[train : train + validation]] = "val"
+    sides[order[train + validation :]] = "test"
+    return sides.tolist()
+
+
+def split_patients(
+    labels: pd.Series, patients: pd.Series, val_fraction: float, test_fraction: float, seed: int
+) -> list[str]:
+    """A split in which no patient is on two sides, each class divided as evenly as whole patients allow.
+
+    Patients are taken in a random order, the ones with most images first; each goes to the side whose share
+    of the patient's commonest class lags most behind.
+
+    Args:
+        labels: class of each image.
+        patients: patient of each image.
+        val_fraction: share of the validation set.
+        test_fraction: share of the test set.
+        seed: of the order.
+
+    Returns:
+        `train`, `val` or `test` for each image.
+    """
+    wanted = np.array([1 - val_fraction - test_fraction, val_fraction, test_fraction])
+    table = pd.crosstab(patients, labels)
+    rank = pd.Series(
+        [stable_hash("split", seed, patient) for patient in table.index], index=table.index, dtype=np.int64
+    )
+    order = pd.DataFrame({"size": -table.sum(axis=1), "rank": rank}).sort_values(["size", "rank"]).index
+    totals = table.sum().to_numpy()
+    filled = np.zeros((3, table.shape[1]))
+    side_of = {}
+    for patient in order:
+        counts = table.loc[patient].to_numpy()
+        main = int(np.argmax(counts))
+        lag = wanted * totals[main] - filled[:, main]
+        side = int(np.argmax(lag))
+        filled[side] += counts
+        side_of[patient] = SPLITS[side]
+    return [side_of[patient] for patient in patients]
+
+
+def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction: float, seed: int) -> list[str]:
+    """The split of stage 1 over image-mask pairs (section 2.2): 90% train, 10% test, unstratified.
+
+    Under ``split: patient``, pairs of stage 2's test patients test stage 1 and no others, so that no test
+    patient of stage 2 is in the training of stage 1.
+
+    Args:
+        has_mask: which images have a drawn lung mask.
+        sides: the split of stage 2.
+        split: `image` or `patient`.
+        test_fraction: share of the pairs used for testing.
+        seed: of the permutation.
+
+    Returns:
+        `train`, `test`, or "" for an image without a mask.
+
+    Raises:
+        UserError: fewer than two pairs.
+    """
+    pairs = np.flatnonzero(has_mask)
+    if len(pairs) < 2:
+        raise UserError(f"mask_path: {len(pairs)} films have a lung mask; stage 1 needs some, ten or more")
+    result = np.full(len(has_mask), "", dtype=object)
+    if split == "patient":
+        result[pairs] = ["test" if sides[pair] == "test" else "train" for pair in pairs]
+    else:
+        order = np.random.default_rng(stable_hash("pairs", seed)).permutation(pairs)
+        count = int(np.ceil(len(pairs) * test_fraction))
+        result[order[:count]] = "test"
+        result[order[count:]] = "train"
+    if len({*result[pairs]}) < 2:
+        raise UserError(f"mask_path: all {len(pairs)} pairs fall on one side of the split; add films with masks")
+    return result.tolist()

@@ -1,0 +1,125 @@
+"""The image store: films and drawn masks decoded and resized once, memory-mapped ever after."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from manet_lib.artifacts import Step, atomic_path
+from manet_lib.data.images import read_grey, read_mask, resize
+from manet_lib.data.sources import find_rows
+from manet_lib.params import Params, UserError, view
+from manet_lib.paths import RunPaths
+
+_LISTED = 20
+
+
+def _ids(paths: Iterable[str]) -> list[str]:
+    """File stems where they are unique, else whole paths without their ending."""
+    paths = list(paths)
+    stems = [Path(path).stem for path in paths]
+    whole = [str(Path(path).with_suffix("")).replace("/", "_") for path in paths]
+    names = stems if len(set(stems)) == len(stems) else whole
+    return names if len(set(names)) == len(names) else [path.replace("/", "_") for path in paths]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Films and masks of a run.
+
+    Attributes:
+        images: uint8 (N, S, S), memory-mapped.
+        masks: drawn lung masks, uint8 0 or 1, (N, S, S), memory-mapped; zeros where there is none.
+        index: one row per film, in the same order: image_id, path, label, source, patient, mask_path, width,
+            height, sha256.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    index: pd.DataFrame
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Open the store in a folder, without reading its pixels."""
+        index = pd.read_csv(folder / "index.csv", dtype={"patient": str}, keep_default_na=False)
+        return cls(
+            np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r"), index
+        )
+
+
+def store_step(params: Params, paths: RunPaths) -> Step:
+    """The step that builds the store."""
+    outputs = [paths.store / name for name in ("images.npy", "masks.npy", "index.csv")]
+    return Step("store", paths.store, params, [], outputs)
+
+
+def build_store(params: Params, paths: RunPaths, progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> bool:
+    """Find the films of a run and decode, check and resize each once.
+
+    Args:
+        params: of the run.
+        paths: of the run.
+        progress: wraps an iterable of known length, for a bar.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError: one line that lists every file that cannot be used.
+    """
+    return store_step(params, paths).run(lambda: _build(view(params, "store"), paths, progress))
+
+
+def _build(
+    params: Params, paths: RunPaths, progress: Callable[[Iterable[Any], int], Iterable[Any]]
+) -> None:
+    folder, rows = find_rows(params, paths.phantoms)
+    size, faults, facts = params.image_size, [], []
+    with (
+        atomic_path(paths.store / "images.npy") as image_file,
+        atomic_path(paths.store / "masks.npy") as mask_file,
+        ThreadPoolExecutor(cpu_count()) as pool,
+    ):
+        shape = (len(rows), size, size)
+        images = np.lib.format.open_memmap(image_file, mode="w+", dtype=np.uint8, shape=shape)
+        masks = np.lib.format.open_memmap(mask_file, mode="w+", dtype=np.uint8, shape=shape)
+        jobs = pool.map(lambda row: _load(folder, row.path, row.mask_path, size), rows.itertuples())
+        for number, (image, mask, fact, fault) in enumerate(progress(jobs, len(rows))):
+            if fault:
+                faults.append(fault)
+                continue
+            images[number], masks[number] = image, mask
+            facts.append(fact)
+        if faults:
+            listed = "; ".join(faults[:_LISTED]) + ("; ..." if len(faults) > _LISTED else "")
+            raise UserError(f"{len(faults)} of {len(rows)} films cannot be used: {listed}")
+        images.flush()
+        masks.flush()
+    index = rows.assign(image_id=_ids(rows["path"]))
+    index[["width", "height", "sha256"]] = facts
+    columns = ["image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"]
+    with atomic_path(paths.store / "index.csv") as temporary:
+        index[columns].to_csv(temporary, index=False)
+
+
+def _load(folder: Path, path: str, mask_path: str, size: int) -> tuple[Any, Any, Any, str]:
+    try:
+        data = (folder / path).read_bytes()
+        film = read_grey(folder / path, data)
+        mask = np.zeros((size, size), np.uint8)
+        if mask_path:
+            drawn = read_mask(folder / mask_path, film.shape).astype(np.uint8)
+            mask = resize(drawn, (size, size), smooth=False)
+    except (OSError, UserError) as error:
+        return None, None, None, str(error)
+    facts = (film.shape[1], film.shape[0], hashlib.sha256(data).hexdigest())
+    return resize(film, (size, size)), mask, facts, ""

@@ -1,0 +1,336 @@
+"""The schema of a parameter file: flat keys, strict types, the paper's recipe as defaults.
+
+Every key of a file in ``params/`` is a field of :class:`Params`; what a file leaves out keeps the value
+that the paper states (or, where the paper is silent, the default that the README lists among the deviations).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CLASSES = ("normal", "covid19", "tb", "bp", "vp")
+"""The five classes of Table 1, in the order of its columns."""
+
+CLASS_TITLES = {"normal": "Normal", "covid19": "COVID-19", "tb": "TB", "bp": "BP", "vp": "VP"}
+"""How the paper prints the classes; other class names are printed as they are."""
+
+MODELS = (
+    "resnet34",
+    "resnet34_ma",
+    "resnet34_cbam",
+    "resnet50",
+    "resnet50_ma",
+    "resnet50_cbam",
+    "vgg16",
+    "vgg16_ma",
+    "inceptionv3",
+    "inceptionv3_ma",
+)
+"""The ten rows of Table 2, in its order."""
+
+ModelName = Literal[MODELS]  # type: ignore[valid-type]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+SmallFraction = Annotated[float, Field(gt=0, lt=0.5)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class UserError(ValueError):
+    """Something that the reader can mend; the message is one line: what, where, the way out."""
+
+
+class Params(BaseModel):
+    """All settings of a run. Defaults are the paper's; each field says what it is and where it comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
+    """Name of the run: `runs/<profile>/` and `figures/<profile>/` are written."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the split, and with trial, epoch and image of everything random."""
+
+    data_source: Literal["phantom", "manifest"] = "phantom"
+    """`phantom`: drawn chest phantoms. `manifest`: a folder with a CSV that lists images."""
+    data_dir: str = "${MANET_CXR_DIR}"
+    """Folder of the images under `data_source: manifest`; environment variables are expanded."""
+    data_csv: str = "index.csv"
+    """CSV inside `data_dir` with columns path, label and optionally mask_path, patient, source."""
+    classes: Annotated[list[str], Field(min_length=2)] = list(CLASSES)
+    """Class names, in the order of the logits."""
+    max_per_class: Annotated[int, Field(ge=0)] = 0
+    """At most so many images of each class, drawn with the seed, those with lung masks first; 0 takes all."""
+    phantom_images: Annotated[int, Field(ge=10)] = 600
+    """Phantoms to draw, spread evenly over the five classes."""
+    phantom_size: Annotated[int, Field(ge=64, le=1024)] = 128
+    """Height and width of a phantom's PNG in pixels."""
+    confounder_strength: Fraction = 0.5
+    """How visible the marks of the source are outside the lungs; 0 draws none."""
+
+    image_size: Annotated[int, Field(ge=32, le=2048)] = 512
+    """Height and width in pixels of what both networks see (section 2.2)."""
+    split: Literal["image", "patient"] = "image"
+    """`image`: unstratified over images, as in the paper. `patient`: no patient on two sides."""
+    val_fraction: SmallFraction = 0.1
+    """Share of the images used for validation (section 2.3: 8:1:1)."""
+    test_fraction: SmallFraction = 0.1
+    """Share of the images used for testing (section 2.3: 8:1:1)."""
+    seg_test_fraction: SmallFraction = 0.1
+    """Share of the image-mask pairs kept for testing stage 1 (section 2.2)."""
+    normalisation: Literal["min_max", "divide"] = "min_max"
+    """Scaling to [0, 1]: per image by its minimum and maximum (section 2.2), or by 255."""
+
+    seg_encoder: Literal["resnet18", "resnet34", "resnet50"] = "resnet34"
+    """Encoder of the ResUNet; the paper does not name its depth."""
+    seg_epochs: Annotated[int, Field(ge=1)] = 50
+    """Epochs of stage 1 (section 4.1)."""
+    seg_batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images per step of stage 1, over all devices (section 4.1)."""
+    seg_learning_rate: Positive = 2.0e-4
+    """Constant learning rate of Adam (section 4.1)."""
+    seg_weight_decay: Annotated[float, Field(ge=0)] = 1.0e-5
+    """Weight decay of Adam (section 4.1)."""
+    seg_rotation: Annotated[float, Field(ge=0, le=180)] = 10.0
+    """Largest rotation of a training pair of stage 1, in degrees (section 2.2)."""
+    min_object_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.01
+    """Predicted objects smaller than this share of the image are removed (section 2.2 gives no size)."""
+
+    models: Annotated[list[ModelName], Field(min_length=1)] = list(MODELS)
+    """Rows of Table 2 to train."""
+    trials: Annotated[int, Field(ge=1, le=100)] = 3
+    """Trainings of each model, numbered from 1 (Table 2)."""
+    epochs: Annotated[int, Field(ge=1)] = 200
+    """Epochs of stage 2 (section 4.2)."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per step of stage 2, over all devices (section 4.2)."""
+    learning_rate: Positive = 0.01
+    """Initial learning rate of SGD, cosine to 0 (section 4.2)."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD (section 4.2)."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Weight decay of SGD; the paper states none."""
+    rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    """Largest rotation of a training pair of stage 2, in degrees (section 2.3)."""
+    brightness: Fraction = 0.2
+    """Largest relative change of brightness in stage 2 (section 2.3)."""
+    contrast: Fraction = 0.2
+    """Largest relative change of contrast in stage 2 (section 2.3)."""
+    remask: bool = True
+    """Multiply by the mask again after the change of brightness, so that the background stays 0."""
+    pretrained: str = "none"
+    """`none`, or the path of a torchvision state dict to start stage 2 from."""
+    count_include_pad: bool = True
+    """Count the padding when lung masks are average-pooled (Eq. 1; PyTorch's default)."""
+
+    shift: Fraction = 0.0625
+    """Largest shift of a training pair, as a share of its size (sections 2.2, 2.3)."""
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Largest relative change of scale of a training pair (sections 2.2, 2.3)."""
+    augment_probability: Fraction = 0.5
+    """Probability of each augmentation (sections 2.2, 2.3)."""
+    joint_affine: bool = True
+    """Shift, scale and rotate together with one probability, or each with its own."""
+    border: Literal["constant", "reflect"] = "constant"
+    """What comes in at the border under augmentation: black, or the mirrored image."""
+
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; `auto` takes a GPU if there is one."""
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that share each batch, one per device (section 4.2: four GPUs)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass."""
+    channels_last: bool = True
+    """Memory format of the networks; no effect on results beyond rounding."""
+    compile: bool = False
+    """Compile the networks with torch.compile; gains nothing on a CPU."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of each training; 0 leaves the choice to PyTorch."""
+    num_workers: Annotated[int, Field(ge=0, le=64)] = 0
+    """Processes that load images for each device; does not change the result."""
+
+    cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
+    """Test images of each class whose Grad-CAM maps are scored; the first one is shown."""
+    cost_repeats: Annotated[int, Field(ge=0, le=1000)] = 30
+    """Interleaved pairs of training steps behind each running time of Table 3; 0 leaves the times out."""
+    figure_dpi: Annotated[int, Field(ge=50, le=600)] = 150
+    """Resolution of PNG figures."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Params:
+        for key in ("classes", "models"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: {values} names something twice; expected each name once")
+        if self.data_source == "phantom" and self.classes != list(CLASSES):
+            raise ValueError(f"classes: {self.classes} cannot be drawn; phantoms have {list(CLASSES)}")
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size: {self.batch_size} is not divisible by devices: {self.devices}; expected a multiple"
+            )
+        if self.seg_batch_size % self.devices:
+            raise ValueError(
+                f"seg_batch_size: {self.seg_batch_size} is not divisible by devices: {self.devices}; "
+                "expected a multiple"
+            )
+        if self.image_size < 75 and any(model.startswith("inception") for model in self.models):
+            raise ValueError(f"image_size: {self.image_size} is too small for Inception v3; expected 75 or more")
+        if self.image_size % 32:
+            raise ValueError(
+                f"image_size: {self.image_size} does not fit the ResUNet; expected a multiple of 32, "
+                f"such as {32 * max(1, round(self.image_size / 32))}"
+            )
+        return self
+
+    @property
+    def trial_numbers(self) -> range:
+        """The trials of this run: 1, 2, ..., `trials`."""
+        return range(1, self.trials + 1)
+
+
+_DATA = ("seed", "data_source", "data_dir", "data_csv", "classes", "max_per_class")
+_PHANTOM = ("phantom_images", "phantom_size", "confounder_strength")
+_MACHINE = ("accelerator", "devices", "precision", "channels_last", "compile", "threads", "num_workers")
+_AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
+
+READ_BY: dict[str, tuple[str, ...]] = {
+    "store": (*_DATA, *_PHANTOM, "image_size"),
+    "manifest": ("seed", "classes", "split", "val_fraction", "test_fraction", "seg_test_fraction"),
+    "segmentation": (
+        *("seed", "normalisation", "seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate"),
+        *("seg_weight_decay", "seg_rotation", *_AFFINE, *_MACHINE),
+    ),
+    "raw_masks": ("normalisation", "seg_encoder", *_MACHINE),
+    "clean_masks": ("min_object_fraction",),
+    "classification": (
+        *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
+        *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
+        *(*_AFFINE, *_MACHINE),
+    ),
+    "attention": (
+        *("classes", "models", "trials", "normalisation", "cam_per_class", "count_include_pad", "accelerator"),
+        "threads",
+    ),
+    "cost": ("cost_repeats", "accelerator", "threads", "models", "image_size", "batch_size", "channels_last"),
+}
+"""Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
+
+_NO_EFFECT = {"accelerator", "num_workers", "threads"}
+"""Parameters that say where to compute, not what: changing them leaves finished steps valid."""
+
+
+class _View:
+    """A parameter set in which only the declared names can be read."""
+
+    def __init__(self, params: Params, step: str) -> None:
+        self.__dict__["_values"] = {name: getattr(params, name) for name in READ_BY[step]}
+        self.__dict__["_step"] = step
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            raise AttributeError(f"step {self.__dict__['_step']!r} does not declare parameter {name!r}") from None
+
+
+def view(params: Params, step: str) -> Params:
+    """The parameters that ``step`` declares in ``READ_BY``; reading any other raises AttributeError."""
+    return cast(Params, _View(params, step))
+
+
+def fingerprint(params: Params, step: str) -> dict[str, Any]:
+    """The values on which the result of ``step`` depends, as plain JSON values."""
+    return {name: getattr(params, name) for name in READ_BY[step] if name not in _NO_EFFECT}
+
+
+def validate(values: Mapping[str, Any], origin: str) -> Params:
+    """Check a flat mapping of parameters.
+
+    Args:
+        values: parameter names and values, as read from YAML or injected into a notebook.
+        origin: where they come from, for the message.
+
+    Raises:
+        UserError: one line with the key, its value, what was expected and the nearest known key.
+    """
+    for key, value in values.items():
+        if key not in Params.model_fields:
+            near = difflib.get_close_matches(str(key), Params.model_fields, n=1, cutoff=0.5)
+            hint = f"; the nearest known key is {near[0]!r}" if near else ""
+            raise UserError(f"{origin}: {key}: {_short(value)} is not a known parameter{hint}")
+    try:
+        return Params.model_validate(dict(values))
+    except ValidationError as error:
+        raise UserError(f"{origin}: " + "; ".join(_one_line(item) for item in error.errors())) from None
+
+
+def _short(value: object) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _one_line(error: Any) -> str:
+    message = " ".join(str(error["msg"]).removeprefix("Value error, ").split())
+    if not error["loc"]:
+        return message
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{key} is missing; expected a value such as {key}: smoke"
+    hint = ""
+    if isinstance(error["input"], str) and error["type"] == "float_type" and _is_number(error["input"]):
+        hint = f"; YAML reads it as text, write it with a decimal point as {float(error['input']):.1e}"
+    return f"{key}: {_short(error['input'])}: {message[0].lower()}{message[1:]}{hint}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A loader that refuses a key given twice, where YAML would silently keep the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen:
+                raise UserError(f"{key_node.value} is given twice; keep one line of it")
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a flat parameter file into a dictionary, unchecked but for its form.
+
+    Raises:
+        UserError: the file is missing, is not YAML, or is not a flat mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+    except FileNotFoundError:
+        raise UserError(f"{path.name}: no such parameter file in {path.parent.name}/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path.name}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path.name}: expected lines of `key: value`, got {type(values).__name__}")
+    return values
+
+
+def load_params(path: str | Path, **overrides: Any) -> Params:
+    """Read and validate a parameter file; keyword arguments take precedence over its lines.
+
+    Raises:
+        UserError: see :func:`read_yaml` and :func:`validate`.
+    """
+    path = Path(path)
+    return validate({**read_yaml(path), **overrides}, path.name)

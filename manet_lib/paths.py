@@ -1,0 +1,142 @@
+"""The name of every file of a run, and of the project's folders; no other module builds such a path."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from manet_lib.params import UserError
+
+
+def project_root() -> Path:
+    """The folder that holds ``params/`` and ``notebooks/``, whatever the working directory.
+
+    It is the checkout from which the package is imported, or the nearest folder above the working directory
+    that has both.
+
+    Raises:
+        UserError: neither is such a folder.
+    """
+    here = Path.cwd()
+    for folder in (Path(__file__).resolve().parents[1], here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise UserError(f"{here.name}: not inside the project; change into the checkout and call again")
+
+
+def output_root() -> Path:
+    """Where ``runs/`` and ``figures/`` are written: the environment variable MANET_OUTPUT, or the project."""
+    return Path(os.environ.get("MANET_OUTPUT") or project_root()).resolve()
+
+
+def params_file(profile: str) -> Path:
+    """The parameter file of a profile, ``params/<profile>.yaml``."""
+    return project_root() / "params" / f"{profile}.yaml"
+
+
+def sample_dir() -> Path:
+    """Folder of the sample X-rays: the environment variable MANET_CXR_DIR, default ``../shared/cxr``."""
+    return Path(os.environ.get("MANET_CXR_DIR") or project_root() / ".." / "shared" / "cxr")
+
+
+def expand(folder: str) -> Path:
+    """A folder named in a parameter file: environment variables expanded, relative to the project root."""
+    text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))
+    return project_root() / Path(os.path.expandvars(text)).expanduser()
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Every file that a run writes, by profile."""
+
+    root: Path
+    figures: Path
+
+    @classmethod
+    def of(cls, profile: str) -> RunPaths:
+        """The files of ``runs/<profile>/`` and ``figures/<profile>/`` under :func:`output_root`."""
+        return cls(output_root() / "runs" / profile, output_root() / "figures" / profile)
+
+    @property
+    def phantoms(self) -> Path:
+        """Drawn phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
+        return self.root / "phantoms"
+
+    @property
+    def store(self) -> Path:
+        """Folder of the image store."""
+        return self.root / "store"
+
+    @property
+    def manifest_dir(self) -> Path:
+        """Folder of the manifest."""
+        return self.root / "manifest"
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest: one row per image."""
+        return self.manifest_dir / "manifest.csv"
+
+    @property
+    def segmentation(self) -> Path:
+        """Folder of stage 1."""
+        return self.root / "segmentation"
+
+    @property
+    def iou(self) -> Path:
+        """Intersection over union of each test pair of stage 1."""
+        return self.segmentation / "iou.csv"
+
+    @property
+    def raw_masks(self) -> Path:
+        """Predicted lung masks of all images, before post-processing (uint8, 0 or 1)."""
+        return self.root / "raw_masks" / "masks.npy"
+
+    @property
+    def clean_masks(self) -> Path:
+        """Predicted lung masks of all images, after post-processing (uint8, 0 or 1)."""
+        return self.root / "clean_masks" / "masks.npy"
+
+    def classifier(self, model: str, trial: int) -> Path:
+        """Folder of one training of stage 2."""
+        return self.root / "classification" / f"{model}-{trial}"
+
+    def predictions(self, model: str, trial: int) -> Path:
+        """Probabilities of validation and test images of one training."""
+        return self.classifier(model, trial) / "predictions.csv"
+
+    @property
+    def attention(self) -> Path:
+        """Folder of the attention scores."""
+        return self.root / "attention"
+
+    @property
+    def cost(self) -> Path:
+        """Folder of the measured running times of Table 3."""
+        return self.root / "cost"
+
+
+def log_of(folder: Path) -> Path:
+    """The CSV log of a training: one row per epoch."""
+    return folder / "log.csv"
+
+
+def timing_of(folder: Path) -> Path:
+    """Seconds and images per second of each epoch; apart from the log, which is the same in every run."""
+    return folder / "timing.csv"
+
+
+def weights_of(folder: Path) -> Path:
+    """The final weights of a training."""
+    return folder / "weights.safetensors"
+
+
+def checkpoints_of(folder: Path) -> Path:
+    """The folder of a training's checkpoints."""
+    return folder / "checkpoints"
+
+
+def done_of(folder: Path) -> Path:
+    """The file that says that the step of this folder is done."""
+    return folder / "done.json"
