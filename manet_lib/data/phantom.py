@@ -209,7 +209,7 @@ def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     sick = rng.choice((-1, 1))
     for side in (-1, 1):
         for _ in range(rng.integers(8, 13) if side == sick else rng.integers(0, 5)):
-            radius = rng.uniform(0.020, 0.036)
+            radius = rng.uniform(0.024, 0.042)
             x, y = side * rng.uniform(0.20, 0.52), rng.uniform(-0.64, -0.22)
             shadow = np.maximum(shadow, 1.1 * grid.blob(x, y, radius, radius, 0.5))
     x, y, radius = sick * rng.uniform(0.29, 0.40), rng.uniform(-0.50, -0.36), rng.uniform(0.08, 0.115)
@@ -322,7 +322,7 @@ def draw_phantom(
         - 0.16 * trachea
         + rng.uniform(0.11, 0.17) * _ribs(grid, body) * thorax
         + rng.uniform(0.16, 0.26) * _vessels(grid, rng, lungs)
-        + rng.uniform(0.22, 0.42) * lesion
+        + rng.uniform(0.28, 0.50) * lesion
         + 0.02 * grid.noise(rng, 0.5)
     )
     density = 1 - np.exp(-rng.uniform(0.9, 1.5) * np.clip(attenuation, 0, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
@@ -19,6 +19,7 @@ from manet_lib.data.images import read_grey, read_mask, resize
 from manet_lib.data.sources import find_rows
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
+from manet_lib.progress import bar
 
 _LISTED = 20
 
@@ -62,13 +63,12 @@ def store_step(params: Params, paths: RunPaths) -> Step:
     return Step("store", paths.store, params, [], outputs)
 
 
-def build_store(params: Params, paths: RunPaths, progress: Callable[[Iterable[Any], int], Iterable[Any]]) -> bool:
+def build_store(params: Params, paths: RunPaths) -> bool:
     """Find the films of a run and decode, check and resize each once.
 
     Args:
         params: of the run.
         paths: of the run.
-        progress: wraps an iterable of known length, for a bar.
 
     Returns:
         Whether there was anything to do.
@@ -76,12 +76,10 @@ def build_store(params: Params, paths: RunPaths, progress: Callable[[Iterable[An
     Raises:
         UserError: one line that lists every file that cannot be used.
     """
-    return store_step(params, paths).run(lambda: _build(view(params, "store"), paths, progress))
+    return store_step(params, paths).run(lambda: _build(view(params, "store"), paths))
 
 
-def _build(
-    params: Params, paths: RunPaths, progress: Callable[[Iterable[Any], int], Iterable[Any]]
-) -> None:
+def _build(params: Params, paths: RunPaths) -> None:
     folder, rows = find_rows(params, paths.phantoms)
     size, faults, facts = params.image_size, [], []
     with (
@@ -93,7 +91,7 @@ def _build(
         images = np.lib.format.open_memmap(image_file, mode="w+", dtype=np.uint8, shape=shape)
         masks = np.lib.format.open_memmap(mask_file, mode="w+", dtype=np.uint8, shape=shape)
         jobs = pool.map(lambda row: _load(folder, row.path, row.mask_path, size), rows.itertuples())
-        for number, (image, mask, fact, fault) in enumerate(progress(jobs, len(rows))):
+        for number, (image, mask, fact, fault) in enumerate(bar(jobs, len(rows), "reading films")):
             if fault:
                 faults.append(fault)
                 continue

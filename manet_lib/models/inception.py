@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.inception import BasicConv2d, Inception3
 
-from manet_lib.models.mask_attention import MaskPool, mask_maps
+from manet_lib.models.mask_attention import MaskPool, attend, mask_maps
 
 _ANY, _STRIDED = (3, 1, 1), (3, 2, 0)
 _BRANCHES: dict[str, list[tuple[Any, int, Any]]] = {
@@ -80,6 +80,8 @@ class MaskAttentionInception3(PlainInception3):
                 continue
             for _ in self.mask_pools[name]:  # type: ignore[attr-defined]
                 lung_map = next(maps)
-            if not name.startswith("maxpool"):
-                x = x * lung_map
+            if name.startswith("Mixed"):
+                x = attend(x, lung_map)
+            elif not name.startswith("maxpool"):
+                x = x * lung_map  # the ReLU before it needs its own output to go backward
         return self.fc(self.dropout(self.avgpool(x)).flatten(1))

@@ -1,0 +1,1 @@
+"""One training loop for both stages, from two cores to several nodes."""

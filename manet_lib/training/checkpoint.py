@@ -1,0 +1,98 @@
+"""Checkpoints at the end of an epoch, and final weights that say where they come from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.params import UserError
+
+_KEPT = 2
+
+
+def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
+    """Write the checkpoint of an epoch atomically and remove all but the last two.
+
+    Args:
+        folder: of this training's checkpoints.
+        epoch: number of finished epochs.
+        state: tensors and plain values; no random state, as randomness does not depend on history.
+    """
+    with atomic_path(folder / f"epoch-{epoch:04d}.pt") as temporary:
+        torch.save(state, temporary)
+    for old in sorted(folder.glob("epoch-*.pt"))[:-_KEPT]:
+        old.unlink()
+
+
+def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+    """Read the newest checkpoint that is whole; a damaged one is named and passed over.
+
+    Args:
+        folder: of this training's checkpoints.
+        key: what the training depends on; see :meth:`manet_lib.artifacts.Step.key`.
+
+    Returns:
+        The state, or None where there is no checkpoint.
+
+    Raises:
+        UserError: the checkpoint belongs to other parameters or data; names the difference.
+    """
+    for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            theirs = json.loads(state["key"])
+        except Exception as error:  # torch, pickle and zip each have their own
+            reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
+            print(f"{path.name}: damaged, going back to the checkpoint before it ({reason})")
+            continue
+        if theirs != key:
+            raise UserError(
+                f"{path.name}: the checkpoint belongs to another setting: {_difference(theirs, key)}; "
+                f"remove {folder.parent.name}/{folder.name}/ to start anew"
+            )
+        return state
+    return None
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    old, new = theirs["parameters"], ours["parameters"]
+    parts = [
+        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name)
+    ]
+    return "; ".join(parts) or "its input files have changed"
+
+
+def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:
+    """Write final weights as safetensors, with parameters, metrics and data hashes in the header."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
+    with atomic_path(path) as temporary:
+        save_file(state, temporary, metadata=header)
+
+
+def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
+    """Load final weights into a model of the same architecture; returns the header.
+
+    Raises:
+        UserError: the file is missing or belongs to another architecture.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        model.load_state_dict(state)
+    except FileNotFoundError:
+        raise UserError(f"{path.parent.name}/{path.name}: not trained yet; run `make reproduce`") from None
+    except Exception as error:  # safetensors has its own
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{path.parent.name}/{path.name}: cannot be loaded: {reason}") from None
+    return header

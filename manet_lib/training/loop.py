@@ -1,0 +1,260 @@
+"""The training loop of both stages; one process and torchrun alike."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+
+from manet_lib.artifacts import atomic_path, stable_hash
+from manet_lib.data.augment import EpochOrder, Pairs
+from manet_lib.params import Params, UserError
+from manet_lib.paths import checkpoints_of, log_of, timing_of
+from manet_lib.progress import bar
+from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from manet_lib.training.distributed import Ranks
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+_LOSSES_CHECKED_EVERY = 20
+
+
+@dataclass
+class Training:
+    """What one training is made of.
+
+    Attributes:
+        folder: where checkpoints and logs go.
+        key: what the result depends on, kept in the checkpoints.
+        seeds: seed and trial.
+        model: on its device.
+        optimiser: of the model's parameters.
+        scheduler: stepped once per epoch.
+        loss: mean loss of a batch (image, mask, target, row), from the model.
+        validate: metrics of the model after an epoch, by column name of the log.
+        data: the training set, augmented.
+        epochs: how many.
+        batch_size: images per step over all ranks.
+    """
+
+    folder: Path
+    key: dict[str, Any]
+    seeds: tuple[int, int]
+    model: nn.Module
+    optimiser: Optimizer
+    scheduler: LRScheduler
+    loss: Callable[[nn.Module, Batch], Tensor]
+    validate: Callable[[nn.Module], dict[str, float]]
+    data: Pairs
+    epochs: int
+    batch_size: int
+
+
+def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
+    """Move a network to its device and memory format, and set the number of CPU threads."""
+    if params.threads:
+        torch.set_num_threads(params.threads)
+    if params.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(device)
+
+
+def autocast(params: Params, device: torch.device) -> AbstractContextManager[None]:
+    """The arithmetic of ``params.precision``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
+
+
+def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_size: int) -> DataLoader[Any]:
+    """A loader of this rank's share of a data set, ``batch_size`` images at a time."""
+    return DataLoader(
+        data,
+        batch_size=batch_size,
+        sampler=order,
+        num_workers=params.num_workers,
+        persistent_workers=params.num_workers > 0,
+        pin_memory=ranks.device.type == "cuda",
+    )
+
+
+def to_device(batch: Batch, params: Params, device: torch.device) -> Batch:
+    """Move a batch to the device, images in the networks' memory format."""
+    image, mask, target, row = batch
+    layout = torch.channels_last if params.channels_last else torch.contiguous_format
+    return (
+        image.to(device, memory_format=layout, non_blocking=True),
+        mask.to(device, non_blocking=True),
+        target.to(device, non_blocking=True),
+        row,
+    )
+
+
+def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
+    """Train, from the newest checkpoint if there is one, and return the log.
+
+    After each epoch the log is written whole and a checkpoint is taken; timing goes to a file of its own, so that
+    the log of an interrupted training is the log of an undisturbed one.
+
+    Returns:
+        One row per epoch: epoch, learning_rate, train_loss and the metrics of ``training.validate``.
+
+    Raises:
+        UserError: the training set is smaller than a batch, a loss is not finite, or memory ran out.
+    """
+    if len(training.data) < training.batch_size:
+        raise UserError(
+            f"batch_size: {training.batch_size} images, but the training set has {len(training.data)}; "
+            f"expected at most that"
+        )
+    history = _resume(training)
+    order = EpochOrder(
+        len(training.data),
+        training.seeds,
+        shuffle=True,
+        batch_size=training.batch_size,
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    loader = batches(training.data, params, ranks, order, training.batch_size // ranks.world)
+    network: nn.Module = training.model
+    if ranks.world > 1:
+        devices = [ranks.device.index] if ranks.device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=devices)
+    step_network = torch.compile(network) if params.compile else network
+    for epoch in range(len(history), training.epochs):
+        order.epoch = epoch
+        torch.manual_seed(stable_hash("torch", *training.seeds, epoch, ranks.rank))
+        started = time.perf_counter()
+        rate = float(training.optimiser.param_groups[0]["lr"])
+        loss = _epoch(training, params, ranks, loader, step_network, epoch)
+        training.scheduler.step()
+        metrics = training.validate(training.model)
+        history.append({"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, **metrics})
+        if ranks.leads:
+            _record(training, history, order.used, time.perf_counter() - started)
+    return pd.DataFrame(history)
+
+
+def _resume(training: Training) -> list[dict[str, Any]]:
+    state = load_checkpoint(checkpoints_of(training.folder), training.key)
+    if state is None:
+        return []
+    training.model.load_state_dict(state["model"])
+    training.optimiser.load_state_dict(state["optimiser"])
+    training.scheduler.load_state_dict(state["scheduler"])
+    return json.loads(state["history"])
+
+
+def _epoch(
+    training: Training, params: Params, ranks: Ranks, loader: DataLoader[Any], network: nn.Module, epoch: int
+) -> float:
+    network.train()
+    losses: list[Tensor] = []
+    rows: list[Tensor] = []
+    for batch in bar(loader, len(loader), f"epoch {epoch + 1}/{training.epochs}", quiet=not ranks.leads):
+        try:
+            moved = to_device(batch, params, ranks.device)
+            with autocast(params, ranks.device):
+                loss = training.loss(network, moved)
+            training.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            training.optimiser.step()
+        except torch.cuda.OutOfMemoryError:
+            raise UserError(
+                f"epoch {epoch + 1}: out of GPU memory with {len(batch[0])} images of {batch[0].shape[-1]} pixels "
+                "per device; lower the batch size or image_size, or set precision: bf16"
+            ) from None
+        losses.append(loss.detach())
+        rows.append(batch[3])
+        if len(losses) % _LOSSES_CHECKED_EVERY == 0 or len(losses) == len(loader):
+            _check(training, losses, rows, epoch)
+    mean = torch.stack(losses).double().mean().item()
+    return float(np.mean(ranks.gather(mean)))
+
+
+def _check(training: Training, losses: list[Tensor], rows: list[Tensor], epoch: int) -> None:
+    recent = torch.stack(losses[-_LOSSES_CHECKED_EVERY:])
+    bad = (~recent.isfinite()).nonzero()
+    if len(bad):
+        step = max(len(losses) - _LOSSES_CHECKED_EVERY, 0) + int(bad[0])
+        place = {int(row): name for row, name in zip(training.data.rows, training.data.names, strict=True)}
+        names = ", ".join(place[int(row)] for row in rows[step])
+        raise UserError(
+            f"epoch {epoch + 1}, step {step + 1}: the loss is {losses[step].item()} at learning rate "
+            f"{training.optimiser.param_groups[0]['lr']:.3g}; lower it, or look at the images {names}"
+        )
+
+
+def _record(training: Training, history: list[dict[str, Any]], images: int, seconds: float) -> None:
+    with atomic_path(log_of(training.folder)) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+    timing = timing_of(training.folder)
+    row = pd.DataFrame([{"epoch": len(history), "seconds": seconds, "images_per_second": images / seconds}])
+    row.round(3).to_csv(timing, mode="a", index=False, header=not timing.exists())
+    state = {
+        "key": json.dumps(training.key),
+        "model": training.model.state_dict(),
+        "optimiser": training.optimiser.state_dict(),
+        "scheduler": training.scheduler.state_dict(),
+        "history": json.dumps(history),
+    }
+    save_checkpoint(checkpoints_of(training.folder), len(history), state)
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in history[-1].items() if name not in ("epoch",))
+    print(
+        f"epoch {len(history)}/{training.epochs}: {metrics} ({images / seconds:.1f} images/s, {seconds:.0f} s)",
+        flush=True,
+    )
+
+
+def evaluate(
+    model: nn.Module,
+    data: Pairs,
+    params: Params,
+    ranks: Ranks,
+    score: Callable[[nn.Module, Batch], Tensor],
+    batch_size: int = 64,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Score every image of a set exactly once, on any number of ranks.
+
+    Args:
+        model: on its device; in evaluation mode while this runs.
+        data: not augmented.
+        params: machine settings.
+        ranks: this process.
+        score: per-image numbers (B, K) of a batch.
+        batch_size: images at a time on each rank.
+
+    Returns:
+        Rows of the images in the manifest (N,) and their scores (N, K), in the order of the set, on every rank.
+    """
+    model.eval()
+    order = EpochOrder(len(data), (0, 0), shuffle=False, rank=ranks.rank, world=ranks.world)
+    scores, rows = [], []
+    with torch.inference_mode(), autocast(params, ranks.device):
+        for batch in batches(data, params, ranks, order, batch_size):
+            scores.append(score(model, to_device(batch, params, ranks.device)).float().cpu().numpy())
+            rows.append(batch[3].numpy())
+    mine = (np.concatenate(rows), np.concatenate(scores)) if rows else None
+    parts = [part for part in ranks.gather(mine) if part is not None]
+    all_rows = np.concatenate([part[0] for part in parts])
+    all_scores = np.concatenate([part[1] for part in parts])
+    place = {int(row): position for position, row in enumerate(data.rows)}
+    ordered = np.argsort([place[int(row)] for row in all_rows])
+    return all_rows[ordered], all_scores[ordered]
+
+
+def in_batches(count: int, size: int) -> Iterator[slice]:
+    """Slices of at most ``size`` that cover ``range(count)``."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,138 @@
+"""Stage 1: train the ResUNet (section 4.1) and predict the lung masks of all films."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from manet_lib.artifacts import Step, atomic_path, stable_hash
+from manet_lib.data.augment import Pairs, segmentation_augmentation
+from manet_lib.data.images import to_unit
+from manet_lib.data.manifest import read_manifest
+from manet_lib.data.store import Store
+from manet_lib.evaluation.metrics import intersection_over_union
+from manet_lib.models.resunet import create_segmenter, soft_dice_loss
+from manet_lib.params import Params, view
+from manet_lib.paths import RunPaths, log_of, weights_of
+from manet_lib.progress import bar
+from manet_lib.training.checkpoint import load_weights, save_weights
+from manet_lib.training.distributed import Ranks, joined
+from manet_lib.training.loop import Batch, Training, autocast, evaluate, fit, in_batches, prepare
+
+
+def segmentation_step(params: Params, paths: RunPaths) -> Step:
+    """The step that trains stage 1."""
+    outputs = [weights_of(paths.segmentation), log_of(paths.segmentation), paths.iou]
+    return Step("segmentation", paths.segmentation, params, [paths.store, paths.manifest_dir], outputs)
+
+
+def raw_masks_step(params: Params, paths: RunPaths) -> Step:
+    """The step that predicts the lung masks of all films."""
+    folder = paths.raw_masks.parent
+    return Step("raw_masks", folder, params, [paths.store, paths.segmentation], [paths.raw_masks])
+
+
+def _loss(model: nn.Module, batch: Batch) -> Tensor:
+    return soft_dice_loss(model(batch[0]), batch[1])
+
+
+def _iou(model: nn.Module, batch: Batch) -> Tensor:
+    predicted = (model(batch[0]) > 0).cpu().numpy()
+    return torch.from_numpy(intersection_over_union(predicted, batch[1].cpu().numpy() > 0.5))[:, None]
+
+
+def train_segmenter(params: Params, paths: RunPaths) -> bool:
+    """Train the ResUNet on the image-mask pairs and measure its test IoU.
+
+    Adam, constant learning rate, Dice loss (section 4.1). The paper has no validation set here; nothing is chosen
+    on the test pairs, which are looked at once, after the last epoch.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    step = segmentation_step(params, paths)
+
+    def work() -> str:
+        with joined(params) as ranks:
+            _train(view(params, "segmentation"), paths, step, ranks)
+            return ranks.device_name
+
+    return step.run(work)
+
+
+def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
+    manifest, store = read_manifest(paths), Store.open(paths.store)
+
+    def pairs(side: str) -> Pairs:
+        chosen = manifest[manifest["seg_split"] == side]
+        rows = chosen.index.to_numpy()
+        return Pairs(
+            store.images,
+            store.masks,
+            rows,
+            np.zeros(len(rows), np.int64),
+            params,
+            segmented=False,
+            augmentation=segmentation_augmentation(params) if side == "train" else None,
+            key=(params.seed, 0),
+            names=chosen["image_id"].tolist(),
+        )
+
+    torch.manual_seed(stable_hash("stage 1", params.seed))
+    model = prepare(create_segmenter(params.seg_encoder), params, ranks.device)
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=params.seg_learning_rate, weight_decay=params.seg_weight_decay
+    )
+    training = Training(
+        folder=paths.segmentation,
+        key=step.key(),
+        seeds=(params.seed, 0),
+        model=model,
+        optimiser=optimiser,
+        scheduler=torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0),
+        loss=_loss,
+        validate=lambda model: {},
+        data=pairs("train"),
+        epochs=params.seg_epochs,
+        batch_size=min(params.seg_batch_size, len(pairs("train"))),
+    )
+    fit(training, params, ranks)
+    rows, scores = evaluate(model, pairs("test"), params, ranks, _iou)
+    if ranks.leads:
+        table = manifest.loc[rows, ["image_id", "label"]].assign(iou=scores[:, 0])
+        with atomic_path(paths.iou) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f")
+        facts = {"key": step.key(), "test_iou": float(table["iou"].mean())}
+        save_weights(weights_of(paths.segmentation), model, facts)
+
+
+def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
+    """Predict the lung masks of all films with the trained ResUNet (section 4.1).
+
+    Returns:
+        Whether there was anything to do.
+    """
+
+    def work() -> str:
+        with joined(params) as ranks:
+            _predict(view(params, "raw_masks"), paths, ranks)
+            return ranks.device_name
+
+    return raw_masks_step(params, paths).run(work)
+
+
+def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
+    images = Store.open(paths.store).images
+    model = create_segmenter(params.seg_encoder)
+    load_weights(weights_of(paths.segmentation), model)
+    model = prepare(model, params, ranks.device).eval()
+    with atomic_path(paths.raw_masks) as temporary:
+        masks = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=images.shape)
+        slices = list(in_batches(len(images), 64))
+        with torch.inference_mode(), autocast(params, ranks.device):
+            for part in bar(slices, len(slices), "predicting lung masks"):
+                film = np.stack([to_unit(image, params.normalisation) for image in images[part]])
+                logits = model(torch.from_numpy(film)[:, None].to(ranks.device))
+                masks[part] = (logits[:, 0] > 0).cpu().numpy()
+        masks.flush()
