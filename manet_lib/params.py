@@ -149,7 +149,7 @@ class Params(BaseModel):
     compile: bool = False
     """Compile the networks with torch.compile; gains nothing on a CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of each training; 0 leaves the choice to PyTorch."""
+    """CPU threads of each training of stage 2, which run side by side as cores allow; 0 takes all cores."""
     num_workers: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that load images for each device; does not change the result."""
 
@@ -157,6 +157,8 @@ class Params(BaseModel):
     """Test images of each class whose Grad-CAM maps are scored; the first one is shown."""
     cost_repeats: Annotated[int, Field(ge=0, le=1000)] = 30
     """Interleaved pairs of training steps behind each running time of Table 3; 0 leaves the times out."""
+    published: bool = False
+    """The data is the paper's, so its printed numbers stand beside this run's."""
     figure_dpi: Annotated[int, Field(ge=50, le=600)] = 150
     """Resolution of PNG figures."""
 

@@ -36,11 +36,12 @@ class PlainInception3(Inception3):
         if in_channels != 3:
             self.Conv2d_1a_3x3 = BasicConv2d(in_channels, 32, kernel_size=3, stride=2)
             nn.init.trunc_normal_(self.Conv2d_1a_3x3.conv.weight, std=0.1, a=-2, b=2)
+        self.avgpool = nn.Sequential(nn.Identity(), self.avgpool)  # the identity is seen by Grad-CAM
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The last Mixed block."""
-        return self.Mixed_7c
+        """The features that are averaged: the last Mixed block's, after mask attention if there is any."""
+        return self.avgpool[0]
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, num_classes) of an image (B, in_channels, H, W)."""

@@ -86,6 +86,8 @@ def train_classifier(params: Params, paths: RunPaths, model: str, trial: int) ->
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str, trial: int) -> None:
+    if params.threads:
+        torch.set_num_threads(params.threads)
     manifest = read_manifest(paths)
     torch.manual_seed(stable_hash("stage 2", params.seed, trial))
     model = create_model(

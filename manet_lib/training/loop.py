@@ -64,9 +64,7 @@ class Training:
 
 
 def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
-    """Move a network to its device and memory format, and set the number of CPU threads."""
-    if params.threads:
-        torch.set_num_threads(params.threads)
+    """Move a network to its device and memory format."""
     if params.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.to(device)

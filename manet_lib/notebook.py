@@ -1,0 +1,69 @@
+"""What the notebooks share: their settings cell and how they show tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from manet_lib.params import MODELS, READ_BY, Params, UserError, read_yaml, validate
+from manet_lib.paths import RunPaths, params_file
+from manet_lib.report.tables import to_markdown, write_table
+
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+
+
+def _injected(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    plain = (str, int, float, bool, list, dict, tuple, type(None))
+    return {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in _IPYTHON and isinstance(value, plain)
+    }
+
+
+def settings(namespace: Mapping[str, Any], *own: str) -> tuple[Params, RunPaths]:
+    """The settings of a notebook: its profile's file, overlaid by every name that Papermill injected.
+
+    To be called right after the ``parameters`` cell. Without injected names the environment variable
+    MANET_PROFILE replaces the default profile, so that ``make lab`` can look at any run.
+
+    Args:
+        namespace: ``globals()`` of the notebook.
+        own: names of the parameters cell that belong to the notebook, such as model and trial.
+
+    Raises:
+        UserError: a name is unknown or a value impossible; one line.
+    """
+    values = _injected(namespace)
+    mine = {name: values.pop(name) for name in own}
+    if set(values) == {"profile"}:
+        values["profile"] = os.environ.get("MANET_PROFILE") or values["profile"]
+    profile = str(values.get("profile", ""))
+    file = params_file(profile)
+    params = validate((read_yaml(file) if file.is_file() else {}) | values, f"profile {profile}")
+    if mine.get("model", MODELS[0]) not in MODELS:
+        raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
+    if "trial" in mine and mine["trial"] not in params.trial_numbers:
+        raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
+    return params, RunPaths.of(profile)
+
+
+def used(params: Params, *steps: str) -> Markdown:
+    """The parameters that some steps read, as a table, with what each is for."""
+    names = dict.fromkeys(name for step in steps for name in READ_BY[step])
+    rows = [(f"`{name}`", f"`{getattr(params, name)}`") for name in ("profile", *names)]
+    return Markdown(to_markdown(pd.DataFrame(rows, columns=["parameter", "value"])))
+
+
+def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
+    """Write a table to the figures folder and show it; see :func:`manet_lib.report.tables.write_table`."""
+    return Markdown(write_table(table, paths, name, caption))
+
+
+def say_done(did: bool, what: str) -> None:
+    """Say whether a step had anything to do."""
+    print(f"{what}: {'done now' if did else 'was done already'}")

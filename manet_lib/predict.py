@@ -1,0 +1,109 @@
+"""The two stages as one object: a film in, class probabilities and a heat map out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from manet_lib.attention import grad_cam
+from manet_lib.data.images import read_grey, resize, segment, to_signed, to_unit
+from manet_lib.models.resunet import create_segmenter
+from manet_lib.params import Params, load_params
+from manet_lib.paths import RunPaths, weights_of
+from manet_lib.postprocess import clean_mask
+from manet_lib.training.checkpoint import load_weights
+from manet_lib.training.classification import load_classifier
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What MANet says of one film.
+
+    Attributes:
+        label: the most probable class.
+        probabilities: of each class, in the order of the run's classes; they add up to 1.
+        lung_mask: post-processed mask, bool, of the film's own size.
+        heat_map: Grad-CAM map for ``label``, float32 in [0, 1], of the film's own size.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    lung_mask: NDArray[np.bool_]
+    heat_map: NDArray[np.float32]
+
+
+class MANet:
+    """A trained segmenter and a trained classifier (section 3.1). A research tool, not a medical device."""
+
+    def __init__(self, params: Params, segmenter: nn.Module, classifier: nn.Module) -> None:
+        self.params, self.segmenter, self.classifier = params, segmenter.eval(), classifier.eval()
+
+    @classmethod
+    def from_run(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1) -> MANet:
+        """Load the networks of a run.
+
+        Args:
+            run_dir: a folder ``runs/<profile>``.
+            model: one of the classifiers that the run trained.
+            trial: which training of it.
+
+        Raises:
+            UserError: the run has no such training.
+        """
+        paths = RunPaths(Path(run_dir), Path(run_dir))
+        params = load_params(paths.settings)
+        segmenter = create_segmenter(params.seg_encoder)
+        load_weights(weights_of(paths.segmentation), segmenter)
+        return cls(params, segmenter, load_classifier(params, paths, model, trial))
+
+    def predict(self, film: str | Path | Image.Image | NDArray[Any]) -> Prediction:
+        """Classify one film.
+
+        Args:
+            film: a path (PNG, JPEG, DICOM, ...), a PIL image, or a grey array (H, W) of any numeric dtype.
+
+        Raises:
+            UserError: a file cannot be read.
+            ValueError: an array is not (H, W).
+        """
+        grey = _grey(film)
+        size = self.params.image_size
+        small = resize(grey, (size, size))
+        unit = torch.from_numpy(to_unit(small, self.params.normalisation))[None, None]
+        with torch.inference_mode():
+            raw = self.segmenter(unit)[0, 0].numpy() > 0
+        mask = clean_mask(raw, self.params.min_object_fraction).astype(np.uint8)
+        image = torch.from_numpy(to_signed(segment(small, mask), self.params.normalisation))[None, None]
+        lungs = torch.from_numpy(mask.astype(np.float32))[None, None]
+        with torch.inference_mode():
+            scores = self.classifier(image, lungs)[0].double().softmax(0).numpy()
+        heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]
+        shape = (grey.shape[0], grey.shape[1])
+        stretched = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
+        return Prediction(
+            self.params.classes[int(scores.argmax())],
+            dict(zip(self.params.classes, map(float, scores), strict=True)),
+            resize(mask, shape, smooth=False).astype(bool),
+            np.asarray(stretched, dtype=np.float32),
+        )
+
+
+def _grey(film: str | Path | Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
+    if isinstance(film, str | Path):
+        return read_grey(Path(film))
+    if isinstance(film, Image.Image):
+        return np.asarray(film.convert("L"))
+    array = np.asarray(film)
+    if array.ndim != 2:
+        raise ValueError(f"film has shape {array.shape}; expected (H, W)")
+    if array.dtype == np.uint8:
+        return array
+    low, high = float(array.min()), float(array.max())
+    return np.round((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)

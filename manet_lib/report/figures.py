@@ -1,0 +1,177 @@
+"""The paper's figures from the files of a run, as PNG and PDF."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+
+if "inline" not in matplotlib.get_backend():
+    matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.params import UserError
+from manet_lib.paths import RunPaths
+from manet_lib.report.tables import class_title, model_title
+
+Film = NDArray[np.uint8]
+_STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+_COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
+_ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
+
+
+def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
+    """Write a figure as PNG and PDF to the figures folder; the same figure gives the same bytes."""
+    for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
+        with atomic_path(paths.figures / f"{name}.{ending}") as temporary:
+            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata=metadata)
+
+
+def _show(axes: Axes, picture: NDArray[np.generic], **options: object) -> None:
+    axes.imshow(picture, cmap="gray", interpolation="nearest", **options)  # type: ignore[arg-type]
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def picture_grid(
+    rows: Sequence[Sequence[NDArray[np.generic]]], columns: Sequence[str], labels: Sequence[str] = ()
+) -> Figure:
+    """Pictures in rows and columns, as in Figs. 1, 3 and 8.
+
+    Args:
+        rows: pictures (H, W); grey ones are shown from their minimum to their maximum.
+        columns: title of each column.
+        labels: title of each row, or nothing.
+    """
+    with plt.rc_context(_STYLE):
+        figure, grid = plt.subplots(
+            len(rows),
+            len(columns),
+            figsize=(1.45 * len(columns) + 0.3, 1.45 * len(rows) + 0.25),
+            squeeze=False,
+            layout="constrained",
+        )
+        for number, (axes_row, pictures) in enumerate(zip(grid, rows, strict=True)):
+            for axes, picture in zip(axes_row, pictures, strict=True):
+                _show(axes, picture)
+            if labels:
+                axes_row[0].set_ylabel(labels[number])
+        for axes, title in zip(grid[0], columns, strict=True):
+            axes.set_title(title)
+    return figure
+
+
+def heat_map_grid(
+    films: NDArray[np.float32], maps: Sequence[NDArray[np.float32]], classes: Sequence[str], models: Sequence[str]
+) -> Figure:
+    """Fig. 9: segmented films of each class, and below them the Grad-CAM maps of each model.
+
+    Args:
+        films: float (N, S, S).
+        maps: for each model, float (N, S, S) in [0, 1].
+        classes: class of each film.
+        models: name of each model.
+    """
+    with plt.rc_context(_STYLE):
+        figure, grid = plt.subplots(
+            len(models) + 1,
+            len(films),
+            figsize=(1.45 * len(films) + 0.9, 1.45 * (len(models) + 1) + 0.25),
+            squeeze=False,
+            layout="constrained",
+        )
+        for axes, film, label in zip(grid[0], films, classes, strict=True):
+            _show(axes, film)
+            axes.set_title(class_title(label))
+        grid[0][0].set_ylabel("Segmented")
+        for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
+            for axes, film, one in zip(axes_row, films, heat, strict=True):
+                _show(axes, film)
+                shown = axes.imshow(one, cmap="jet", alpha=0.5, vmin=0, vmax=1)
+            axes_row[0].set_ylabel(model_title(model))
+        bar = figure.colorbar(shown, ax=grid[1:, :].ravel().tolist(), fraction=0.03, pad=0.02)
+        bar.set_label("attention")
+    return figure
+
+
+def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame], trial: int) -> Figure:
+    """Fig. 10: validation accuracy over the epochs of one trial, one panel per backbone.
+
+    Args:
+        logs: log of each (model, trial).
+        trial: which trial to draw.
+
+    Raises:
+        UserError: no model has been trained in that trial.
+    """
+    chosen = {model: log for (model, number), log in logs.items() if number == trial}
+    if not chosen:
+        raise UserError(f"trial: nothing has been trained in trial {trial}; run notebook 04")
+    backbones = list(dict.fromkeys(model.partition("_")[0] for model in chosen))
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            1,
+            len(backbones),
+            figsize=(max(5.0, 3.1 * len(backbones)), 2.9),
+            squeeze=False,
+            sharey=True,
+            layout="constrained",
+        )
+        for axes, backbone in zip(panels[0], backbones, strict=True):
+            for model, log in chosen.items():
+                base, _, kind = model.partition("_")
+                if base == backbone:
+                    axes.plot(
+                        log["epoch"],
+                        100 * log["val_accuracy"],
+                        color=_COLOURS[kind],
+                        label=_ATTENTION[kind],
+                        marker="o" if len(log) <= 30 else "",
+                        markersize=3,
+                        linewidth=1.3,
+                    )
+            axes.set(title=model_title(backbone), xlabel="epoch", ylim=(0, 100))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False, loc="lower right")
+        panels[0][0].set_ylabel("validation accuracy (%)")
+    return figure
+
+
+def confusion_figure(confusion: pd.DataFrame) -> Figure:
+    """Table 5 as a picture: films by actual and predicted class, shaded by the share of the actual class."""
+    counts = confusion.to_numpy()
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    titles = [class_title(name) for name in confusion.index]
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(titles)), titles, rotation=30, ha="right")
+        axes.set_yticks(range(len(titles)), titles)
+        axes.set(xlabel="predicted", ylabel="actual")
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    return figure
+
+
+def pooling_figure(maps: Sequence[NDArray[np.float32]], titles: Sequence[str]) -> Figure:
+    """Lung maps M_0, M_1, ... of Eq. 1, each at its own size."""
+    with plt.rc_context(_STYLE):
+        figure, grid = plt.subplots(
+            1, len(maps), figsize=(1.6 * len(maps) + 0.5, 1.9), squeeze=False, layout="constrained"
+        )
+        for axes, one, title in zip(grid[0], maps, titles, strict=True):
+            shown = axes.imshow(one, cmap="viridis", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(title)
+        figure.colorbar(shown, ax=grid.ravel().tolist(), fraction=0.03, pad=0.02)
+    return figure

@@ -1,0 +1,229 @@
+"""Every table of the paper from the files of a run, as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.artifacts import read_done, write_text
+from manet_lib.data.splits import SPLITS
+from manet_lib.evaluation.metrics import classification_report, confusion_matrix
+from manet_lib.evaluation.statistics import bootstrap_interval, wilson_interval
+from manet_lib.params import CLASS_TITLES, Params
+from manet_lib.paths import RunPaths, log_of
+from manet_lib.training.classification import read_predictions
+
+SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
+
+MODEL_TITLES = {
+    "resnet34": "ResNet34",
+    "resnet50": "ResNet50",
+    "vgg16": "VGG16",
+    "inceptionv3": "Inceptionv3",
+}
+
+
+def model_title(name: str) -> str:
+    """How the paper prints a model: ``resnet50_ma`` is ResNet50(MA)."""
+    base, _, attention = name.partition("_")
+    return MODEL_TITLES[base] + (f"({attention.upper()})" if attention else "")
+
+
+def class_title(name: str) -> str:
+    """How the paper prints a class; other names stay as they are."""
+    return CLASS_TITLES.get(name, name)
+
+
+def published(name: str) -> pd.DataFrame:
+    """A printed table of the paper, digit for digit, all cells as text.
+
+    Args:
+        name: table1_distribution, table2_test_accuracy, table3_cost, table4_report_resnet50_ma,
+            table5_confusion_resnet50_ma or segmentation_iou.
+    """
+    with (files("manet_lib.report") / "published" / f"{name}.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype=str, keep_default_na=False)
+
+
+def data_note(params: Params) -> str:
+    """What a title says about the data, so that no table is taken for a reproduction that is none."""
+    if params.data_source == "phantom":
+        return "drawn phantoms, not comparable with the paper"
+    return "the paper's data" if params.published else f"data of profile {params.profile}, not the paper's"
+
+
+def trained_models(params: Params, paths: RunPaths) -> list[tuple[str, int]]:
+    """The (model, trial) pairs of a run that have been trained, in Table 2's order."""
+    pairs = [(model, trial) for model in params.models for trial in params.trial_numbers]
+    return [pair for pair in pairs if read_done(paths.classifier(*pair)) is not None]
+
+
+def distribution(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Table 1: films by class and set; with the printed counts behind each where the data is the paper's."""
+    counts = pd.crosstab(manifest["split"], manifest["label"])
+    counts = counts.reindex(index=list(SPLITS), columns=params.classes, fill_value=0)
+    counts.loc["total"] = counts.sum()
+    table = pd.DataFrame({"Set": [SPLIT_TITLES.get(name, "Total") for name in counts.index]})
+    printed = published("table1_distribution").set_index("set")
+    for label in params.classes:
+        table[class_title(label)] = counts[label].to_numpy()
+        if params.published and label in printed:
+            table[f"{class_title(label)}, paper"] = [printed.loc[name, label] for name in counts.index]
+    table["All"] = counts.sum(axis=1).to_numpy()
+    return table
+
+
+def segmentation_scores(iou: pd.DataFrame, manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Section 4.1: mean test IoU of stage 1 by class, with a 95% bootstrap interval over images."""
+    printed = published("segmentation_iou").set_index("class")
+    train = manifest[manifest["seg_split"] == "train"]["label"].value_counts()
+    rows = []
+    for label in [*params.classes, "overall"]:
+        values = (iou if label == "overall" else iou[iou["label"] == label])["iou"].to_numpy()
+        if not len(values):
+            continue
+        low, high = bootstrap_interval(values)
+        row: dict[str, Any] = {
+            "Class": "All images" if label == "overall" else class_title(label),
+            "Training pairs": int(train.sum() if label == "overall" else train.get(label, 0)),
+            "Test pairs": len(values),
+            "Test IoU (%)": f"{100 * values.mean():.2f}",
+            "95% interval": f"{100 * low:.2f} to {100 * high:.2f}",
+        }
+        if params.published:
+            row["Paper (%)"] = printed["test_iou_pct"].get(label, "")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Table 2: test accuracy of every trained model by trial, and its average.
+
+    The interval is Wilson's 95% over the test films of all trials together; films are shared among trials, so
+    with several trials it is narrower than a new test set would deserve.
+    """
+    printed = published("table2_test_accuracy").set_index("model")
+    done = trained_models(params, paths)
+    rows = []
+    for model in params.models:
+        row: dict[str, Any] = {"Model": model_title(model)}
+        hits = total = 0
+        shares = []
+        for trial in params.trial_numbers:
+            table = read_predictions(paths, model, trial) if (model, trial) in done else None
+            if table is None:
+                row[f"Trial {trial}"] = "–"
+                continue
+            right, count = int((table["label"] == table["predicted"]).sum()), len(table)
+            hits, total = hits + right, total + count
+            shares.append(right / count)
+            row[f"Trial {trial}"] = f"{100 * right / count:.2f}"
+        row["Average (%)"] = f"{100 * np.mean(shares):.2f}" if shares else "–"
+        low, high = wilson_interval(hits, total) if total else (float("nan"), float("nan"))
+        row["95% interval"] = f"{100 * low:.1f} to {100 * high:.1f}" if total else "–"
+        if params.published:
+            row["Paper, average (%)"] = printed.loc[model, "average"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def best_run(params: Params, paths: RunPaths) -> tuple[str, int] | None:
+    """The training with the highest test accuracy, as the paper picks it for Tables 4 and 5; the first of ties."""
+    scores = {}
+    for pair in trained_models(params, paths):
+        table = read_predictions(paths, *pair)
+        if table is not None:
+            scores[pair] = float((table["label"] == table["predicted"]).mean())
+    return max(scores, key=lambda pair: scores[pair]) if scores else None
+
+
+def confusion_of(params: Params, paths: RunPaths, model: str, trial: int) -> pd.DataFrame:
+    """Confusion matrix of one training on the test films."""
+    table = read_predictions(paths, model, trial)
+    assert table is not None, "asked for a training that has not been run"
+    return confusion_matrix(table["label"], table["predicted"], params.classes)
+
+
+def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Table 4: precision, recall, F1 and support by class, as text with two decimals."""
+    report = classification_report(confusion).reset_index()
+    table = pd.DataFrame({"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]})
+    for column, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score")):
+        table[title] = [f"{value:.2f}" for value in report[column]]
+    table["Support"] = report["support"]
+    if params.published:
+        printed = published("table4_report_resnet50_ma")
+        table["F1-score, paper"] = printed["f1"].tolist()
+    return table
+
+
+def confusion_table(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Table 5: films by actual class (rows) and predicted class (columns)."""
+    table = confusion.rename(columns=class_title).reset_index()
+    table["actual"] = [class_title(name) for name in table["actual"]]
+    return table.rename(columns={"actual": "Actual"})
+
+
+def attention_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Mean share of the Grad-CAM maps inside the lungs, and on phantoms inside the true lesions, by model."""
+    rows = []
+    for model in [name for name in params.models if name in set(scores["model"])]:
+        part = scores[scores["model"] == model]
+        row = {"Model": model_title(model), "Films": len(part)}
+        for kind in ("lung", "lesion"):
+            if f"{kind}_share" in part:
+                row[f"In the {kind}s (%)"] = f"{100 * part[f'{kind}_share'].mean():.1f}"
+                row[f"Area of {kind}s (%)"] = f"{100 * part[f'{kind}_area'].mean():.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """What each step of the run took: seconds and device, from its done.json."""
+    folders = [paths.store, paths.manifest_dir, paths.segmentation, paths.raw_masks.parent]
+    folders += [paths.clean_masks.parent, *(paths.classifier(*pair) for pair in trained_models(params, paths))]
+    rows = []
+    for folder in [*folders, paths.attention, paths.cost]:
+        done = read_done(folder)
+        if done is not None:
+            rows.append({"Step": folder.name, "Seconds": done["seconds"], "Device": done["device"]})
+    return pd.DataFrame(rows)
+
+
+def logs(params: Params, paths: RunPaths) -> dict[tuple[str, int], pd.DataFrame]:
+    """The log of every trained model and trial."""
+    return {pair: pd.read_csv(log_of(paths.classifier(*pair))) for pair in trained_models(params, paths)}
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A table as GitHub-flavoured Markdown; numbers to the right."""
+    number = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
+    lines = [list(map(str, table.columns)), ["---:" if flag else "---" for flag in number]]
+    lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> str:
+    """Write a table as CSV, Markdown and LaTeX to the figures folder.
+
+    Args:
+        table: cells as they shall be printed.
+        paths: of the run.
+        name: file name without ending, such as `table1`.
+        caption: one sentence, first line of the Markdown file and caption in LaTeX.
+
+    Returns:
+        Caption and table as Markdown, to be shown.
+    """
+    text = f"**{caption}**\n\n{to_markdown(table)}"
+    escaped = caption.replace("%", r"\%").replace("_", r"\_")
+    write_text(paths.figures / f"{name}.csv", table.to_csv(index=False))
+    write_text(paths.figures / f"{name}.md", text)
+    columns = [str(column).replace("%", r"\%") for column in table.columns]
+    latex = table.set_axis(columns, axis=1).to_latex(index=False, caption=escaped, label=f"tab:{name}")
+    write_text(paths.figures / f"{name}.tex", latex.replace("–", "--"))
+    return text
+
