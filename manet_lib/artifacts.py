@@ -18,8 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from manet_lib.params import Params, UserError, fingerprint
-from manet_lib.paths import done_of
+from manet_lib.paths import RunPaths, done_of
 
 _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
 
@@ -49,6 +51,13 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def save_settings(params: Params, paths: RunPaths) -> None:
+    """Keep all parameters of a run beside its results, for whoever loads them later."""
+    text = yaml.safe_dump(params.model_dump(), sort_keys=False)
+    if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
+        write_text(paths.settings, text)
 
 
 def sha256_of(path: Path) -> str:
@@ -109,21 +118,24 @@ class Step:
             for path in self.outputs
         )
 
-    def run(self, work: Callable[[], str | None]) -> bool:
-        """Do the work unless it is done already.
-
-        Args:
-            work: writes the outputs; returns the device that it ran on, or None for the processor.
-
-        Returns:
-            Whether there was anything to do.
-        """
+    def run(self, work: Callable[[], None]) -> bool:
+        """Do the work on the processor unless it is done already; returns whether there was anything to do."""
         if self.is_done():
             return False
+        key = self.begin()
+        started = time.perf_counter()
+        work()
+        self.complete(key, "cpu", time.perf_counter() - started)
+        return True
+
+    def begin(self) -> dict[str, Any]:
+        """Declare the step undone; returns its key, to be handed to :meth:`complete`."""
         key = self.key()
         done_of(self.folder).unlink(missing_ok=True)
-        started = time.perf_counter()
-        device = work()
+        return key
+
+    def complete(self, key: dict[str, Any], device: str, seconds: float) -> None:
+        """Write ``done.json``: the key, hashes and sizes of the outputs, versions, device and seconds."""
         outputs = {
             path.relative_to(self.folder).as_posix(): {
                 "sha256": sha256_of(path),
@@ -136,11 +148,10 @@ class Step:
             **key,
             "outputs": outputs,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
-            "device": device or "cpu",
-            "seconds": round(time.perf_counter() - started, 2),
+            "device": device,
+            "seconds": round(seconds, 2),
         }
         write_json(done_of(self.folder), record)
-        return True
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:

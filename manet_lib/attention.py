@@ -53,7 +53,7 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
     model.eval()
     targets = [ClassifierOutputTarget(int(number)) for number in target]
     pair = torch.cat([image, mask], dim=1)
-    with GradCAM(_Stacked(model), [model.cam_layer]) as cam:  # type: ignore[list-item]
+    with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
         maps = cam(pair, targets)
     if maps is None or maps.shape != (len(image), *image.shape[2:]) or not np.isfinite(maps).all():
         raise RuntimeError("Grad-CAM gave no map; is model.cam_layer part of the forward pass?")

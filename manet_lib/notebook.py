@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
+from manet_lib.artifacts import save_settings
 from manet_lib.params import MODELS, READ_BY, Params, UserError, read_yaml, validate
 from manet_lib.paths import RunPaths, params_file
 from manet_lib.report.tables import to_markdown, write_table
@@ -49,7 +50,9 @@ def settings(namespace: Mapping[str, Any], *own: str) -> tuple[Params, RunPaths]
         raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
     if "trial" in mine and mine["trial"] not in params.trial_numbers:
         raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
-    return params, RunPaths.of(profile)
+    paths = RunPaths.of(profile)
+    save_settings(params, paths)
+    return params, paths
 
 
 def used(params: Params, *steps: str) -> Markdown:

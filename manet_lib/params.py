@@ -214,7 +214,15 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *(*_AFFINE, *_MACHINE),
     ),
     "attention": (
-        *("classes", "models", "trials", "normalisation", "cam_per_class", "count_include_pad", "accelerator"),
+        *(
+            "classes",
+            "models",
+            "trials",
+            "normalisation",
+            "cam_per_class",
+            "count_include_pad",
+            "accelerator",
+        ),
         "threads",
     ),
     "cost": ("cost_repeats", "accelerator", "threads", "models", "image_size", "batch_size", "channels_last"),

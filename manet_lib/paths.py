@@ -59,6 +59,11 @@ class RunPaths:
         return cls(output_root() / "runs" / profile, output_root() / "figures" / profile)
 
     @property
+    def settings(self) -> Path:
+        """All parameters of the run, as last used."""
+        return self.root / "settings.yaml"
+
+    @property
     def phantoms(self) -> Path:
         """Drawn phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
         return self.root / "phantoms"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the package registry
 
@@ -38,7 +39,12 @@ def affine(params: Params, rotation: float) -> list[A.BasicTransform]:
     scale = {"scale": (1 - params.scale, 1 + params.scale), "keep_ratio": True}
     turn = {"rotate": (-rotation, rotation)}
     groups = [shift | scale | turn] if params.joint_affine else [shift, scale, turn]
-    same = {"border_mode": _BORDERS[params.border], "fill": 0, "fill_mask": 0, "p": params.augment_probability}
+    same = {
+        "border_mode": _BORDERS[params.border],
+        "fill": 0,
+        "fill_mask": 0,
+        "p": params.augment_probability,
+    }
     return [A.Affine(**group, **same) for group in groups]
 
 
@@ -136,7 +142,14 @@ class EpochOrder(Sampler[tuple[int, int]]):
     """
 
     def __init__(
-        self, count: int, key: tuple[int, int], *, shuffle: bool, batch_size: int = 1, rank: int = 0, world: int = 1
+        self,
+        count: int,
+        key: tuple[int, int],
+        *,
+        shuffle: bool,
+        batch_size: int = 1,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         self.count, self.key, self.shuffle, self.rank, self.world = count, key, shuffle, rank, world
         self.used = count - count % batch_size if shuffle else count

@@ -88,12 +88,12 @@ def to_unit(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray
     if normalisation == "divide":
         return image.astype(np.float32) / 255
     low, high = int(image.min()), int(image.max())
-    return (image.astype(np.float32) - low) / max(high - low, 1)
+    return (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1))
 
 
 def to_signed(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray[np.float32]:
     """Scale a segmented film to [-1, 1] (section 2.3); a constant film becomes -1."""
-    return to_unit(image, normalisation) * 2 - 1
+    return to_unit(image, normalisation) * np.float32(2) - np.float32(1)
 
 
 def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

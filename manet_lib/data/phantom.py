@@ -215,7 +215,9 @@ def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     x, y, radius = sick * rng.uniform(0.29, 0.40), rng.uniform(-0.50, -0.36), rng.uniform(0.08, 0.115)
     distance = np.hypot(grid.x - x, (grid.y - y) / 0.9)
     wall = np.exp(-(((distance - radius) / 0.026) ** 2))
-    return np.where(distance < radius, 0.85 * wall - 0.3 * (1 - wall), np.maximum(0.85 * wall, shadow)) * (depth >= 0)
+    return np.where(distance < radius, 0.85 * wall - 0.3 * (1 - wall), np.maximum(0.85 * wall, shadow)) * (
+        depth >= 0
+    )
 
 
 def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
@@ -236,7 +238,7 @@ def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     for scale in (0.030, 0.045):
         net += np.exp(-((grid.noise(rng, scale) / 0.22) ** 2))
     central = sum(grid.blob(side * 0.28, 0.0, 0.24, 0.45) for side in (-1, 1))
-    return 0.62 * net * (0.45 + 0.55 * central) * (depth >= 0)
+    return 0.75 * net * (0.45 + 0.55 * central) * (depth >= 0)
 
 
 def _normal(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
@@ -260,7 +262,16 @@ def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Ar
     shift = rng.uniform(-0.03, 0.03, 2) * size
     if source == "north":  # a letter R beside the patient's right shoulder
         x, y = 0.05 * size + shift[0], 0.07 * size + shift[1]
-        letter = [(0, 0.12), (0, 0), (0.06, 0), (0.07, 0.03), (0.06, 0.06), (0, 0.06), (0.03, 0.06), (0.07, 0.12)]
+        letter = [
+            (0, 0.12),
+            (0, 0),
+            (0.06, 0),
+            (0.07, 0.03),
+            (0.06, 0.06),
+            (0, 0.06),
+            (0.03, 0.06),
+            (0.07, 0.12),
+        ]
         pen.line([(x + a * size, y + b * size) for a, b in letter], fill=255, width=max(1, size // 48))
     elif source == "south":  # electrode leads of a bedside film, across the shoulders
         for side in (0.06, 0.94):
@@ -357,9 +368,7 @@ def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_st
         patient, film = (turn // 4) * 3 + min(turn % 4, 2), int(turn % 4 == 3)
         name = f"{label}_{patient:04d}_{film}.png"
         key = patient * len(CLASSES) + CLASSES.index(label)
-        phantom = draw_phantom(
-            label, key, film, size=size, seed=seed, confounder_strength=confounder_strength
-        )
+        phantom = draw_phantom(label, key, film, size=size, seed=seed, confounder_strength=confounder_strength)
         for kind, array in (
             ("images", phantom.image),
             ("masks", phantom.lungs.astype(np.uint8) * 255),

@@ -14,18 +14,27 @@ from manet_lib.models.mask_attention import MaskPool, attend, mask_maps
 
 _ANY, _STRIDED = (3, 1, 1), (3, 2, 0)
 _BRANCHES: dict[str, list[tuple[Any, int, Any]]] = {
-    **dict.fromkeys(("Mixed_5b", "Mixed_5c", "Mixed_5d"), [(5, 1, 2)]),
+    **{name: [(5, 1, 2)] for name in ("Mixed_5b", "Mixed_5c", "Mixed_5d")},
     "Mixed_6a": [_ANY, _STRIDED],
-    **dict.fromkeys(
-        ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"), 2 * [((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3))]
-    ),
+    **{
+        name: 2 * [((7, 1), 1, (3, 0)), ((1, 7), 1, (0, 3))]
+        for name in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e")
+    },
     "Mixed_7a": [((1, 7), 1, (0, 3)), ((7, 1), 1, (3, 0)), _STRIDED],
-    **dict.fromkeys(("Mixed_7b", "Mixed_7c"), [_ANY, _ANY]),
+    **{name: [_ANY, _ANY] for name in ("Mixed_7b", "Mixed_7c")},
 }
 """Kernel, stride and padding along the branch with the largest receptive field of each Mixed block. In
 Mixed_5 that is the 5×5 convolution's; in Mixed_7b and 7c one 3×3 stands for the parallel 1×3 and 3×1."""
 
-_STEM = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2")
+_STEM = (
+    "Conv2d_1a_3x3",
+    "Conv2d_2a_3x3",
+    "Conv2d_2b_3x3",
+    "maxpool1",
+    "Conv2d_3b_1x1",
+    "Conv2d_4a_3x3",
+    "maxpool2",
+)
 
 
 class PlainInception3(Inception3):
@@ -36,7 +45,7 @@ class PlainInception3(Inception3):
         if in_channels != 3:
             self.Conv2d_1a_3x3 = BasicConv2d(in_channels, 32, kernel_size=3, stride=2)
             nn.init.trunc_normal_(self.Conv2d_1a_3x3.conv.weight, std=0.1, a=-2, b=2)
-        self.avgpool = nn.Sequential(nn.Identity(), self.avgpool)  # the identity is seen by Grad-CAM
+        self.avgpool = nn.Sequential(nn.Identity(), nn.AdaptiveAvgPool2d(1))  # Grad-CAM sees the identity
 
     @property
     def cam_layer(self) -> nn.Module:
@@ -56,7 +65,7 @@ class MaskAttentionInception3(PlainInception3):
 
     def __init__(self, num_classes: int = 5, in_channels: int = 1, count_include_pad: bool = True) -> None:
         super().__init__(num_classes, in_channels)
-        self._names = [name for name in (*_STEM, *_BRANCHES)]
+        self._names = [*_STEM, *_BRANCHES]
         pools: dict[str, nn.Module] = {}
         for name in _STEM:
             layer = getattr(self, name)
@@ -64,9 +73,7 @@ class MaskAttentionInception3(PlainInception3):
             if layer.kernel_size not in (1, (1, 1)):
                 pools[name] = nn.ModuleList([MaskPool.like(layer, count_include_pad)])
         for name, branch in _BRANCHES.items():
-            pools[name] = nn.ModuleList(
-                MaskPool(*layer, count_include_pad=count_include_pad) for layer in branch
-            )
+            pools[name] = nn.ModuleList(MaskPool(*layer, count_include_pad=count_include_pad) for layer in branch)
         self.mask_pools = nn.ModuleDict(pools)
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -56,9 +56,7 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
             del state[name]
     wrong = [name for name, value in state.items() if name not in own or own[name].shape != value.shape]
     allowed = {f"{last[-1]}.weight", f"{last[-1]}.bias"}
-    absent = [
-        name for name in own.keys() - state.keys() if name not in allowed and ".cbam." not in name
-    ]
+    absent = [name for name in own.keys() - state.keys() if name not in allowed and ".cbam." not in name]
     absent = [name for name in absent if not name.endswith("num_batches_tracked")]
     if wrong or absent:
         raise UserError(

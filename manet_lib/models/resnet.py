@@ -48,7 +48,7 @@ class MaskAttentionBasicBlock(BasicBlock):
         """The poolings of this block, in order."""
         return [MaskPool.like(conv, count_include_pad) for conv in (self.conv1, self.conv2)]
 
-    def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:
         """Features (B, C, H, W) and the maps that are still to come."""
         out = self.relu(attend(self.bn1(self.conv1(x)), next(maps)))
         out = attend(self.bn2(self.conv2(out)), next(maps))
@@ -63,7 +63,7 @@ class MaskAttentionBottleneck(Bottleneck):
         """The pooling of this block."""
         return [MaskPool.like(self.conv2, count_include_pad)]
 
-    def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:
         """Features (B, C, H, W) and the maps that are still to come."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(attend(self.bn2(self.conv2(out)), next(maps)))

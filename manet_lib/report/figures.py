@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 
@@ -22,7 +23,7 @@ from manet_lib.paths import RunPaths
 from manet_lib.report.tables import class_title, model_title
 
 Film = NDArray[np.uint8]
-_STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
 _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
 
@@ -70,7 +71,10 @@ def picture_grid(
 
 
 def heat_map_grid(
-    films: NDArray[np.float32], maps: Sequence[NDArray[np.float32]], classes: Sequence[str], models: Sequence[str]
+    films: NDArray[np.float32],
+    maps: Sequence[NDArray[np.float32]],
+    classes: Sequence[str],
+    models: Sequence[str],
 ) -> Figure:
     """Fig. 9: segmented films of each class, and below them the Grad-CAM maps of each model.
 

@@ -150,7 +150,9 @@ def confusion_of(params: Params, paths: RunPaths, model: str, trial: int) -> pd.
 def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
     """Table 4: precision, recall, F1 and support by class, as text with two decimals."""
     report = classification_report(confusion).reset_index()
-    table = pd.DataFrame({"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]})
+    table = pd.DataFrame(
+        {"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]}
+    )
     for column, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score")):
         table[title] = [f"{value:.2f}" for value in report[column]]
     table["Support"] = report["support"]
@@ -184,7 +186,10 @@ def attention_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
 def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """What each step of the run took: seconds and device, from its done.json."""
     folders = [paths.store, paths.manifest_dir, paths.segmentation, paths.raw_masks.parent]
-    folders += [paths.clean_masks.parent, *(paths.classifier(*pair) for pair in trained_models(params, paths))]
+    folders += [
+        paths.clean_masks.parent,
+        *(paths.classifier(*pair) for pair in trained_models(params, paths)),
+    ]
     rows = []
     for folder in [*folders, paths.attention, paths.cost]:
         done = read_done(folder)
@@ -196,6 +201,32 @@ def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
 def logs(params: Params, paths: RunPaths) -> dict[tuple[str, int], pd.DataFrame]:
     """The log of every trained model and trial."""
     return {pair: pd.read_csv(log_of(paths.classifier(*pair))) for pair in trained_models(params, paths)}
+
+
+def errata() -> list[str]:
+    """Printed numbers of the paper that disagree with each other, beside the recomputed value."""
+    table2 = published("table2_test_accuracy").set_index("model")
+    lines = []
+    for name, row in table2.iterrows():
+        trials = [float(row[f"trial{number}"]) for number in (1, 2, 3)]
+        mean = f"{np.mean(trials):.2f}"
+        if mean != row["average"]:
+            lines.append(f"Table 2: {model_title(str(name))} averages {mean}, printed {row['average']}")
+        lines += [
+            f"Table 2: {model_title(str(name))} prints {share}, which no number of 680 films gives; "
+            f"{round(6.8 * share)}/680 is {100 * round(6.8 * share) / 680:.2f}"
+            for share in trials
+            if f"{100 * round(6.8 * share) / 680:.2f}" != f"{share:.2f}"
+        ]
+    iou = published("segmentation_iou").set_index("class").astype(float)
+    *parts, whole = iou.index
+    by_class = iou.loc[parts, "test_iou_pct"]
+    by_image = np.average(by_class, weights=iou.loc[parts, "test_pairs"])
+    lines.append(
+        f"Section 4.1: the overall IoU is printed {iou.loc[whole, 'test_iou_pct']:.2f}; over images it is "
+        f"{by_image:.2f}, over classes {by_class.mean():.2f}"
+    )
+    return lines
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -226,4 +257,3 @@ def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -
     latex = table.set_axis(columns, axis=1).to_latex(index=False, caption=escaped, label=f"tab:{name}")
     write_text(paths.figures / f"{name}.tex", latex.replace("–", "--"))
     return text
-

@@ -16,7 +16,7 @@ from manet_lib.models import create_model
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths, log_of, weights_of
 from manet_lib.training.checkpoint import load_weights, save_weights
-from manet_lib.training.distributed import Ranks, joined
+from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.loop import Batch, Training, evaluate, fit, prepare
 
 
@@ -76,13 +76,8 @@ def train_classifier(params: Params, paths: RunPaths, model: str, trial: int) ->
         Whether there was anything to do.
     """
     step = classification_step(params, paths, model, trial)
-
-    def work() -> str:
-        with joined(params) as ranks:
-            _train(view(params, "classification"), paths, step, ranks, model, trial)
-            return ranks.device_name
-
-    return step.run(work)
+    read = view(params, "classification")
+    return run_step(step, params, lambda ranks: _train(read, paths, step, ranks, model, trial))
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str, trial: int) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from manet_lib.artifacts import Step
 from manet_lib.params import Params, UserError
 
 _TIMEOUT = timedelta(minutes=10)
@@ -76,10 +78,15 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
     return torch.device("cuda", local_rank)
 
 
+def under_torchrun() -> bool:
+    """Whether this process is a worker of torchrun."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 @contextmanager
 def joined(params: Params) -> Iterator[Ranks]:
     """Join the processes that torchrun started, or be the only one; leave again at the end of the block."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not under_torchrun():
         yield Ranks(0, 1, pick_device(params.accelerator))
         return
     device = pick_device(params.accelerator, params.devices, int(os.environ["LOCAL_RANK"]))
@@ -90,3 +97,22 @@ def joined(params: Params) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()
+
+
+def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
+    """Do a step's work on all ranks unless it is done already; rank 0 records it.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    if step.is_done():
+        return False
+    with joined(params) as ranks:
+        ranks.wait()
+        started = time.perf_counter()
+        key = step.begin() if ranks.leads else {}
+        work(ranks)
+        ranks.wait()
+        if ranks.leads:
+            step.complete(key, ranks.device_name, time.perf_counter() - started)
+    return True

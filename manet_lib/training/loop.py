@@ -66,7 +66,7 @@ class Training:
 def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
     """Move a network to its device and memory format."""
     if params.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     return model.to(device)
 
 
@@ -130,7 +130,7 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
     if ranks.world > 1:
         devices = [ranks.device.index] if ranks.device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=devices)
-    step_network = torch.compile(network) if params.compile else network
+    step_network: nn.Module = torch.compile(network) if params.compile else network  # type: ignore[assignment]
     for epoch in range(len(history), training.epochs):
         order.epoch = epoch
         torch.manual_seed(stable_hash("torch", *training.seeds, epoch, ranks.rank))

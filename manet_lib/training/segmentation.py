@@ -17,7 +17,7 @@ from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths, log_of, weights_of
 from manet_lib.progress import bar
 from manet_lib.training.checkpoint import load_weights, save_weights
-from manet_lib.training.distributed import Ranks, joined
+from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.loop import Batch, Training, autocast, evaluate, fit, in_batches, prepare
 
 
@@ -52,13 +52,7 @@ def train_segmenter(params: Params, paths: RunPaths) -> bool:
         Whether there was anything to do.
     """
     step = segmentation_step(params, paths)
-
-    def work() -> str:
-        with joined(params) as ranks:
-            _train(view(params, "segmentation"), paths, step, ranks)
-            return ranks.device_name
-
-    return step.run(work)
+    return run_step(step, params, lambda ranks: _train(view(params, "segmentation"), paths, step, ranks))
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
@@ -113,13 +107,8 @@ def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
     Returns:
         Whether there was anything to do.
     """
-
-    def work() -> str:
-        with joined(params) as ranks:
-            _predict(view(params, "raw_masks"), paths, ranks)
-            return ranks.device_name
-
-    return raw_masks_step(params, paths).run(work)
+    step = raw_masks_step(params, paths)
+    return run_step(step, params, lambda ranks: _predict(view(params, "raw_masks"), paths, ranks))
 
 
 def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:

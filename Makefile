@@ -1,0 +1,40 @@
+# The few commands that people type. `make reproduce PARAMS=params/cxr_sample.yaml` runs another profile.
+PARAMS ?= params/smoke.yaml
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+PYTHON ?= python3
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
+SHELL := /bin/bash
+
+.PHONY: reproduce test lab notebooks data clean
+
+reproduce: .venv/installed
+	snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime params --rerun-incomplete --config params=$(PARAMS)
+	@python -m manet_lib.report.summary $(PARAMS)
+
+data: .venv/installed
+	snakemake data --cores $(CORES) --quiet rules --rerun-triggers mtime params --config params=$(PARAMS)
+
+test: .venv/installed
+	ruff check .
+	ruff format --check .
+	mypy
+	pytest tests $(PYTEST)
+	MANET_PROFILE=tiny MANET_OUTPUT=$(CURDIR)/.cache/nbval pytest --nbval-lax --timeout=900 notebooks
+
+lab: .venv/installed
+	jupyter lab --notebook-dir=$(CURDIR) notebooks/01_data.ipynb
+
+# Executes the notebooks in place on the finished smoke run, so that the committed outputs are its.
+notebooks: .venv/installed
+	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	ruff format notebooks
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf runs/smoke .snakemake .cache

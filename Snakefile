@@ -1,0 +1,125 @@
+"""The graph of notebooks. Papermill executes each node; `done.json` in the run folder decides what a node redoes.
+
+    snakemake --cores 2 --config params=params/smoke.yaml
+"""
+
+from manet_lib.params import READ_BY, load_params
+from manet_lib.paths import RunPaths
+
+PARAMS = config.get("params", "params/smoke.yaml")
+SETTINGS = load_params(PARAMS)
+DONE = str(RunPaths.of(SETTINGS.profile).root / "notebooks") + "/"
+GRID = [f"{model}-{trial}" for model in SETTINGS.models for trial in SETTINGS.trial_numbers]
+
+
+def reads(*steps):
+    """The parameters that a notebook's steps read: a change of any other does not run it again."""
+    return {name: getattr(SETTINGS, name) for step in steps for name in READ_BY[step]}
+
+
+# Papermill warns of each parameter that a notebook does not declare; nothing else is left out of its log.
+EXECUTE = (
+    "papermill {input[0]} {output}.part.ipynb -f " + PARAMS + " {params.own} --no-progress-bar --log-output"
+    " 2> >(grep --line-buffered -vE 'Passed unknown parameter|Executing Cell|Ending Cell|<Figure|Markdown object' >&2)"
+    " && mv {output}.part.ipynb {output}"
+)
+
+
+rule all:
+    input:
+        DONE + "06_results.ipynb",
+        DONE + "07_cost.ipynb",
+
+
+rule data:
+    input:
+        "notebooks/01_data.ipynb",
+    output:
+        DONE + "01_data.ipynb",
+    params:
+        own="",
+        reads=reads("store", "manifest") | {"figure_dpi": SETTINGS.figure_dpi, "published": SETTINGS.published},
+    threads: workflow.cores
+    shell:
+        EXECUTE
+
+
+rule segmentation:
+    input:
+        "notebooks/02_segmentation.ipynb",
+        DONE + "01_data.ipynb",
+    output:
+        DONE + "02_segmentation.ipynb",
+    params:
+        own="",
+        reads=reads("segmentation", "raw_masks") | {"figure_dpi": SETTINGS.figure_dpi},
+    threads: workflow.cores
+    shell:
+        EXECUTE
+
+
+rule postprocessing:
+    input:
+        "notebooks/03_postprocessing.ipynb",
+        DONE + "02_segmentation.ipynb",
+    output:
+        DONE + "03_postprocessing.ipynb",
+    params:
+        own="",
+        reads=reads("clean_masks") | {"figure_dpi": SETTINGS.figure_dpi},
+    shell:
+        EXECUTE
+
+
+rule classification:
+    input:
+        "notebooks/04_classification.ipynb",
+        DONE + "03_postprocessing.ipynb",
+    output:
+        DONE + "04_classification-{model}-{trial}.ipynb",
+    params:
+        own="-p model {model} -p trial {trial}",
+        reads=reads("classification"),
+    threads: SETTINGS.threads or workflow.cores
+    shell:
+        EXECUTE
+
+
+rule attention:
+    input:
+        "notebooks/05_attention_maps.ipynb",
+        expand(DONE + "04_classification-{node}.ipynb", node=GRID),
+    output:
+        DONE + "05_attention_maps.ipynb",
+    params:
+        own="",
+        reads=reads("attention") | {"figure_dpi": SETTINGS.figure_dpi},
+    shell:
+        EXECUTE
+
+
+rule results:
+    input:
+        "notebooks/06_results.ipynb",
+        DONE + "05_attention_maps.ipynb",
+    output:
+        DONE + "06_results.ipynb",
+    params:
+        own="",
+        reads={name: getattr(SETTINGS, name) for name in ("models", "trials", "figure_dpi", "published")},
+    shell:
+        EXECUTE
+
+
+rule cost:
+    input:
+        "notebooks/07_cost.ipynb",
+        expand(DONE + "04_classification-{node}.ipynb", node=GRID),
+    output:
+        DONE + "07_cost.ipynb",
+    params:
+        own="",
+        reads=reads("cost"),
+    threads: workflow.cores  # running times are measured with nothing beside them
+    shell:
+        EXECUTE

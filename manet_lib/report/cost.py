@@ -1,0 +1,114 @@
+"""Table 3: parameters, FLOPs and running time of all models."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import pandas as pd
+import torch
+from fvcore.nn import FlopCountAnalysis
+
+from manet_lib.artifacts import Step, atomic_path
+from manet_lib.models import create_model, model_names
+from manet_lib.models.cost import measure_cost
+from manet_lib.params import Params, view
+from manet_lib.paths import RunPaths
+from manet_lib.report.tables import model_title, published
+from manet_lib.training.distributed import pick_device
+from manet_lib.training.timing import increase, interleaved_steps
+
+TABLE_3_SIZE = 512
+"""Pixels at which Table 3 counts, whatever the size of a run."""
+
+
+def fvcore_flops(name: str, image_size: int = TABLE_3_SIZE) -> int:
+    """What fvcore counts for one image: multiply-accumulates, normalisation and pooling by rules of its own."""
+    logging.getLogger("fvcore").setLevel(logging.ERROR)
+    model = create_model(name).eval()
+    pair = (torch.zeros(1, 1, image_size, image_size), torch.ones(1, 1, image_size, image_size))
+    counter = FlopCountAnalysis(model, pair).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch.jit is on its way out
+        return int(counter.total())
+
+
+def count_table() -> pd.DataFrame:
+    """Parameters and FLOPs of all ten models at 512×512, the printed cells beside them (Table 3).
+
+    The counts depend on no data, so the printed numbers are a fair comparison in every run.
+    """
+    printed = published("table3_cost").set_index("model")
+    rows = []
+    for name in model_names():
+        cost = measure_cost(create_model(name), TABLE_3_SIZE)
+        rows.append(
+            {
+                "Model": model_title(name),
+                "Params (M)": f"{cost.params / 1e6:.2f}",
+                "Params, paper": printed.loc[name, "params_m"],
+                "FLOPs (M)": f"{cost.flops / 1e6:.2f}",
+                "FLOPs, paper": printed.loc[name, "flops_m"],
+                "Pooled mask elements": cost.pooled_mask_elements,
+                "FLOPs by fvcore (M)": f"{fvcore_flops(name) / 1e6:.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cost_step(params: Params, paths: RunPaths) -> Step:
+    """The step that counts FLOPs and measures running times."""
+    return Step("cost", paths.cost, params, [], [paths.cost / "counts.csv", paths.cost / "seconds.csv"])
+
+
+def measure(params: Params, paths: RunPaths) -> bool:
+    """Count all ten models, and time training steps of the run's models, each backbone's in turn.
+
+    ``counts.csv`` is :func:`count_table`; ``seconds.csv`` has one row per round and one column per model.
+
+    Returns:
+        Whether there was anything to do.
+    """
+    return cost_step(params, paths).run(lambda: _measure(view(params, "cost"), paths))
+
+
+def _measure(params: Params, paths: RunPaths) -> None:
+    with atomic_path(paths.cost / "counts.csv") as temporary:
+        count_table().to_csv(temporary, index=False)
+    device = pick_device(params.accelerator)
+    parts = []
+    for backbone in dict.fromkeys(name.partition("_")[0] for name in params.models):
+        models = {name: create_model(name) for name in params.models if name.partition("_")[0] == backbone}
+        parts.append(
+            interleaved_steps(
+                models,
+                params.image_size,
+                params.batch_size,
+                params.cost_repeats,
+                device,
+                channels_last=params.channels_last,
+            )
+        )
+    with atomic_path(paths.cost / "seconds.csv") as temporary:
+        pd.concat(parts, axis=1).round(6).to_csv(temporary, index=False)
+
+
+def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Seconds per training step and increase over the plain model, the paper's increase beside it (Table 3)."""
+    printed = published("table3_cost").set_index("model")["time_increase_pct"]
+    seconds = pd.read_csv(paths.cost / "seconds.csv")
+    rows = []
+    for name in seconds.columns:
+        base = name.partition("_")[0]
+        row = {
+            "Model": model_title(name),
+            "Median step (ms)": f"{1000 * seconds[name].median():.0f}",
+            "Quartiles (ms)": " to ".join(f"{1000 * seconds[name].quantile(q):.0f}" for q in (0.25, 0.75)),
+            "Increase (%)": "–",
+            "95% interval": "–",
+            "Increase, paper (%)": printed[name] or "–",
+        }
+        if name != base and base in seconds:
+            median, low, high = increase(seconds, name, base)
+            row |= {"Increase (%)": f"{median:.2f}", "95% interval": f"{low:.2f} to {high:.2f}"}
+        rows.append(row)
+    return pd.DataFrame(rows)

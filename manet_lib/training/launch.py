@@ -1,0 +1,124 @@
+"""Starting a training: in this process with one device, under torchrun with more.
+
+The command that is run for several devices is what a user types on a cluster, too; for several nodes,
+``--standalone`` becomes ``--nnodes``, ``--rdzv-backend=c10d`` and ``--rdzv-endpoint``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from pathlib import Path
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from manet_lib.artifacts import save_settings
+from manet_lib.params import MODELS, Params, UserError, load_params
+from manet_lib.paths import RunPaths, project_root
+from manet_lib.training.classification import classification_step, train_classifier
+from manet_lib.training.distributed import pick_device
+from manet_lib.training.segmentation import segmentation_step, train_segmenter
+
+_PR_SET_PDEATHSIG = 1
+_TAIL = 30
+
+
+def torchrun_command(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> list[str]:
+    """The command line that trains on ``params.devices`` processes of this machine.
+
+    Args:
+        params: of the run.
+        paths: of the run; its ``settings.yaml`` is read by the processes.
+        model: classifier of stage 2, or nothing for stage 1.
+        trial: of the classifier.
+    """
+    command = [sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={params.devices}", "-m", "manet_lib.training.launch", str(paths.settings)]
+    return command + (["--model", model, "--trial", str(trial)] if model else [])
+
+
+def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> bool:
+    """Train stage 1, or one model of stage 2 in one trial, on as many devices as the parameters say.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError: the machine lacks the devices, or the training failed.
+    """
+    if params.devices == 1:
+        return train_classifier(params, paths, model, trial) if model else train_segmenter(params, paths)
+    step = classification_step(params, paths, model, trial) if model else segmentation_step(params, paths)
+    if step.is_done():
+        return False
+    pick_device(params.accelerator, params.devices)
+    save_settings(params, paths)
+    command = torchrun_command(params, paths, model, trial)
+    print(
+        "running",
+        " ".join([Path(command[0]).name, *command[1:]]).replace(f"{project_root()}/", ""),
+        flush=True,
+    )
+    _run(command)
+    return True
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _run(command: list[str]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    tail: deque[str] = deque(maxlen=_TAIL)
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        cwd=project_root(),
+        preexec_fn=_die_with_parent,
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                tail.append(line)
+                if line.startswith("epoch "):
+                    print(line, end="", flush=True)
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        reasons = [line.removeprefix("error: ").strip() for line in tail if line.startswith("error: ")]
+        raise UserError(reasons[0] if reasons else f"training ended with {process.returncode}:\n{''.join(tail)}")
+
+
+@record
+def main(arguments: list[str] | None = None) -> None:
+    """Train as one of the processes of torchrun; see :func:`torchrun_command`."""
+    parser = argparse.ArgumentParser(description="Train one network of a run; started by torchrun.")
+    parser.add_argument("settings", type=Path, help="parameter file of the run, such as runs/NAME/settings.yaml")
+    parser.add_argument("--model", default="", choices=["", *MODELS], help="classifier; without it, stage 1")
+    parser.add_argument("--trial", type=int, default=1, help="number of the trial, from 1")
+    options = parser.parse_args(arguments)
+    _die_with_parent()
+    try:
+        params = load_params(options.settings)
+        paths = RunPaths.of(params.profile)
+        if options.model:
+            train_classifier(params, paths, options.model, options.trial)
+        else:
+            train_segmenter(params, paths)
+    except UserError as error:
+        print(f"error: {error}", flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Seconds per training step of several networks, measured side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from manet_lib.evaluation.statistics import bootstrap_interval
+from manet_lib.progress import bar
+
+WARM_UP = 3
+
+
+def interleaved_steps(
+    models: Mapping[str, nn.Module],
+    image_size: int,
+    batch_size: int,
+    repeats: int,
+    device: torch.device,
+    *,
+    channels_last: bool = True,
+    bf16: bool = False,
+) -> pd.DataFrame:
+    """Time training steps (forward, backward, SGD) of several networks in turn, A B C A B C ...
+
+    The order within a round changes from round to round, so that no network always follows the same one.
+
+    Args:
+        models: networks called as ``model(image, mask)``, by name.
+        image_size: height and width in pixels.
+        batch_size: images per step.
+        repeats: counted rounds, after ``WARM_UP`` uncounted ones.
+        device: where to compute.
+        channels_last: memory format.
+        bf16: compute the forward pass under bf16 autocast.
+
+    Returns:
+        Seconds, one row per round and one column per network.
+    """
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    image = torch.rand(batch_size, 1, image_size, image_size).to(device, memory_format=layout) * 2 - 1
+    mask = (torch.rand(batch_size, 1, image_size, image_size) > 0.5).float().to(device)
+    target = torch.arange(batch_size, device=device) % 5
+    ready = {name: model.to(device, memory_format=layout).train() for name, model in models.items()}  # type: ignore[call-overload]
+    optimisers = {name: torch.optim.SGD(model.parameters(), 1e-4, 0.9) for name, model in ready.items()}
+
+    def step(name: str) -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        started = time.perf_counter()
+        optimisers[name].zero_grad(set_to_none=True)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = F.cross_entropy(ready[name](image, mask).float(), target)
+        loss.backward()
+        optimisers[name].step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    rng = np.random.default_rng(0)
+    rounds = []
+    for _ in bar(range(WARM_UP + repeats), WARM_UP + repeats, "timing"):
+        names = list(ready)
+        rng.shuffle(names)
+        seconds = {name: step(name) for name in names}
+        rounds.append([seconds[name] for name in ready])
+    return pd.DataFrame(rounds[WARM_UP:], columns=list(ready))
+
+
+def increase(seconds: pd.DataFrame, name: str, baseline: str) -> tuple[float, float, float]:
+    """Median over the rounds of how much longer a network's step takes than the baseline's, in percent.
+
+    Returns:
+        Median and its 95% bootstrap interval.
+    """
+    ratios = (seconds[name] / seconds[baseline]).to_numpy()
+    low, high = bootstrap_interval(ratios, "median")
+    median, low, high = (100 * (value - 1) for value in (float(np.median(ratios)), low, high))
+    return median, low, high
