@@ -35,11 +35,11 @@ def affine(params: Params, rotation: float) -> list[A.BasicTransform]:
         params: shift, scale, border, augment_probability, joint_affine.
         rotation: largest angle in degrees.
     """
-    shift = {"translate_percent": (-params.shift, params.shift)}
-    scale = {"scale": (1 - params.scale, 1 + params.scale), "keep_ratio": True}
-    turn = {"rotate": (-rotation, rotation)}
+    shift: dict[str, Any] = {"translate_percent": (-params.shift, params.shift)}
+    scale: dict[str, Any] = {"scale": (1 - params.scale, 1 + params.scale), "keep_ratio": True}
+    turn: dict[str, Any] = {"rotate": (-rotation, rotation)}
     groups = [shift | scale | turn] if params.joint_affine else [shift, scale, turn]
-    same = {
+    same: dict[str, Any] = {
         "border_mode": _BORDERS[params.border],
         "fill": 0,
         "fill_mask": 0,

@@ -88,7 +88,7 @@ def to_unit(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray
     if normalisation == "divide":
         return image.astype(np.float32) / 255
     low, high = int(image.min()), int(image.max())
-    return (image.astype(np.float32) - np.float32(low)) / np.float32(max(high - low, 1))
+    return np.subtract(image, low, dtype=np.float32) / np.float32(max(high - low, 1))
 
 
 def to_signed(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray[np.float32]:

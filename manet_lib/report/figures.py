@@ -35,20 +35,23 @@ def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
             figure.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata=metadata)
 
 
-def _show(axes: Axes, picture: NDArray[np.generic], **options: object) -> None:
-    axes.imshow(picture, cmap="gray", interpolation="nearest", **options)  # type: ignore[arg-type]
+def _show(axes: Axes, picture: NDArray[Any]) -> None:
+    bright = picture.dtype == np.uint8 and picture.max() > 1
+    axes.imshow(
+        picture, cmap="gray", interpolation="nearest", vmin=0 if bright else None, vmax=255 if bright else None
+    )
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def picture_grid(
-    rows: Sequence[Sequence[NDArray[np.generic]]], columns: Sequence[str], labels: Sequence[str] = ()
+    rows: Sequence[Sequence[NDArray[Any]]], columns: Sequence[str], labels: Sequence[str] = ()
 ) -> Figure:
     """Pictures in rows and columns, as in Figs. 1, 3 and 8.
 
     Args:
-        rows: pictures (H, W); grey ones are shown from their minimum to their maximum.
+        rows: pictures (H, W); 8-bit films are shown from 0 to 255, masks from their minimum to their maximum.
         columns: title of each column.
         labels: title of each row, or nothing.
     """
@@ -103,6 +106,7 @@ def heat_map_grid(
             axes_row[0].set_ylabel(model_title(model))
         bar = figure.colorbar(shown, ax=grid[1:, :].ravel().tolist(), fraction=0.03, pad=0.02)
         bar.set_label("attention")
+        bar.set_alpha(1)
     return figure
 
 
