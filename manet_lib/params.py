@@ -55,10 +55,16 @@ class Params(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of the split, and with trial, epoch and image of everything random."""
 
-    data_source: Literal["phantom", "manifest"] = "phantom"
-    """`phantom`: drawn chest phantoms. `manifest`: a folder with a CSV that lists images."""
+    data_source: Literal["phantom", "manifest", "public"] = "phantom"
+    """`phantom`: drawn chest phantoms. `manifest`: a folder with a CSV. `public`: the paper's four sources."""
     data_dir: str = "${MANET_CXR_DIR}"
-    """Folder of the images under `data_source: manifest`; environment variables are expanded."""
+    """Folder of the images, unless they are drawn; environment variables are expanded."""
+    composition: Literal["paper", "all"] = "paper"
+    """Under `data_source: public`: Table 1's classes, or every film without byte-identical ones."""
+    download: bool = True
+    """Under `data_source: public`: fetch archives that are missing, or say what to fetch by hand."""
+    mirror: str = ""
+    """Under `data_source: public`: an address to fetch the archives from instead of their publishers."""
     data_csv: str = "index.csv"
     """CSV inside `data_dir` with columns path, label and optionally mask_path, patient, source."""
     classes: Annotated[list[str], Field(min_length=2)] = list(CLASSES)
@@ -168,8 +174,8 @@ class Params(BaseModel):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: {values} names something twice; expected each name once")
-        if self.data_source == "phantom" and self.classes != list(CLASSES):
-            raise ValueError(f"classes: {self.classes} cannot be drawn; phantoms have {list(CLASSES)}")
+        if self.data_source != "manifest" and self.classes != list(CLASSES):
+            raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
         if self.batch_size % self.devices:
             raise ValueError(
                 f"batch_size: {self.batch_size} is not divisible by devices: {self.devices}; expected a multiple"
@@ -194,7 +200,10 @@ class Params(BaseModel):
         return range(1, self.trials + 1)
 
 
-_DATA = ("seed", "data_source", "data_dir", "data_csv", "classes", "max_per_class")
+_DATA = (
+    *("seed", "data_source", "data_dir", "data_csv", "classes", "max_per_class"),
+    *("composition", "download", "mirror"),
+)
 _PHANTOM = ("phantom_images", "phantom_size", "confounder_strength")
 _MACHINE = ("accelerator", "devices", "precision", "channels_last", "compile", "threads", "num_workers")
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
@@ -229,7 +238,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 
-_NO_EFFECT = {"accelerator", "num_workers", "threads"}
+_NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror"}
 """Parameters that say where to compute, not what: changing them leaves finished steps valid."""
 
 

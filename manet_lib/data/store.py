@@ -114,9 +114,9 @@ def _load(folder: Path, path: str, mask_path: str, size: int) -> tuple[Any, Any,
         data = (folder / path).read_bytes()
         film = read_grey(folder / path, data)
         mask = np.zeros((size, size), np.uint8)
-        if mask_path:
-            drawn = read_mask(folder / mask_path, film.shape).astype(np.uint8)
-            mask = resize(drawn, (size, size), smooth=False)
+        for name in filter(None, mask_path.split(";")):
+            drawn = read_mask(folder / name, film.shape).astype(np.uint8)
+            mask |= resize(drawn, (size, size), smooth=False)
     except (OSError, UserError) as error:
         return None, None, None, str(error)
     facts = (film.shape[1], film.shape[0], hashlib.sha256(data).hexdigest())

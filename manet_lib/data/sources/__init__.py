@@ -7,11 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from manet_lib.data.phantom import write_phantoms
-from manet_lib.data.sources.manifest import read_rows
+from manet_lib.data.sources.own import read_rows
+from manet_lib.data.sources.public import compose, gather
 from manet_lib.params import Params
 from manet_lib.paths import expand
-
-ROW_COLUMNS = ("path", "label", "source", "patient", "mask_path")
 
 
 def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
@@ -22,15 +21,17 @@ def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
         phantoms: folder to draw phantoms into.
 
     Returns:
-        The folder that paths are relative to, and one row per film with ``ROW_COLUMNS``; an empty
-        ``mask_path`` means that there is none.
+        The folder that paths are relative to, and one row per film: path, label, source, patient, mask_path; an
+        empty ``mask_path`` means that there is none, several joined by ``;`` are merged.
 
     Raises:
-        UserError: see :func:`manet_lib.data.sources.manifest.read_rows`.
+        UserError: see :func:`manet_lib.data.sources.own.read_rows` and ``public.gather``.
     """
     if params.data_source == "phantom":
         return phantoms, write_phantoms(
             phantoms, params.phantom_images, params.phantom_size, params.seed, params.confounder_strength
         )
     folder = expand(params.data_dir)
+    if params.data_source == "public":
+        return folder, compose(gather(folder, params.mirror, params.download), params.composition, params.seed)
     return folder, read_rows(folder, params.data_csv, params.classes, params.max_per_class, params.seed)

@@ -1,0 +1,159 @@
+"""Fetching archives: resumed where they broke off, checked against a lock file, unpacked safely.
+
+No publisher of these archives states a checksum. The first complete download of each is written to ``lock.json``
+(URL, bytes, SHA-256, date); later downloads must match it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from manet_lib.artifacts import sha256_of, write_json
+from manet_lib.data.sources.base import Archive
+from manet_lib.params import UserError
+from manet_lib.progress import bar
+
+_CHUNK = 1 << 20
+_ATTEMPTS = 4
+
+
+def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 60.0) -> Path:
+    """Download an archive, going on where an earlier attempt broke off.
+
+    The bytes go to ``<name>.part``, which takes its final name only when its size and hash are right; so a file
+    under that name is whole.
+
+    Args:
+        archive: what to fetch.
+        folder: where to put it; ``lock.json`` is kept beside it.
+        mirror: base address to fetch from instead, as ``<mirror>/<name>``.
+        timeout: seconds without a byte after which the server counts as stalled.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: one line with the address and the cause: not found, stalled, wrong size, another hash than
+            the lock file's.
+    """
+    target = folder / archive.name
+    if target.is_file():
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
+    part = target.with_name(f"{archive.name}.part")
+    reason = ""
+    for _ in range(_ATTEMPTS):
+        try:
+            total = _continue(url, part, timeout)
+        except urllib.error.HTTPError as error:
+            raise UserError(f"{archive.name}: {url}: the server answers {error.code} {error.reason}") from None
+        except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+            continue
+        if total and part.stat().st_size < total:
+            reason = f"the connection broke off after {part.stat().st_size:,} of {total:,} bytes"
+            continue
+        _check(archive, url, part, total, folder / "lock.json")
+        part.replace(target)
+        return target
+    raise UserError(f"{archive.name}: {url}: {reason}; call again to go on from there")
+
+
+def _continue(url: str, part: Path, timeout: float) -> int:
+    """Append what is missing to the partial file; returns the whole size that the server states, or 0."""
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response: Any = urllib.request.urlopen(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and have:  # nothing is left to send
+            return int(error.headers.get("Content-Range", "*/0").rpartition("/")[2] or 0)
+        raise
+    with response:
+        resumed = response.status == 206
+        length = int(response.headers.get("Content-Length") or 0)
+        total = length + (have if resumed else 0) if length else 0
+        with part.open("ab" if resumed else "wb") as file:
+            chunks = iter(lambda: response.read(_CHUNK), b"")
+            for chunk in bar(chunks, max(1, length // _CHUNK), part.stem):
+                file.write(chunk)
+    return total
+
+
+def _check(archive: Archive, url: str, part: Path, total: int, lock_file: Path) -> None:
+    size = part.stat().st_size
+    expected = archive.bytes or total
+    if expected and size != expected:
+        part.unlink()
+        raise UserError(f"{archive.name}: {url}: {size:,} bytes, expected {expected:,}; not kept")
+    digest = sha256_of(part)
+    lock = json.loads(lock_file.read_text(encoding="utf-8")) if lock_file.is_file() else {}
+    known = lock.get(archive.name)
+    if known is None:
+        today = datetime.now(UTC).date().isoformat()
+        lock[archive.name] = {"url": url, "bytes": size, "sha256": digest, "date": today}
+        write_json(lock_file, lock)
+    elif known["sha256"] != digest:
+        part.unlink()
+        raise UserError(
+            f"{archive.name}: {url}: SHA-256 is {digest[:12]}..., lock.json of {known['date']} says "
+            f"{known['sha256'][:12]}...; not kept. If the publisher changed it, remove its entry from lock.json"
+        )
+
+
+def unpack(archive: Path, folder: Path) -> Path:
+    """Unpack a zip archive into a folder of its own, all or nothing.
+
+    Args:
+        archive: the file.
+        folder: receives the members; written under a temporary name first.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the archive is damaged, or holds an absolute path, a path with ``..`` or a link.
+    """
+    if folder.is_dir():
+        return folder
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [member for member in opened.infolist() if not member.is_dir()]
+            for member in members:
+                _refuse_unsafe(archive, member)
+            for member in bar(members, len(members), f"unpacking {archive.name}"):
+                _write(opened.open, member, temporary)
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{archive.name}: damaged or truncated ({error}); remove it and fetch it again") from None
+    temporary.replace(folder)
+    return folder
+
+
+def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
+    name = PurePosixPath(member.filename.replace("\\", "/"))
+    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+        raise UserError(f"{archive.name}: holds {member.filename!r}, which would leave its folder; not unpacked")
+    if stat.S_ISLNK(member.external_attr >> 16):
+        raise UserError(f"{archive.name}: holds the link {member.filename!r}; not unpacked")
+
+
+def _write(open_member: Callable[[zipfile.ZipInfo], IO[bytes]], member: zipfile.ZipInfo, folder: Path) -> None:
+    target = folder / member.filename
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open_member(member) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK)

@@ -1,0 +1,54 @@
+"""Kermany, version 2: 5856 films of children, normal, bacterial and viral pneumonia."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from manet_lib.data.sources.base import Archive, Source, rows_of
+
+_PERSON = re.compile(r"^(person\d+)_(bacteria|virus)_", re.IGNORECASE)
+
+
+def patient_of(stem: str) -> str:
+    """The patient of a film, from its name.
+
+    ``person7_bacteria_24`` and ``person7_virus_9`` are one patient here: the numbers occur in both classes, and
+    nothing says that they are different people. ``IM-0001-0001`` belongs to IM-0001.
+    """
+    person = _PERSON.match(stem)
+    return person[1].lower() if person else re.sub(r"-\d+$", "", stem)
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Rows of ``chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}``; `bacteria` or `virus` is in the name."""
+    rows = []
+    for side in ("train", "val", "test"):
+        for film in (folder / "chest_xray" / side).glob("*/*.jp*g"):
+            name = film.name.lower()
+            label = "bp" if "bacteria" in name else "vp" if "virus" in name else "normal"
+            path = f"chest_xray/{side}/{film.parent.name}/{film.name}"
+            rows.append((path, label, "kermany", f"kermany_{patient_of(film.stem)}", "", side))
+    return rows_of(rows, "kermany", folder)
+
+
+SOURCE = Source(
+    name="kermany",
+    title="Labeled Optical Coherence Tomography and Chest X-Ray Images, version 2",
+    home="https://data.mendeley.com/datasets/rscbjbr9sj/2",
+    citation="Kermany, Zhang, Goldbaum, Mendeley Data, 2018, doi 10.17632/rscbjbr9sj.2",
+    licence="CC BY 4.0",
+    archives=(
+        Archive(
+            "ChestXRay2017.zip",
+            "https://data.mendeley.com/public-files/datasets/rscbjbr9sj/files/"
+            "f12eaf6d-6023-432f-acc9-80c9d7393433/file_downloaded",
+            1_235_512_464,
+        ),
+    ),
+    counts={"normal": 1583, "bp": 2780, "vp": 1493},
+    marker="chest_xray/train",
+    read=read,
+)

@@ -1,0 +1,88 @@
+"""The paper's data set, put together from its public sources (section 2.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from manet_lib.artifacts import stable_hash
+from manet_lib.data.sources.base import Source
+from manet_lib.data.sources.cohen import SOURCE as COHEN
+from manet_lib.data.sources.download import fetch, unpack
+from manet_lib.data.sources.kermany import SOURCE as KERMANY
+from manet_lib.data.sources.montgomery import SOURCE as MONTGOMERY
+from manet_lib.data.sources.shenzhen import SOURCE as SHENZHEN
+from manet_lib.params import UserError
+
+SOURCES = (MONTGOMERY, SHENZHEN, COHEN, KERMANY)
+KERMANY_NORMALS = 1434
+"""How many of Kermany's 1583 normals make up Table 1's 1840 with the 406 of Montgomery and Shenzhen."""
+
+
+def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
+    """Rows of all sources, fetched and unpacked below ``data`` where they are not there yet.
+
+    Args:
+        data: a folder with the unpacked collections or their archives, or an empty one.
+        mirror: see :func:`manet_lib.data.sources.download.fetch`.
+        download: fetch what is missing; else say what to fetch by hand.
+
+    Returns:
+        Columns of ``base.ROW_COLUMNS``, paths relative to ``data``.
+
+    Raises:
+        UserError: something is missing or damaged.
+    """
+    parts = []
+    absent = [source for source in SOURCES if source.folder(data) is None and not _archived(source, data)]
+    if absent and not download:
+        wanted = "; ".join(
+            f"{archive.name} from {archive.url}" for source in absent for archive in source.archives
+        )
+        raise UserError(f"data_dir: {data.name}/ lacks {', '.join(s.name for s in absent)}; put there {wanted}")
+    for source in SOURCES:
+        folder = source.folder(data) or _obtain(source, data, mirror)
+        rows = source.read(folder)
+        inside = folder.relative_to(data)
+        for column in ("path", "mask_path"):
+            rows[column] = [
+                ";".join((inside / name).as_posix() for name in cell.split(";")) if cell else ""
+                for cell in rows[column]
+            ]
+        parts.append(rows)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _archived(source: Source, data: Path) -> bool:
+    return all((data / archive.name).is_file() for archive in source.archives)
+
+
+def _obtain(source: Source, data: Path, mirror: str) -> Path:
+    for archive in source.archives:
+        unpack(fetch(archive, data, mirror=mirror), data / source.name / Path(archive.name).stem)
+    folder = source.folder(data / source.name)
+    if folder is None:
+        raise UserError(f"{source.name}: the archives do not hold {source.marker}; see {source.home}")
+    return folder
+
+
+def compose(rows: pd.DataFrame, composition: str, seed: int) -> pd.DataFrame:
+    """Choose the films of the data set.
+
+    ``paper`` builds Table 1's classes: tb and bp all, vp without Kermany's test folder, all normals of Montgomery
+    and Shenzhen and a seeded choice of Kermany's, all frontal COVID-19. ``all`` takes everything.
+
+    Args:
+        rows: from :func:`gather`.
+        composition: `paper` or `all`.
+        seed: of the choice of normals; the paper does not state its rule.
+    """
+    if composition == "all":
+        return rows.reset_index(drop=True)
+    kermany = rows["source"] == "kermany"
+    left_out = kermany & (rows["label"] == "vp") & (rows["original_split"] == "test")
+    normals = rows[kermany & (rows["label"] == "normal")]
+    rank = normals["path"].map(lambda path: stable_hash("normals", seed, Path(path).name))
+    surplus = rank.sort_values().index[KERMANY_NORMALS:]
+    return rows[~left_out].drop(index=surplus).reset_index(drop=True)

@@ -1,0 +1,55 @@
+"""Shenzhen No. 3 Hospital: 662 films, normal and TB; lung masks of 566 of them come from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+from manet_lib.data.sources.base import Archive, Source, rows_of
+
+
+def _masks(folder: Path) -> dict[str, str]:
+    """Mask of each film stem, relative to the folder; searched in the folder around it, too.
+
+    The masks come in an archive of their own, which is unpacked beside the films'.
+    """
+    scope = folder.parent if folder.parent.name == "shenzhen" else folder
+    return {
+        mask.stem.removesuffix("_mask"): Path(os.path.relpath(mask, folder)).as_posix()
+        for mask in sorted(scope.rglob("CHNCXR_*.png"))
+        if mask.stem.endswith("_mask") or "mask" in mask.parent.name.lower()
+    }
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """Rows of ``ChinaSet_AllFiles/CXR_png``; masks are named ``CHNCXR_0001_0_mask.png``, in any folder around."""
+    masks = _masks(folder)
+    rows = []
+    for film in (folder / "ChinaSet_AllFiles/CXR_png").glob("CHNCXR_*_[01].png"):
+        label = "tb" if film.stem.endswith("_1") else "normal"
+        path = f"ChinaSet_AllFiles/CXR_png/{film.name}"
+        rows.append((path, label, "shenzhen", film.stem[:-2], masks.get(film.stem, ""), ""))
+    return rows_of(rows, "shenzhen", folder)
+
+
+_HOME = "https://data.lhncbc.nlm.nih.gov/public/Tuberculosis-Chest-X-ray-Datasets/Shenzhen-Hospital-CXR-Set/"
+
+SOURCE = Source(
+    name="shenzhen",
+    title="Shenzhen Hospital chest X-ray set",
+    home=_HOME + "index.html",
+    citation="Jaeger et al., Quant Imaging Med Surg 4(6), 2014; masks: doi 10.17632/8gf9vpkhgy.2",
+    licence="research and education, with citation; masks CC BY 4.0",
+    archives=(
+        Archive("ChinaSet_AllFiles.zip", "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"),
+        Archive(
+            "8gf9vpkhgy-2.zip",
+            "https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/8gf9vpkhgy-2.zip",
+        ),
+    ),
+    counts={"normal": 326, "tb": 336},
+    marker="ChinaSet_AllFiles/CXR_png",
+    read=read,
+)
