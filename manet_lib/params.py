@@ -60,7 +60,7 @@ class Params(BaseModel):
     data_dir: str = "${MANET_CXR_DIR}"
     """Folder of the images, unless they are drawn; environment variables are expanded."""
     composition: Literal["paper", "all"] = "paper"
-    """Under `data_source: public`: Table 1's classes, or every film without byte-identical ones."""
+    """Under `data_source: public`: Table 1's classes, or every film."""
     download: bool = True
     """Under `data_source: public`: fetch archives that are missing, or say what to fetch by hand."""
     mirror: str = ""
@@ -80,6 +80,8 @@ class Params(BaseModel):
 
     image_size: Annotated[int, Field(ge=32, le=2048)] = 512
     """Height and width in pixels of what both networks see (section 2.2)."""
+    drop_identical: bool = False
+    """Use only the first of byte-identical films; Table 1's counts need them all."""
     split: Literal["image", "patient"] = "image"
     """`image`: unstratified over images, as in the paper. `patient`: no patient on two sides."""
     val_fraction: SmallFraction = 0.1
@@ -210,7 +212,15 @@ _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
 READ_BY: dict[str, tuple[str, ...]] = {
     "store": (*_DATA, *_PHANTOM, "image_size"),
-    "manifest": ("seed", "classes", "split", "val_fraction", "test_fraction", "seg_test_fraction"),
+    "manifest": (
+        "seed",
+        "classes",
+        "drop_identical",
+        "split",
+        "val_fraction",
+        "test_fraction",
+        "seg_test_fraction",
+    ),
     "segmentation": (
         *("seed", "normalisation", "seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate"),
         *("seg_weight_decay", "seg_rotation", *_AFFINE, *_MACHINE),

@@ -88,12 +88,18 @@ def to_unit(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray
     if normalisation == "divide":
         return image.astype(np.float32) / 255
     low, high = int(image.min()), int(image.max())
-    return np.subtract(image, low, dtype=np.float32) / np.float32(max(high - low, 1))
+    unit = image.astype(np.float32)
+    unit -= low
+    unit /= max(high - low, 1)
+    return unit
 
 
 def to_signed(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray[np.float32]:
     """Scale a segmented film to [-1, 1] (section 2.3); a constant film becomes -1."""
-    return to_unit(image, normalisation) * np.float32(2) - np.float32(1)
+    signed = to_unit(image, normalisation)
+    signed *= 2
+    signed -= 1
+    return signed
 
 
 def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

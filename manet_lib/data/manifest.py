@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from manet_lib.artifacts import Step, atomic_path
-from manet_lib.data.splits import SPLITS, split_images, split_pairs, split_patients
+from manet_lib.data.splits import SPLITS, join_patients, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
@@ -27,6 +27,7 @@ def build_manifest(params: Params, paths: RunPaths) -> bool:
     """Split the films of the store and write the manifest, one row per film in the store's order.
 
     ``split`` is stage 2's side (train, val, test), ``seg_split`` stage 1's (train, test, or empty without mask).
+    Under ``drop_identical`` all but the first of byte-identical films have neither.
 
     Returns:
         Whether there was anything to do.
@@ -39,17 +40,20 @@ def build_manifest(params: Params, paths: RunPaths) -> bool:
 
 def _build(params: Params, paths: RunPaths) -> None:
     index = Store.open(paths.store).index
+    fractions = params.val_fraction, params.test_fraction, params.seed
+    dropped = index["sha256"].duplicated() if params.drop_identical else pd.Series(False, index=index.index)
+    kept = index[~dropped]
     if params.split == "image":
-        sides = split_images(len(index), params.val_fraction, params.test_fraction, params.seed)
+        chosen = split_images(len(kept), *fractions)
     else:
-        sides = split_patients(
-            index["label"], index["patient"], params.val_fraction, params.test_fraction, params.seed
-        )
+        chosen = split_patients(kept["label"], join_patients(kept["patient"], kept["sha256"]), *fractions)
+    sides = pd.Series(chosen, index=kept.index).reindex(index.index, fill_value="").tolist()
     sizes = Counter(sides)
     empty = [side for side in SPLITS if not sizes[side]]
     if empty:
         raise UserError(f"split: {len(index)} films leave no film for {' and '.join(empty)}; add films")
-    pairs = split_pairs(index["mask_path"] != "", sides, params.split, params.seg_test_fraction, params.seed)
+    has_mask = (index["mask_path"] != "") & ~dropped
+    pairs = split_pairs(has_mask, sides, params.split, params.seg_test_fraction, params.seed)
     manifest = index.assign(split=sides, seg_split=pairs)[list(COLUMNS)]
     with atomic_path(paths.manifest) as temporary:
         manifest.to_csv(temporary, index=False)

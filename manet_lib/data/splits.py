@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from manet_lib.artifacts import stable_hash
 from manet_lib.params import UserError
@@ -71,6 +73,25 @@ def split_patients(
         filled[side] += counts
         side_of[patient] = SPLITS[side]
     return [side_of[patient] for patient in patients]
+
+
+def join_patients(patients: pd.Series, hashes: pd.Series) -> pd.Series:
+    """One name for patients who share a byte-identical film, so that they go to the same side.
+
+    Args:
+        patients: patient of each image.
+        hashes: hash of each image's file.
+
+    Returns:
+        The first name of each group, by image.
+    """
+    patient, names = pd.factorize(patients)
+    film, films = pd.factorize(hashes)
+    size = len(names) + len(films)
+    links = coo_array((np.ones(len(patient)), (patient, len(names) + film)), shape=(size, size))
+    _, group = connected_components(links, directed=False)
+    first = pd.Series(names).groupby(group[: len(names)]).first()
+    return pd.Series(first.loc[group[patient]].to_numpy(), index=patients.index)
 
 
 def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction: float, seed: int) -> list[str]:

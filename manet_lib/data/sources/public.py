@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +48,9 @@ def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
         inside = folder.relative_to(data)
         for column in ("path", "mask_path"):
             rows[column] = [
-                ";".join((inside / name).as_posix() for name in cell.split(";")) if cell else ""
+                ";".join(Path(os.path.normpath(inside / name)).as_posix() for name in cell.split(";"))
+                if cell
+                else ""
                 for cell in rows[column]
             ]
         parts.append(rows)
