@@ -3,12 +3,16 @@
     snakemake --cores 2 --config params=params/smoke.yaml
 """
 
-from manet_lib.params import READ_BY, load_params
-from manet_lib.paths import RunPaths
+from pathlib import Path
 
-PARAMS = config.get("params", "params/smoke.yaml")
-SETTINGS = load_params(PARAMS)
-DONE = str(RunPaths.of(SETTINGS.profile).root / "notebooks") + "/"
+from manet_lib.params import READ_BY, load_params
+from manet_lib.paths import RunPaths, project_root
+
+PARAMS = Path(project_root(), config.get("params", "params/smoke.yaml"))
+OVERRIDES = {name: value for name, value in config.items() if name != "params"}
+SETTINGS = load_params(PARAMS, **OVERRIDES)
+SOURCE = f"{project_root()}/notebooks/"
+DONE = f"{RunPaths.of(SETTINGS.profile).root}/notebooks/"
 GRID = [f"{model}-{trial}" for model in SETTINGS.models for trial in SETTINGS.trial_numbers]
 
 
@@ -19,7 +23,9 @@ def reads(*steps):
 
 # Papermill warns of each parameter that a notebook does not declare; nothing else is left out of its log.
 EXECUTE = (
-    "papermill {input[0]} {output}.part.ipynb -f " + PARAMS + " {params.own} --no-progress-bar --log-output"
+    f"papermill {{input[0]}} {{output}}.part.ipynb -f {PARAMS} "
+    + "".join(f"-p {name} {value} " for name, value in OVERRIDES.items())
+    + "{params.own} --no-progress-bar --log-output"
     " 2> >(grep --line-buffered -vE 'Passed unknown parameter|Executing Cell|Ending Cell|<Figure|Markdown object' >&2)"
     " && mv {output}.part.ipynb {output}"
 )
@@ -33,7 +39,7 @@ rule all:
 
 rule data:
     input:
-        "notebooks/01_data.ipynb",
+        SOURCE + "01_data.ipynb",
     output:
         DONE + "01_data.ipynb",
     params:
@@ -46,7 +52,7 @@ rule data:
 
 rule segmentation:
     input:
-        "notebooks/02_segmentation.ipynb",
+        SOURCE + "02_segmentation.ipynb",
         DONE + "01_data.ipynb",
     output:
         DONE + "02_segmentation.ipynb",
@@ -60,7 +66,7 @@ rule segmentation:
 
 rule postprocessing:
     input:
-        "notebooks/03_postprocessing.ipynb",
+        SOURCE + "03_postprocessing.ipynb",
         DONE + "02_segmentation.ipynb",
     output:
         DONE + "03_postprocessing.ipynb",
@@ -73,7 +79,7 @@ rule postprocessing:
 
 rule classification:
     input:
-        "notebooks/04_classification.ipynb",
+        SOURCE + "04_classification.ipynb",
         DONE + "03_postprocessing.ipynb",
     output:
         DONE + "04_classification-{model}-{trial}.ipynb",
@@ -87,7 +93,7 @@ rule classification:
 
 rule attention:
     input:
-        "notebooks/05_attention_maps.ipynb",
+        SOURCE + "05_attention_maps.ipynb",
         expand(DONE + "04_classification-{node}.ipynb", node=GRID),
     output:
         DONE + "05_attention_maps.ipynb",
@@ -100,7 +106,7 @@ rule attention:
 
 rule results:
     input:
-        "notebooks/06_results.ipynb",
+        SOURCE + "06_results.ipynb",
         DONE + "05_attention_maps.ipynb",
     output:
         DONE + "06_results.ipynb",
@@ -113,7 +119,7 @@ rule results:
 
 rule cost:
     input:
-        "notebooks/07_cost.ipynb",
+        SOURCE + "07_cost.ipynb",
         expand(DONE + "04_classification-{node}.ipynb", node=GRID),
     output:
         DONE + "07_cost.ipynb",

@@ -85,9 +85,7 @@ def to_unit(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray
     Returns:
         float32 of the same shape.
     """
-    if normalisation == "divide":
-        return image.astype(np.float32) / 255
-    low, high = int(image.min()), int(image.max())
+    low, high = (0, 255) if normalisation == "divide" else (int(image.min()), int(image.max()))
     unit = image.astype(np.float32)
     unit -= low
     unit /= max(high - low, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from manet_lib.artifacts import atomic_path
+from manet_lib.artifacts import atomic_path, sha256_of
 from manet_lib.params import UserError
 
 _KEPT = 2
@@ -20,6 +21,8 @@ _KEPT = 2
 def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     """Write the checkpoint of an epoch atomically and remove all but the last two.
 
+    The file ends in the SHA-256 of what comes before it.
+
     Args:
         folder: of this training's checkpoints.
         epoch: number of finished epochs.
@@ -27,6 +30,9 @@ def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
     """
     with atomic_path(folder / f"epoch-{epoch:04d}.pt") as temporary:
         torch.save(state, temporary)
+        digest = bytes.fromhex(sha256_of(temporary))
+        with temporary.open("ab") as file:
+            file.write(digest)
     for old in sorted(folder.glob("epoch-*.pt"))[:-_KEPT]:
         old.unlink()
 
@@ -46,6 +52,7 @@ def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
     """
     for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
         try:
+            _check_digest(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
             theirs = json.loads(state["key"])
         except Exception as error:  # torch, pickle and zip each have their own
@@ -59,6 +66,18 @@ def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
             )
         return state
     return None
+
+
+def _check_digest(path: Path) -> None:
+    """Compare the SHA-256 at the end of a checkpoint with its contents, as torch.load checks none."""
+    digest, left = hashlib.sha256(), path.stat().st_size - hashlib.sha256().digest_size
+    with path.open("rb") as file:
+        while left > 0:
+            block = file.read(min(left, 1 << 20))
+            digest.update(block)
+            left -= len(block)
+        if file.read() != digest.digest():
+            raise ValueError("its checksum does not fit")
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:

@@ -1,0 +1,129 @@
+"""Fixtures that several tests share. Every run is written below the test's own temporary folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manet_lib.data.manifest import build_manifest
+from manet_lib.data.store import build_store
+from manet_lib.params import Params, UserError, load_params
+from manet_lib.paths import RunPaths, project_root
+from manet_lib.postprocess import clean_masks
+from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
+
+
+@pytest.fixture(autouse=True)
+def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "output"
+    monkeypatch.setenv("MANET_OUTPUT", str(folder))
+    monkeypatch.delenv("MANET_PROFILE", raising=False)
+    return folder
+
+
+@pytest.fixture
+def refused() -> Callable[..., Any]:
+    """Expects a UserError of one line that holds all the given parts."""
+
+    @contextmanager
+    def check(*parts: str) -> Iterator[None]:
+        with pytest.raises(UserError) as caught:
+            yield
+        message = str(caught.value)
+        assert len(message.splitlines()) == 1, message
+        for part in parts:
+            assert part in message, message
+
+    return check
+
+
+@pytest.fixture
+def own_films(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a folder of films of two classes, the first ones of each with a lung mask, and their index.csv."""
+
+    def make(each: int = 4, masked: int = 2, labels: tuple[str, ...] = ("healthy", "sick")) -> Path:
+        folder = tmp_path / "own"
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        rows = []
+        for label in labels:
+            for number in range(each):
+                name = f"{label}{number}.png"
+                Image.fromarray(rng.integers(0, 256, (40, 48), dtype=np.uint8)).save(folder / name)
+                mask = f"mask_{name}" if number < masked else ""
+                if mask:
+                    drawn = np.zeros((40, 48), np.uint8)
+                    drawn[5 : 20 + number, 8:30] = 255
+                    Image.fromarray(drawn).save(folder / mask)
+                rows.append((name, label, mask))
+        pd.DataFrame(rows, columns=["path", "label", "mask_path"]).to_csv(folder / "index.csv", index=False)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def own_params() -> Callable[..., Params]:
+    """Parameters of a run on a folder from ``own_films``."""
+
+    def make(folder: Path, **changes: Any) -> Params:
+        values: dict[str, Any] = {
+            "profile": "own",
+            "data_source": "manifest",
+            "data_dir": str(folder),
+            "classes": ["healthy", "sick"],
+            "image_size": 32,
+            "models": ["resnet34"],
+        }
+        return Params(**(values | changes))
+
+    return make
+
+
+@pytest.fixture
+def paths(output: Path) -> RunPaths:
+    return RunPaths(output / "runs" / "test", output / "figures" / "test")
+
+
+@pytest.fixture(scope="session")
+def params_files() -> list[Path]:
+    return sorted((project_root() / "params").glob("*.yaml"))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A small run on phantoms: store, manifest, stage 1 and clean masks are done."""
+
+    params: Params
+    paths: RunPaths
+
+    def copy_to(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+        """A copy of its own below the test's output folder."""
+        output = tmp_path / "copied"
+        monkeypatch.setenv("MANET_OUTPUT", str(output))
+        copy = RunPaths.of(self.params.profile)
+        shutil.copytree(self.paths.root, copy.root)
+        return Run(self.params, copy)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of ``params/tiny.yaml`` up to the clean masks; to be copied, not written to."""
+    root = tmp_path_factory.mktemp("tiny")
+    params = load_params(project_root() / "params" / "tiny.yaml")
+    paths = RunPaths(root / "runs", root / "figures")
+    build_store(params, paths)
+    build_manifest(params, paths)
+    train_segmenter(params, paths)
+    predict_raw_masks(params, paths)
+    clean_masks(params, paths)
+    return Run(params, paths)

@@ -1,0 +1,56 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manet_lib.artifacts import save_settings
+from manet_lib.data.store import Store
+from manet_lib.params import UserError
+from manet_lib.predict import MANet
+from manet_lib.training.classification import read_predictions, train_classifier
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_run, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        run = tiny_run.copy_to(tmp_path_factory.mktemp("predict"), patch)
+        train_classifier(run.params, run.paths, "resnet34_ma", 1)
+        save_settings(run.params, run.paths)
+    return run, MANet.from_run(run.paths.root, "resnet34_ma", 1)
+
+
+def test_both_stages_together_say_what_the_run_said(trained):
+    run, manet = trained
+    films = Store.open(run.paths.store)
+    table = read_predictions(run.paths, "resnet34_ma", 1).set_index("image_id")
+    masks = np.load(run.paths.clean_masks)
+    for row in np.flatnonzero(films.index["image_id"].isin(table.index))[:3]:
+        name = films.index["image_id"][row]
+        answer = manet.predict(films.images[row])
+        np.testing.assert_array_equal(answer.lung_mask, masks[row].astype(bool))
+        expected = table.loc[name].filter(like="p_").to_numpy(float)
+        np.testing.assert_allclose(list(answer.probabilities.values()), expected, atol=1e-4)
+        assert answer.label == table.loc[name, "predicted"]
+
+
+def test_a_path_a_picture_and_an_array_give_the_same(trained, tmp_path):
+    run, manet = trained
+    film = run.paths.phantoms / pd.read_csv(run.paths.phantoms / "index.csv")["path"][0]
+    picture = Image.open(film)
+    answers = [manet.predict(given) for given in (film, str(film), picture, np.asarray(picture))]
+    for answer in answers[1:]:
+        assert answer.probabilities == answers[0].probabilities
+    assert answers[0].heat_map.shape == answers[0].lung_mask.shape == (picture.height, picture.width)
+    assert answers[0].heat_map.min() >= 0
+    assert answers[0].heat_map.max() <= 1
+    assert sum(answers[0].probabilities.values()) == pytest.approx(1)
+
+
+def test_what_is_missing_is_named(trained, tmp_path):
+    run, manet = trained
+    with pytest.raises(UserError, match=r"resnet50-1/weights\.safetensors: not trained yet; run `make reproduce`"):
+        MANet.from_run(run.paths.root, "resnet50", 1)
+    with pytest.raises(ValueError, match=r"shape \(3, 4, 5\); expected \(H, W\)"):
+        manet.predict(np.zeros((3, 4, 5)))
+    with pytest.raises(UserError, match=r"nowhere\.png"):
+        manet.predict(tmp_path / "nowhere.png")

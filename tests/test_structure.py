@@ -1,0 +1,142 @@
+"""The rules that hold the house together: imports go one way, files agree, notebooks are clean."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from manet_lib.paths import project_root
+
+ROOT = project_root()
+LIBRARY = ROOT / "manet_lib"
+MODULES = sorted(LIBRARY.rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# From top to bottom; a module imports only from its own layer or those below.
+LAYERS = [
+    ["predict", "notebook"],
+    ["report"],
+    ["attention"],
+    ["training"],
+    ["evaluation"],
+    ["models"],
+    ["postprocess"],
+    ["data"],
+    ["artifacts"],
+    ["paths", "progress"],
+    ["params"],
+]
+ONE_PLACE = {
+    "albumentations": "data/augment.py",
+    "pytorch_grad_cam": "attention.py",
+    "segmentation_models_pytorch": "models/resunet.py",
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def layer_of(name):
+    return next(number for number, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_imports_go_down_only(path):
+    own = path.relative_to(LIBRARY).with_suffix("").parts[0]
+    if own == "__init__":
+        return
+    for module in imported(path):
+        if module.startswith("manet_lib."):
+            below = module.split(".")[1]
+            assert layer_of(below) >= layer_of(own), f"{own} imports {module} from above"
+
+
+@pytest.mark.parametrize("package", ONE_PLACE)
+def test_sharp_edges_are_imported_in_one_place(package):
+    users = [
+        path.relative_to(LIBRARY).as_posix()
+        for path in MODULES
+        if package in {m.split(".")[0] for m in imported(path)}
+    ]
+    assert users == [ONE_PLACE[package]]
+
+
+def test_every_module_is_tested():
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    for path in MODULES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        if path.name != "__init__.py":
+            assert module in tests or f"import {path.stem}" in tests, f"no test imports {module}"
+
+
+def test_conda_and_pip_name_the_same_dependencies():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["test"], "--editable ."]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert conda[-1]["pip"] == wanted
+    assert f"python{project['requires-python']}" in conda
+
+
+def test_constraints_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pinned = {
+        re.split("==", line)[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+        assert re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower().replace("_", "-") in pinned
+
+
+def code_cells(path):
+    return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+class TestNotebooks:
+    def test_first_code_cell_holds_the_parameters(self, path):
+        first = code_cells(path)[0]
+        assert first["metadata"]["tags"] == ["parameters"]
+        assert 'profile = "smoke"' in "".join(first["source"])
+
+    def test_outputs_are_stored_and_clean(self, path):
+        cells = code_cells(path)
+        outputs = [output for cell in cells for output in cell["outputs"]]
+        assert outputs, "run `make notebooks`"
+        assert all(output["output_type"] != "error" and output.get("name") != "stderr" for output in outputs)
+        for cell in cells:
+            if "nbval-check-output" in cell["metadata"].get("tags", []):
+                assert cell["outputs"], "a checked cell without stored output would pass silently"
+
+    def test_no_injected_cell_no_path_of_a_machine_and_small(self, path):
+        text = path.read_text()
+        assert "injected-parameters" not in text
+        assert not re.search(r"(/home/|/root/|/Users/|/work/|/tmp/|site-packages)", text)
+        assert path.stat().st_size < 1_000_000
+
+    def test_cells_are_short(self, path):
+        assert max(len("".join(cell["source"]).splitlines()) for cell in code_cells(path)) <= 20
+
+    def test_something_is_left_to_try(self, path):
+        assert "## Try it" in path.read_text()
+
+
+def test_every_profile_says_why_on_each_line():
+    for path in sorted((ROOT / "params").glob("*.yaml")):
+        for line in path.read_text().splitlines():
+            if line and not line.startswith("#"):
+                assert "#" in line, f"{path.name}: {line}"
+
+
+def test_the_package_speaks_of_no_machine():
+    for path in [*MODULES, *Path(ROOT / "params").glob("*.yaml"), ROOT / "Snakefile", ROOT / "Makefile"]:
+        assert not re.search(r"(/home/|/root/|/Users/|/work/)", path.read_text(encoding="utf-8")), path

@@ -1,0 +1,208 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+
+from manet_lib.artifacts import read_done, save_settings
+from manet_lib.params import UserError
+from manet_lib.paths import RunPaths, checkpoints_of, log_of, output_root, project_root, weights_of
+from manet_lib.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from manet_lib.training.classification import load_classifier, read_predictions, train_classifier
+from manet_lib.training.distributed import pick_device
+from manet_lib.training.launch import torchrun_command, train
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path, monkeypatch):
+    """A copy of the prepared tiny run: store, manifest, masks; classifiers are still to be trained."""
+    return tiny_run.copy_to(tmp_path, monkeypatch)
+
+
+def weights(folder):
+    with safe_open(weights_of(folder), "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def test_training_learns_the_training_films(run):
+    params = run.params.model_copy(update={"epochs": 6, "augment_probability": 0.0})
+    train_classifier(params, run.paths, "resnet34", 1)
+    log = pd.read_csv(log_of(run.paths.classifier("resnet34", 1)))
+    assert log["train_loss"].iloc[-1] < 0.85 * np.log(5), "clearly better than guessing among five"
+
+
+def test_learning_rate_is_a_cosine_from_the_first_to_zero(run):
+    params = run.params.model_copy(update={"epochs": 4})
+    train_classifier(params, run.paths, "resnet34", 1)
+    log = pd.read_csv(log_of(run.paths.classifier("resnet34", 1)))
+    expected = params.learning_rate * (1 + np.cos(np.pi * np.arange(4) / 4)) / 2
+    np.testing.assert_allclose(log["learning_rate"], expected, rtol=1e-6)
+
+
+def test_same_seed_same_bits_and_another_trial_another_run(run):
+    params = run.params.model_copy(update={"trials": 2})
+    train_classifier(params, run.paths, "resnet34_ma", 1)
+    first = weights(run.paths.classifier("resnet34_ma", 1))
+    (run.paths.classifier("resnet34_ma", 1) / "done.json").unlink()
+    for checkpoint in checkpoints_of(run.paths.classifier("resnet34_ma", 1)).iterdir():
+        checkpoint.unlink()
+    train_classifier(params, run.paths, "resnet34_ma", 1)
+    train_classifier(params, run.paths, "resnet34_ma", 2)
+    again, other = (weights(run.paths.classifier("resnet34_ma", trial)) for trial in (1, 2))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["fc.weight"], other["fc.weight"])
+
+
+@pytest.mark.slow
+def test_killed_training_goes_on_to_the_same_bits(run):
+    """SIGKILL at several moments, through the command line that torchrun runs, dropout included (VGG16)."""
+    params = run.params.model_copy(update={"epochs": 4, "models": ["resnet34_ma"]})
+    folder = run.paths.classifier("resnet34_ma", 1)
+    train_classifier(params, run.paths, "resnet34_ma", 1)
+    expected, log = weights(folder), log_of(folder).read_bytes()
+    for path in [*checkpoints_of(folder).iterdir(), weights_of(folder), log_of(folder), folder / "done.json"]:
+        path.unlink()
+    save_settings(params, run.paths)
+    command = [sys.executable, "-m", "manet_lib.training.launch", str(run.paths.settings)]
+    command += ["--model", "resnet34_ma", "--trial", "1"]
+    environment = os.environ | {"MANET_OUTPUT": str(output_root())}
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        process = subprocess.Popen(command, env=environment, cwd=project_root(), stdout=subprocess.DEVNULL)
+        seen = len(list(checkpoints_of(folder).glob("epoch-*.pt")))
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            names = list(checkpoints_of(folder).iterdir()) if checkpoints_of(folder).is_dir() else []
+            if len(names) > seen or any(name.suffix == ".tmp" for name in names):
+                break
+            time.sleep(0.02)
+        time.sleep(float(rng.uniform(0, 0.5)))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    subprocess.run(command, env=environment, cwd=project_root(), check=True, stdout=subprocess.DEVNULL)
+    found = weights(folder)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert log_of(folder).read_bytes() == log
+
+
+@pytest.mark.slow
+def test_two_ranks_predict_every_film_once(run):
+    params = run.params.model_copy(update={"devices": 2, "accelerator": "cpu"})
+    assert train(params, run.paths, "resnet34_ma", 1)
+    assert not train(params, run.paths, "resnet34_ma", 1), "done is done"
+    assert read_done(run.paths.classifier("resnet34_ma", 1))["device"] == "2 × cpu"
+    predictions = pd.read_csv(run.paths.predictions("resnet34_ma", 1))
+    manifest = pd.read_csv(run.paths.manifest)
+    held_out = manifest.loc[manifest["split"].isin(["val", "test"]), "image_id"]
+    assert sorted(predictions["image_id"]) == sorted(held_out)
+
+
+def test_weights_tell_where_they_come_from(run):
+    train_classifier(run.params, run.paths, "resnet34", 1)
+    folder = run.paths.classifier("resnet34", 1)
+    header = load_weights(weights_of(folder), load_classifier(run.params, run.paths, "resnet34", 1))
+    key = json.loads(header["key"])
+    assert key["parameters"]["model"] == "resnet34"
+    assert key["inputs"] == read_done(folder)["inputs"]
+
+
+def test_saved_weights_give_the_saved_predictions(run):
+    train_classifier(run.params, run.paths, "resnet34_ma", 1)
+    from manet_lib.data.manifest import read_manifest
+    from manet_lib.training.classification import segmented_pairs
+
+    test = read_predictions(run.paths, "resnet34_ma", 1)
+    data = segmented_pairs(run.params, run.paths, read_manifest(run.paths), ["test"])
+    model = load_classifier(run.params, run.paths, "resnet34_ma", 1)
+    items = [data[0, number] for number in range(len(data))]
+    with torch.inference_mode():
+        logits = model(torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items]))
+    probability = logits.softmax(1).numpy()
+    np.testing.assert_allclose(test.filter(like="p_").to_numpy(), probability, atol=1e-4)
+
+
+def test_a_training_set_smaller_than_a_batch_is_refused(run):
+    params = run.params.model_copy(update={"batch_size": 512})
+    with pytest.raises(UserError, match=r"batch_size: 512 images, but the training set has \d+"):
+        train_classifier(params, run.paths, "resnet34", 1)
+
+
+def test_a_loss_that_is_not_finite_names_step_rate_and_images(run):
+    params = run.params.model_copy(update={"learning_rate": 1e30, "epochs": 2})
+    with pytest.raises(UserError, match=r"epoch \d, step \d: the loss is (nan|inf) at learning rate 1e\+30"):
+        train_classifier(params, run.paths, "resnet34", 1)
+    assert read_done(run.paths.classifier("resnet34", 1)) is None
+
+
+def test_more_gpus_than_there_are_is_one_line():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has GPUs")
+    with pytest.raises(UserError, match="devices: 4 with accelerator: cuda, but 0 GPUs are here"):
+        pick_device("cuda", 4)
+
+
+def test_torchrun_command_is_the_one_a_cluster_types(run):
+    params = run.params.model_copy(update={"devices": 4})
+    command = torchrun_command(params, run.paths, "resnet50_ma", 2)
+    assert command[1:6] == ["-u", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
+    assert command[-4:] == ["--model", "resnet50_ma", "--trial", "2"]
+
+
+KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}}
+
+
+def state(epoch, key=KEY):
+    return {"key": json.dumps(key), "weight": torch.full((1000,), float(epoch))}
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    for epoch in (1, 2, 3):
+        save_checkpoint(tmp_path, epoch, state(epoch))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt"]
+    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 3
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, damage):
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, epoch, state(epoch))
+    newest = tmp_path / "epoch-0002.pt"
+    data = bytearray(newest.read_bytes())
+    if damage == "flip":
+        place = data.find(np.float32(2).tobytes() * 8) + 10
+        data[place] ^= 0xFF
+    newest.write_bytes({"truncate": bytes(data[: len(data) // 2]), "flip": bytes(data), "empty": b""}[damage])
+    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 1
+    assert "epoch-0002.pt: damaged" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_other_parameters_is_refused_with_the_difference(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1))
+    with pytest.raises(UserError, match="epochs was 3 and is 5"):
+        load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}})
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path(os.environ["MANET_EVIL"]),))
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    trace = tmp_path / "ran"
+    monkeypatch.setenv("MANET_EVIL", str(trace))
+    save_checkpoint(tmp_path, 1, {"key": json.dumps(KEY), "weight": Evil()})  # with a digest that fits
+    assert load_checkpoint(tmp_path, KEY) is None
+    assert not trace.exists()
+
+
+def test_output_goes_where_the_environment_says(run):
+    assert RunPaths.of("tiny").root.is_relative_to(output_root())
+    assert run.paths.root == RunPaths.of("tiny").root
