@@ -9,17 +9,17 @@ import pandas as pd
 
 from manet_lib.data.sources.base import Archive, Source, rows_of
 
-_PERSON = re.compile(r"^(person\d+)_(bacteria|virus)_", re.IGNORECASE)
+_PATIENT = re.compile(r"person\d+|(NORMAL2-)?IM-\d+")
 
 
 def patient_of(stem: str) -> str:
     """The patient of a film, from its name.
 
     ``person7_bacteria_24`` and ``person7_virus_9`` are one patient here: the numbers occur in both classes, and
-    nothing says that they are different people. ``IM-0001-0001`` belongs to IM-0001.
+    nothing says that they are different people. ``IM-0011-0001-0002`` belongs to IM-0011.
     """
-    person = _PERSON.match(stem)
-    return person[1].lower() if person else re.sub(r"-\d+$", "", stem)
+    match = _PATIENT.match(stem)
+    return match[0] if match else stem
 
 
 def read(folder: Path) -> pd.DataFrame:

@@ -1,0 +1,182 @@
+"""Readers of the original layouts, against the real file lists where they are at hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manet_lib.data.sources import cohen, kermany, montgomery, shenzhen
+from manet_lib.data.sources.public import SOURCES, compose, gather
+from manet_lib.data.splits import join_patients
+from manet_lib.params import UserError
+from manet_lib.paths import sample_dir
+
+LISTS = sample_dir() / "original"
+needs_lists = pytest.mark.skipif(
+    not LISTS.is_dir(), reason="no original file lists; set MANET_CXR_DIR to a folder with original/"
+)
+FILM = np.tile(np.arange(0, 240, 6, dtype=np.uint8), (40, 1))
+
+
+def touch(folder, names):
+    """Empty files: the readers look at names only."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def lines(name):
+    return (LISTS / name).read_text().split()
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory):
+    """All four collections in their original layouts, as the real lists name them."""
+    if not LISTS.is_dir():
+        pytest.skip("no original file lists; set MANET_CXR_DIR to a folder with original/")
+    data = tmp_path_factory.mktemp("data")
+    nlm = lines("nlm_files.txt")
+    county = [name for name in nlm if name.startswith("MCUCXR")]
+    touch(data / "MontgomerySet", [f"CXR_png/{name}" for name in county])
+    for side in ("left", "right"):
+        touch(data / "MontgomerySet", [f"ManualMask/{side}Mask/{name}" for name in county])
+    hospital = [name for name in nlm if name.startswith("CHNCXR")]
+    touch(data / "ChinaSet_AllFiles", [f"CXR_png/{name}" for name in hospital])
+    index = pd.read_csv(sample_dir() / "index.csv", dtype=str, keep_default_na=False)
+    masked = index[(index["source"] == "shenzhen") & (index["mask_path"] != "")]["original_name"]
+    touch(data / "ChinaSet_AllFiles" / "mask", [f"{Path(name).stem}_mask.png" for name in masked])
+    touch(data, lines("kermany_files.txt"))
+    repository = data / "covid-chestxray-dataset"
+    metadata = pd.read_csv(LISTS / "cohen_metadata.csv", dtype=str, keep_default_na=False)
+    touch(repository, [f"{row.folder}/{row.filename}" for row in metadata.itertuples()])
+    touch(repository / "annotations/lungVAE-masks", lines("cohen_lungvae_masks.txt"))
+    (repository / "metadata.csv").write_bytes((LISTS / "cohen_metadata.csv").read_bytes())
+    return data
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_readers_find_the_stated_counts(collections, source):
+    rows = source.read(source.folder(collections))
+    assert rows["label"].value_counts().to_dict() == source.counts
+    assert rows["path"].is_unique
+
+
+def test_masks_and_original_splits(collections):
+    rows = gather(collections, download=False)
+    masked = rows[rows["mask_path"] != ""].groupby(["source", "label"]).size().to_dict()
+    assert masked == {
+        ("montgomery", "normal"): 80,
+        ("montgomery", "tb"): 58,
+        ("shenzhen", "normal"): 279,
+        ("shenzhen", "tb"): 287,
+        ("cohen", "covid19"): 154,
+    }
+    films = rows[rows["source"] == "kermany"]
+    sides = pd.crosstab(films["original_split"], films["label"])
+    assert sides.loc["test", ["normal", "bp", "vp"]].tolist() == [234, 242, 148]
+    assert sides.loc["train", ["normal", "bp", "vp"]].tolist() == [1349, 2538, 1345]
+    assert all((collections / path).is_file() for path in rows["path"])
+    assert all((collections / mask).is_file() for cell in rows["mask_path"] if cell for mask in cell.split(";"))
+
+
+def test_composition_of_the_paper(collections):
+    rows = compose(gather(collections, download=False), "paper", seed=0)
+    counts = rows["label"].value_counts().to_dict()
+    # Table 1, but for one COVID-19 film more: the listing has 434 frontal ones, the paper 433.
+    assert counts == {"normal": 1840, "covid19": 434, "tb": 394, "bp": 2780, "vp": 1345}
+    assert (rows.loc[rows["label"] == "vp", "original_split"] == "train").all()
+    again = compose(gather(collections, download=False), "paper", seed=0)
+    other = compose(gather(collections, download=False), "paper", seed=1)
+    assert rows["path"].tolist() == again["path"].tolist()
+    assert set(rows["path"]) != set(other["path"])
+    assert len(compose(gather(collections, download=False), "all", seed=0)) == 138 + 662 + 434 + 5856
+
+
+def test_patients_agree_with_the_sample_index(collections):
+    index = pd.read_csv(sample_dir() / "index.csv", dtype=str, keep_default_na=False)
+    rows = gather(collections, download=False)
+    ours = dict(zip(rows["path"].map(lambda path: Path(path).name), rows["patient"], strict=True))
+    known = index[index["original_name"].isin(ours)]
+    assert len(known) > 7000
+    agrees = (known["original_name"].map(ours) == known["patient"]).groupby(known["source"]).mean()
+    assert (agrees[["montgomery", "shenzhen", "kermany"]] == 1).all()
+    assert agrees["cohen"] > 0.96, "the index joins a few patients whom the metadata counts twice"
+
+
+@pytest.mark.parametrize(
+    ("stem", "patient"),
+    [
+        ("person7_bacteria_24", "person7"),
+        ("person7_virus_9", "person7"),
+        ("IM-0001-0001", "IM-0001"),
+        ("IM-0011-0001-0002", "IM-0011"),
+        ("NORMAL2-IM-0376-0001", "NORMAL2-IM-0376"),
+    ],
+)
+def test_patients_of_kermany(stem, patient):
+    assert kermany.patient_of(stem) == patient
+
+
+def test_three_spellings_and_three_views_of_covid19():
+    table = pd.DataFrame(
+        [
+            ("COVID-19", "PA", "X-ray", True),
+            ("COVID-19, ARDS", "AP", "X-ray", True),
+            ("Pneumonia/Viral/COVID-19", "AP Supine", "X-ray", True),
+            ("COVID-19", "L", "X-ray", False),
+            ("COVID-19", "Axial", "CT", False),
+            ("COVID-19", "PA", "CT", False),
+            ("SARS", "PA", "X-ray", False),
+            ("Pneumonia/Viral/SARS", "PA", "X-ray", False),
+        ],
+        columns=["finding", "view", "modality", "kept"],
+    )
+    assert cohen.select(table).index.tolist() == table.index[table["kept"]].tolist()
+
+
+def test_left_and_right_masks_are_merged(tmp_path):
+    from manet_lib.data.sources.montgomery import read
+    from manet_lib.data.store import _load
+
+    for side, columns in (("left", slice(0, 15)), ("right", slice(25, 40))):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[5:30, columns] = 255
+        target = tmp_path / f"MontgomerySet/ManualMask/{side}Mask/MCUCXR_0001_0.png"
+        target.parent.mkdir(parents=True)
+        Image.fromarray(mask).save(target)
+    (tmp_path / "MontgomerySet/CXR_png").mkdir()
+    Image.fromarray(FILM).save(tmp_path / "MontgomerySet/CXR_png/MCUCXR_0001_0.png")
+    (row,) = read(tmp_path).itertuples()
+    _, mask, _, fault = _load(tmp_path, row.path, row.mask_path, 40)
+    assert not fault
+    assert mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
+
+
+def test_an_offline_reader_is_told_what_to_fetch(tmp_path):
+    with pytest.raises(UserError) as error:
+        gather(tmp_path, download=False)
+    message = str(error.value)
+    assert "\n" not in message
+    for source in SOURCES:
+        for archive in source.archives:
+            assert archive.name in message
+            assert archive.url in message
+
+
+@pytest.mark.parametrize("module", [montgomery, shenzhen, kermany, cohen])
+def test_an_empty_collection_is_refused_by_name(tmp_path, module):
+    folder = tmp_path / module.SOURCE.marker
+    if module is cohen:
+        folder.write_text("patientid,finding,view,modality,folder,filename\n")
+    else:
+        folder.mkdir(parents=True)
+    with pytest.raises(UserError, match=f"{module.SOURCE.name}: no film found"):
+        module.SOURCE.read(tmp_path)
+
+
+def test_patients_with_an_identical_film_are_one():
+    patients = pd.Series(["a", "a", "b", "c", "d", "e"])
+    hashes = pd.Series(["1", "2", "2", "3", "3", "4"])
+    assert join_patients(patients, hashes).tolist() == ["a", "a", "a", "c", "c", "e"]
