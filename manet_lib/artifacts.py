@@ -12,26 +12,28 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from manet_lib.params import Params, UserError, fingerprint
 from manet_lib.paths import RunPaths, done_of
 
+_TEXT_COLUMNS = ("image_id", "path", "label", "source", "patient", "mask_path", "split", "seg_split", "predicted")
 _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, synced to disk and renamed to it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -39,7 +41,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"{path.name}: cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -58,6 +61,11 @@ def save_settings(params: Params, paths: RunPaths) -> None:
     text = yaml.safe_dump(params.model_dump(), sort_keys=False)
     if not paths.settings.is_file() or paths.settings.read_text(encoding="utf-8") != text:
         write_text(paths.settings, text)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV of films; names stay text, whatever they look like, and an empty name stays empty."""
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str), keep_default_na=False)
 
 
 def sha256_of(path: Path) -> str:

@@ -178,6 +178,8 @@ class Params(BaseModel):
                 raise ValueError(f"{key}: {values} names something twice; expected each name once")
         if self.data_source != "manifest" and self.classes != list(CLASSES):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
+        if self.published and (self.data_source == "phantom" or self.classes != list(CLASSES)):
+            raise ValueError("published: true, but the data is not the paper's; expected false")
         if self.batch_size % self.devices:
             raise ValueError(
                 f"batch_size: {self.batch_size} is not divisible by devices: {self.devices}; expected a multiple"

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from manet_lib.data.manifest import build_manifest
 from manet_lib.data.store import build_store
+from manet_lib.models import create_model
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.postprocess import clean_masks
@@ -127,3 +130,68 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     predict_raw_masks(params, paths)
     clean_masks(params, paths)
     return Run(params, paths)
+
+
+def _lungs(batch, height, width):
+    y = torch.linspace(-1, 1, height)[:, None]
+    x = torch.linspace(-1, 1, width)[None]
+    masks = [
+        (y / (0.95 - 0.15 * shift)) ** 2 + ((x.abs() - 0.48) / (0.36 + 0.04 * shift)) ** 2 < 1
+        for shift in torch.linspace(0, 1, batch)
+    ]
+    return torch.stack(masks)[:, None].float()
+
+
+def _films(name, batch=2, seed=0):
+    # at 96 pixels Inception v3 ends in one single place, at 128 in 2×2
+    side = 128 if name.startswith("inception") else 96
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(batch, 1, side, side, generator=generator) * 2 - 1, _lungs(batch, side, side)
+
+
+def _settle(model, name):
+    """Give batch norms weights and statistics as after some training, so that evaluation mode means something."""
+    torch.manual_seed(1)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.2)
+        norm.momentum = None  # statistics of this batch alone
+    with torch.no_grad():
+        model.train()(*_films(name, 6))
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def films():
+    """``films(name, batch=2, seed=0)``: films of noise in [-1, 1] and masks of two lungs, each (B, 1, H, W).
+
+    What lies outside the lungs is not blank, so that a model that ignores the mask shows. As small as model
+    ``name`` allows.
+    """
+    return _films
+
+
+@pytest.fixture(scope="session")
+def classifier():
+    """``classifier(name, **options)``: a network in evaluation mode; plain and MA share their weights' storage.
+
+    Whoever changes weights or modes takes a deep copy.
+    """
+    plain = {}
+
+    def get(name, **options):
+        base = name.removesuffix("_ma")
+        if base not in plain:
+            torch.manual_seed(0)
+            plain[base] = _settle(create_model(base), base)
+        if name == base:
+            return plain[base]
+        with torch.device("meta"):
+            model = create_model(name, **options)
+        model.load_state_dict(plain[base].state_dict(), assign=True)
+        return model.eval()
+
+    return get

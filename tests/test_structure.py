@@ -75,7 +75,7 @@ def test_every_module_is_tested():
     for path in MODULES:
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.name != "__init__.py":
-            assert module in tests or f"import {path.stem}" in tests, f"no test imports {module}"
+            assert module in tests or re.search(rf"(import|,) {path.stem}\b", tests), f"no test imports {module}"
 
 
 def test_conda_and_pip_name_the_same_dependencies():

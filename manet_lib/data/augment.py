@@ -63,6 +63,16 @@ def classification_augmentation(params: Params) -> A.Compose:
     return A.Compose([*affine(params, params.rotation), jitter])
 
 
+def reseed(augmentation: A.Compose, *key: object) -> None:
+    """Make the next draws of an augmentation a pure function of a key.
+
+    Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same one, and with
+    it the same coin: brightness would change just when the film is turned.
+    """
+    for number, transform in enumerate(augmentation.transforms):
+        transform.set_random_seed(stable_hash(*key, number))
+
+
 class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
     """Films and lung masks as the networks take them, augmented if asked.
 
@@ -112,7 +122,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         if self.segmented:
             image = segment(image, mask)
         if self.augmentation is not None:
-            self.augmentation.set_random_seed(stable_hash(*self.key, epoch, self.names[position]))
+            reseed(self.augmentation, *self.key, epoch, self.names[position])
             pair = self.augmentation(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(mask))
             image, mask = pair["image"], pair["mask"]
         if self.remask:

@@ -123,12 +123,12 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
             return _to_grey(opened)
     except UnidentifiedImageError:
         raise UserError(f"{path.name}: not an image that can be read (PNG, JPEG, TIFF, DICOM, ...)") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
 
 
 def _to_grey(picture: Image.Image) -> NDArray[np.uint8]:
-    if picture.mode in ("L", "1"):
+    if picture.mode in ("L", "1") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
     if picture.mode.startswith(("I", "F")):
         return _stretch(np.asarray(picture, dtype=np.float64))
@@ -145,14 +145,15 @@ def _decode_dicom(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         values = np.asarray(apply_voi_lut(dataset.pixel_array, dataset), dtype=np.float64)
-        inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
+        if values.ndim != 2:
+            raise ValueError(f"its shape is {values.shape}; expected one grey frame")
+        return _stretch(-values if dataset.PhotometricInterpretation == "MONOCHROME1" else values)
     except Exception as error:  # pydicom raises many kinds for broken files
         raise UserError(f"{path.name}: DICOM that cannot be read: {' '.join(str(error).split())}") from None
-    if values.ndim != 2:
-        raise UserError(f"{path.name}: DICOM of shape {values.shape}; expected one grey frame")
-    return _stretch(-values if inverted else values)
 
 
 def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     low, high = values.min(), values.max()
+    if not np.isfinite(high - low):
+        raise ValueError("its pixels are not all numbers")
     return np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)

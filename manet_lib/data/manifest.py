@@ -6,7 +6,7 @@ from collections import Counter
 
 import pandas as pd
 
-from manet_lib.artifacts import Step, atomic_path
+from manet_lib.artifacts import Step, atomic_path, read_table
 from manet_lib.data.splits import SPLITS, join_patients, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError, view
@@ -67,7 +67,7 @@ def read_manifest(paths: RunPaths) -> pd.DataFrame:
     """
     if not paths.manifest.is_file():
         raise UserError("manifest.csv: not written yet; run notebooks/01_data.ipynb or `make reproduce`")
-    return pd.read_csv(paths.manifest, dtype={"patient": str}, keep_default_na=False)
+    return read_table(paths.manifest)
 
 
 def same_patient_share(manifest: pd.DataFrame) -> pd.Series:

@@ -28,7 +28,7 @@ def split_images(count: int, val_fraction: float, test_fraction: float, seed: in
     Returns:
         `train`, `val` or `test` for each image.
     """
-    validation = int(count * val_fraction)
+    validation = int(count * val_fraction + 1e-9)
     train = int(count * (1 - val_fraction - test_fraction) + 1e-9)
     order = np.random.default_rng(stable_hash("split", seed)).permutation(count)
     sides = np.empty(count, dtype=object)
@@ -43,8 +43,8 @@ def split_patients(
 ) -> list[str]:
     """A split in which no patient is on two sides, each class divided as evenly as whole patients allow.
 
-    Patients are taken in a random order, the ones with most images first; each goes to the side whose share
-    of the patient's commonest class lags most behind.
+    Patients are taken in a random order, the ones with most images first; each goes to the side that
+    lags most behind its share, of all images and of the patient's commonest class together.
 
     Args:
         labels: class of each image.
@@ -68,7 +68,7 @@ def split_patients(
     for patient in order:
         counts = table.loc[patient].to_numpy()
         main = int(np.argmax(counts))
-        lag = wanted * totals[main] - filled[:, main]
+        lag = wanted * totals[main] - filled[:, main] + wanted * totals.sum() - filled.sum(axis=1)
         side = int(np.argmax(lag))
         filled[side] += counts
         side_of[patient] = SPLITS[side]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.artifacts import Step, atomic_path
+from manet_lib.artifacts import Step, atomic_path, read_table
 from manet_lib.data.images import read_grey, read_mask, resize
 from manet_lib.data.sources import find_rows
 from manet_lib.params import Params, UserError, view
@@ -25,12 +25,12 @@ _LISTED = 20
 
 
 def _ids(paths: Iterable[str]) -> list[str]:
-    """File stems where they are unique, else whole paths without their ending."""
+    """File stems where they are unique, else whole paths, numbered if even these coincide without slashes."""
     paths = list(paths)
-    stems = [Path(path).stem for path in paths]
-    whole = [str(Path(path).with_suffix("")).replace("/", "_") for path in paths]
-    names = stems if len(set(stems)) == len(stems) else whole
-    return names if len(set(names)) == len(names) else [path.replace("/", "_") for path in paths]
+    for names in ([Path(path).stem for path in paths], [path.replace("/", "_") for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number}_{Path(path).stem}" for number, path in enumerate(paths)]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,8 @@ class Store:
     @classmethod
     def open(cls, folder: Path) -> Store:
         """Open the store in a folder, without reading its pixels."""
-        index = pd.read_csv(folder / "index.csv", dtype={"patient": str}, keep_default_na=False)
-        return cls(
-            np.load(folder / "images.npy", mmap_mode="r"), np.load(folder / "masks.npy", mmap_mode="r"), index
-        )
+        images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
+        return cls(images, masks, read_table(folder / "index.csv"))
 
 
 def store_step(params: Params, paths: RunPaths) -> Step:

@@ -26,7 +26,7 @@ def wilson_interval(hits: int, total: int, confidence: float = 0.95) -> tuple[fl
     share = hits / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    return centre - half if hits else 0.0, centre + half if hits < total else 1.0
 
 
 def bootstrap_interval(

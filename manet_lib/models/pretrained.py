@@ -45,6 +45,10 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
     except Exception as error:  # torch, pickle, zip and safetensors each have their own
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"pretrained: {path.name}: cannot be read as a state dict: {reason}") from None
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
+        raise UserError(f"pretrained: {path.name}: is no state dict; expected parameter names and tensors")
     own = model.state_dict()
     first = next(iter(own))
     state = {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from typing import Any
 
@@ -233,8 +234,12 @@ def to_markdown(table: pd.DataFrame) -> str:
     """A table as GitHub-flavoured Markdown; numbers to the right."""
     number = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
     lines = [list(map(str, table.columns)), ["---:" if flag else "---" for flag in number]]
-    lines += [[str(value) for value in row] for row in table.itertuples(index=False)]
+    lines += [[str(value).replace("|", r"\|") for value in row] for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"[%_&#$]", r"\\\g<0>", text).replace("–", "--")
 
 
 def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> str:
@@ -250,10 +255,9 @@ def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -
         Caption and table as Markdown, to be shown.
     """
     text = f"**{caption}**\n\n{to_markdown(table)}"
-    escaped = caption.replace("%", r"\%").replace("_", r"\_")
     write_text(paths.figures / f"{name}.csv", table.to_csv(index=False))
     write_text(paths.figures / f"{name}.md", text)
-    columns = [str(column).replace("%", r"\%") for column in table.columns]
-    latex = table.set_axis(columns, axis=1).to_latex(index=False, caption=escaped, label=f"tab:{name}")
-    write_text(paths.figures / f"{name}.tex", latex.replace("–", "--"))
+    printed = table.map(lambda value: _latex(str(value))).set_axis([_latex(str(c)) for c in table.columns], axis=1)
+    latex = printed.to_latex(index=False, caption=_latex(caption), label=f"tab:{name}")
+    write_text(paths.figures / f"{name}.tex", latex)
     return text

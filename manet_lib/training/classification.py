@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path, stable_hash
+from manet_lib.artifacts import Step, atomic_path, read_table, stable_hash
 from manet_lib.data.augment import Pairs, classification_augmentation
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.store import Store
@@ -148,7 +148,7 @@ def read_predictions(paths: RunPaths, model: str, trial: int, side: str = "test"
     path = paths.predictions(model, trial)
     if not path.is_file():
         return None
-    table = pd.read_csv(path, dtype={"image_id": str})
+    table = read_table(path)
     return table[table["split"] == side].reset_index(drop=True)
 
 

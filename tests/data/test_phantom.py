@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import binary_erosion
+from scipy.stats import chi2_contingency
+
+from manet_lib.data import phantom
+from manet_lib.data.phantom import SOURCES, Phantom, draw_phantom, write_phantoms
+from manet_lib.data.splits import split_images
+from manet_lib.evaluation.baseline import lung_statistics_accuracy
+from manet_lib.params import CLASSES
+
+PATIENTS = range(6)
+
+
+@cache
+def _films(label: str) -> list[Phantom]:
+    return [draw_phantom(label, patient, size=96) for patient in PATIENTS]
+
+
+def _bytes_of(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _left(mask: NDArray[np.bool_]) -> int:
+    return int(mask[:, : mask.shape[1] // 2].sum())
+
+
+def _right(mask: NDArray[np.bool_]) -> int:
+    return int(mask[:, mask.shape[1] // 2 :].sum())
+
+
+def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        write_phantoms(tmp_path / name, 10, 64, seed, 0.5)
+    one, two, three = (_bytes_of(tmp_path / name) for name in ("one", "two", "three"))
+    assert len(one) == 3 * 10 + 1
+    assert one == two
+    films = [name for name in one if name.startswith("images/")]
+    assert all(one[name] != three[name] for name in films)
+    assert len({one[name] for name in films}) == 10
+
+
+def test_set_is_spread_evenly_and_indexed(tmp_path: Path) -> None:
+    index = write_phantoms(tmp_path, 40, 64, 0, 0.5)
+    assert index["label"].value_counts().to_dict() == dict.fromkeys(CLASSES, 8)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "index.csv", dtype=str), index, check_dtype=False)
+    for name in [*index["path"], *index["mask_path"]]:
+        assert (tmp_path / name).is_file()
+    films = index.groupby(["label", "patient"]).size()
+    assert films.groupby("label").apply(lambda counts: sorted(counts)).tolist() == [[1, 1, 1, 1, 2, 2]] * 5
+
+
+@pytest.mark.parametrize("label", CLASSES)
+class TestFilm:
+    def test_form(self, label: str) -> None:
+        for film in _films(label):
+            assert film.image.dtype == np.uint8
+            assert film.image.shape == film.lungs.shape == film.lesions.shape == (96, 96)
+            assert film.lungs.dtype == film.lesions.dtype == np.bool_
+            assert film.source in SOURCES
+
+    def test_lesions_are_in_the_lungs(self, label: str) -> None:
+        for film in _films(label):
+            assert not (film.lesions & ~film.lungs).any()
+            assert film.lesions.any() == (label != "normal")
+
+    def test_two_lungs_of_plausible_size(self, label: str) -> None:
+        for film in _films(label):
+            assert 0.12 < film.lungs.mean() < 0.45
+            assert 0.25 < _left(film.lungs) / film.lungs.sum() < 0.75
+            edge = [film.lungs[0], film.lungs[-1], film.lungs[:, 0], film.lungs[:, -1]]
+            assert not np.concatenate(edge).any()
+
+    def test_air_is_dark(self, label: str) -> None:
+        for film in _films(label):
+            body = film.image[48, 20:76]  # across the chest at half height
+            inside = film.lungs[48, 20:76]
+            assert body[inside].mean() < body[~inside].mean()
+
+    def test_films_of_a_patient_share_the_anatomy(self, label: str) -> None:
+        one, again = (draw_phantom(label, 1, film, size=64) for film in (0, 1))
+        other = draw_phantom(label, 2, 0, size=64)
+        assert np.array_equal(one.lungs, again.lungs)
+        assert not np.array_equal(one.image, again.image)
+        assert not np.array_equal(one.lungs, other.lungs)
+
+
+def test_heart_takes_from_the_lung_on_the_right_of_the_picture() -> None:
+    films = [film for label in CLASSES for film in _films(label)]
+    assert all(_right(film.lungs) < _left(film.lungs) for film in films)
+
+
+def test_covid19_is_bilateral_and_peripheral() -> None:
+    axis = np.abs(np.arange(96) - 47.5)
+    for film in _films("covid19"):
+        assert min(_left(film.lesions), _right(film.lesions)) > 0.1 * film.lesions.sum()
+        from_the_middle = [np.average(axis, weights=mask.sum(axis=0)) for mask in (film.lesions, film.lungs)]
+        assert from_the_middle[0] > from_the_middle[1]
+
+
+def test_tb_is_in_the_upper_zones() -> None:
+    rows = np.arange(96)
+    for film in _films("tb"):
+        lesions, lungs = (np.average(rows, weights=mask.sum(axis=1)) for mask in (film.lesions, film.lungs))
+        assert lesions < lungs
+        assert film.lesions[: int(lungs)].sum() > 0.9 * film.lesions.sum()
+
+
+def test_bacterial_pneumonia_is_one_sided() -> None:
+    sides = set()
+    for film in _films("bp"):
+        assert min(_left(film.lesions), _right(film.lesions)) == 0
+        sides.add(_left(film.lesions) > 0)
+    assert sides == {True, False}
+
+
+def test_viral_pneumonia_is_in_both_lungs() -> None:
+    for film in _films("vp"):
+        assert min(_left(film.lesions), _right(film.lesions)) > 0.25 * film.lesions.sum()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_source_cannot_be_told_without_confounders(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    odds = tuple(float(name == source) for name in SOURCES)
+    before = {strength: draw_phantom("bp", 0, size=64, confounder_strength=strength) for strength in (0.0, 1.0)}
+    monkeypatch.setattr(phantom, "_SOURCE_ODDS", {"bp": odds})
+    after = {strength: draw_phantom("bp", 0, size=64, confounder_strength=strength) for strength in (0.0, 1.0)}
+    assert after[0.0].source == source
+    assert np.array_equal(before[0.0].image, after[0.0].image)
+    assert np.array_equal(before[1.0].image, after[1.0].image) == (before[1.0].source == source)
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_confounders_leave_the_lungs_alone(label: str) -> None:
+    # The film is exposed as a whole, so marks outside may stretch the grey values inside: by one straight line.
+    for patient in PATIENTS:
+        plain, marked = (
+            draw_phantom(label, patient, size=96, confounder_strength=strength) for strength in (0.0, 1.0)
+        )
+        assert np.array_equal(plain.lungs, marked.lungs)
+        assert np.array_equal(plain.lesions, marked.lesions)
+        assert not np.array_equal(plain.image, marked.image)
+        x, y = plain.image.astype(float), marked.image.astype(float)
+        exposed = [(values > values.min()) & (values < values.max()) for values in (x, y)]
+        inside = binary_erosion(plain.lungs, iterations=3) & exposed[0] & exposed[1]
+        line = np.polynomial.Polynomial.fit(x[inside], y[inside], 1)
+        residual = np.abs(y - line(x))
+        assert residual[inside].max() < 2  # both films are rounded
+        outside = ~plain.lungs & exposed[0] & exposed[1]
+        assert residual[outside].max() > 10
+
+
+def test_confounders_grow_with_their_strength() -> None:
+    films = [draw_phantom("bp", 1, size=64, confounder_strength=s).image.astype(float) for s in (0, 0.25, 0.5, 1)]
+    change = [np.abs(film - films[0]).mean() for film in films]
+    assert change == sorted(change)
+    assert len(set(change)) == 4
+
+
+@pytest.fixture(scope="module")
+def unmarked(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]]:
+    """400 films of 64 pixels without confounders: index, films, lung masks."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("unmarked")
+    index = write_phantoms(folder, 400, 64, 0, 0.0)
+    films, masks = (
+        np.stack([np.asarray(Image.open(folder / name)) for name in index[column]])
+        for column in ("path", "mask_path")
+    )
+    return index, films, (masks > 127).astype(np.uint8)
+
+
+@pytest.mark.slow
+def test_brightness_alone_does_not_tell_the_classes(
+    unmarked: tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]],
+) -> None:
+    index, films, masks = unmarked
+    hits = total = 0
+    for seed in range(10):
+        manifest = index.assign(split=split_images(len(index), 0.1, 0.2, seed))
+        right, count = lung_statistics_accuracy(films, masks, manifest)
+        hits, total = hits + right, total + count
+    assert total == 10 * 80
+    assert 0.2 < hits / total < 0.5
+
+
+@pytest.mark.slow
+def test_source_goes_with_the_class(
+    unmarked: tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]],
+) -> None:
+    table = pd.crosstab(unmarked[0]["label"], unmarked[0]["source"])
+    assert chi2_contingency(table).pvalue < 1e-20
+    assert (table.to_numpy() > 0).sum() >= 12  # but no class comes from one source alone

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manet_lib.data.manifest import build_manifest, read_manifest
+from manet_lib.data.store import Store, build_store
+from manet_lib.params import CLASSES, Params
+from manet_lib.paths import RunPaths
+
+
+def _decoded(path: Path, size: int) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L").resize((size, size), Image.Resampling.BILINEAR))
+
+
+@pytest.fixture
+def run(own_films: Callable[..., Path], own_params: Callable[..., Params], paths: RunPaths) -> Any:
+    folder = own_films()
+    return folder, own_params(folder), paths
+
+
+def test_holds_what_the_files_hold(run: Any) -> None:
+    folder, params, paths = run
+    assert build_store(params, paths)
+    store = Store.open(paths.store)
+    index = pd.read_csv(folder / "index.csv", keep_default_na=False)
+    assert store.index["path"].tolist() == index["path"].tolist()
+    assert store.images.shape == store.masks.shape == (8, 32, 32)
+    assert store.images.dtype == store.masks.dtype == np.uint8
+    for number, row in enumerate(store.index.itertuples()):
+        assert np.array_equal(store.images[number], _decoded(folder / row.path, 32))
+        assert (row.width, row.height) == (48, 40)
+        assert row.sha256 == hashlib.sha256((folder / row.path).read_bytes()).hexdigest()
+        if row.mask_path:
+            drawn = np.asarray(Image.open(folder / row.mask_path)) > 127
+            assert abs(store.masks[number].mean() - drawn.mean()) < 0.03
+            assert store.masks[number].max() == 1
+        else:
+            assert store.masks[number].max() == 0
+
+
+def test_is_memory_mapped_and_read_only(run: Any) -> None:
+    _, params, paths = run
+    build_store(params, paths)
+    store = Store.open(paths.store)
+    assert isinstance(store.images, np.memmap)
+    assert isinstance(store.masks, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        store.images[0, 0, 0] = 1
+
+
+def test_films_of_the_size_of_the_store_are_kept_as_they_are(paths: RunPaths) -> None:
+    params = Params(profile="x", phantom_images=10, phantom_size=64, image_size=64, models=["vgg16"])
+    build_store(params, paths)
+    store = Store.open(paths.store)
+    assert store.index["label"].tolist() == list(CLASSES) * 2
+    for number, row in enumerate(store.index.itertuples()):
+        assert np.array_equal(store.images[number], np.asarray(Image.open(paths.phantoms / row.path)))
+        assert np.array_equal(store.masks[number] * 255, np.asarray(Image.open(paths.phantoms / row.mask_path)))
+
+
+def test_is_built_once(run: Any) -> None:
+    _, params, paths = run
+    assert build_store(params, paths)
+    assert not build_store(params, paths)
+    assert not build_store(params.model_copy(update={"epochs": 7, "split": "patient"}), paths)
+    assert build_store(params.model_copy(update={"image_size": 64}), paths)
+    assert Store.open(paths.store).images.shape == (8, 64, 64)
+
+
+def test_bad_files_are_listed_at_once_and_leave_nothing(run: Any, refused: Any) -> None:
+    folder, params, paths = run
+    whole = {name: (folder / name).read_bytes() for name in ("healthy1.png", "sick2.png", "mask_sick0.png")}
+    (folder / "healthy1.png").write_bytes(b"")
+    (folder / "sick2.png").write_bytes(whole["sick2.png"][:300])
+    (folder / "mask_sick0.png").write_bytes(whole["healthy1.png"][:9])
+    with refused("3 of 8", *whole, "0 bytes", "truncated"):
+        build_store(params, paths)
+    assert list(paths.store.iterdir()) == []
+    for name, data in whole.items():
+        (folder / name).write_bytes(data)
+    assert build_store(params, paths)
+    assert len(Store.open(paths.store).index) == 8
+
+
+def test_many_bad_files_stay_readable(own_films: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
+    folder = own_films(each=30, masked=0)
+    for path in folder.glob("*.png"):
+        path.write_bytes(b"")
+    with refused("60 of 60", "..."):
+        build_store(own_params(folder), paths)
+
+
+def test_mask_that_does_not_fit_is_named(run: Any, refused: Any) -> None:
+    folder, params, paths = run
+    Image.fromarray(np.zeros((48, 40), np.uint8)).save(folder / "mask_sick1.png")
+    with refused("mask_sick1.png", "40×48", "48×40"):
+        build_store(params, paths)
+
+
+def test_failed_rebuild_is_not_taken_for_done(run: Any, refused: Any) -> None:
+    folder, params, paths = run
+    build_store(params, paths)
+    (folder / "sick2.png").write_bytes(b"")
+    larger = params.model_copy(update={"image_size": 64})
+    with refused("sick2.png"):
+        build_store(larger, paths)
+    with refused("sick2.png"):
+        build_store(larger, paths)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.png", "b.png"],
+        ["one/a.png", "two/a.png"],
+        ["a.png", "a.jpg"],
+        ["x/a/b.png", "x_a/b.png"],
+        ["0001.png", "001.png"],
+    ],
+)
+def test_every_film_has_a_name_of_its_own(
+    tmp_path: Path, own_params: Any, paths: RunPaths, names: list[str]
+) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (32, 32), 100).save(tmp_path / name)
+    pd.DataFrame({"path": names, "label": ["healthy", "sick"]}).to_csv(tmp_path / "index.csv", index=False)
+    build_store(own_params(tmp_path), paths)
+    identity = Store.open(paths.store).index["image_id"]
+    assert identity.is_unique
+    assert all("/" not in str(name) for name in identity)
+
+
+def _numbered(folder: Path) -> None:
+    """Films called 0000.png, 0001.png, ... of the classes 0 and 1, patients 00 and 01."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(20):
+        name = f"{number:04d}.png"
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(folder / name)
+        Image.new("L", (32, 32), 255).save(folder / f"m{name}")
+        rows.append((name, str(number % 2), f"m{name}", f"{number // 2:02d}"))
+    pd.DataFrame(rows, columns=["path", "label", "mask_path", "patient"]).to_csv(folder / "index.csv", index=False)
+
+
+def test_names_that_look_like_numbers_stay_text(tmp_path: Path, own_params: Any, paths: RunPaths) -> None:
+    _numbered(tmp_path)
+    params = own_params(tmp_path, classes=["0", "1"], test_fraction=0.2)
+    build_store(params, paths)
+    build_manifest(params, paths)
+    for table in (Store.open(paths.store).index, read_manifest(paths)):
+        assert set(table["patient"]) == {f"{number:02d}" for number in range(10)}
+        assert table["image_id"].tolist() == [f"{number:04d}" for number in range(20)]
+        assert set(table["label"]) == {"0", "1"}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_number_of_threads_does_not_matter(run: Any, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, params, paths = run
+    monkeypatch.setattr("manet_lib.data.store.cpu_count", lambda: workers)
+    build_store(params, paths)
+    store = Store.open(paths.store)
+    expected = [_decoded(run[0] / name, 32) for name in store.index["path"]]
+    assert np.array_equal(store.images, np.stack(expected))
