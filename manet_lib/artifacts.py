@@ -165,6 +165,7 @@ class Step:
 def read_done(folder: Path) -> dict[str, Any] | None:
     """The contents of a folder's ``done.json``, or None where there is none that can be read."""
     try:
-        return json.loads(done_of(folder).read_text(encoding="utf-8"))
+        done = json.loads(done_of(folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return done if isinstance(done, dict) else None

@@ -45,10 +45,13 @@ def settings(namespace: Mapping[str, Any], *own: str) -> tuple[Params, RunPaths]
         values["profile"] = os.environ.get("MANET_PROFILE") or values["profile"]
     profile = str(values.get("profile", ""))
     file = params_file(profile)
+    if not file.is_file() and set(values) == {"profile"}:
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise UserError(f"profile: {profile!r} has no file in params/; expected one of {known}")
     params = validate((read_yaml(file) if file.is_file() else {}) | values, f"profile {profile}")
     if mine.get("model", MODELS[0]) not in MODELS:
         raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
-    if "trial" in mine and mine["trial"] not in params.trial_numbers:
+    if "trial" in mine and (type(mine["trial"]) is not int or mine["trial"] not in params.trial_numbers):
         raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
     paths = RunPaths.of(profile)
     save_settings(params, paths)

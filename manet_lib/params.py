@@ -290,17 +290,25 @@ def validate(values: Mapping[str, Any], origin: str) -> Params:
     """
     for key, value in values.items():
         if key not in Params.model_fields:
-            near = difflib.get_close_matches(str(key), Params.model_fields, n=1, cutoff=0.5)
+            name = _on_one_line(key)
+            near = difflib.get_close_matches(name, Params.model_fields, n=1, cutoff=0.5)
             hint = f"; the nearest known key is {near[0]!r}" if near else ""
-            raise UserError(f"{origin}: {key}: {_short(value)} is not a known parameter{hint}")
+            raise UserError(f"{origin}: {name}: {_short(value)} is not a known parameter{hint}")
     try:
         return Params.model_validate(dict(values))
     except ValidationError as error:
         raise UserError(f"{origin}: " + "; ".join(_one_line(item) for item in error.errors())) from None
 
 
+def _on_one_line(value: object) -> str:
+    try:
+        return " ".join(str(value).split())
+    except ValueError:  # an integer of thousands of digits
+        return f"a very long {type(value).__name__}"
+
+
 def _short(value: object) -> str:
-    text = " ".join(repr(value).split())
+    text = _on_one_line(f"'{value}'" if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -331,7 +339,7 @@ class _UniqueKeys(yaml.SafeLoader):
         seen: set[str] = set()
         for key_node, _ in node.value:
             if key_node.value in seen:
-                raise UserError(f"{key_node.value} is given twice; keep one line of it")
+                raise UserError(f"{_on_one_line(key_node.value)} is given twice; keep one line of it")
             seen.add(str(key_node.value))
         return super().construct_mapping(node, deep)
 
@@ -350,7 +358,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path.name}: is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path.name}: expected lines of `key: value`, got {type(values).__name__}")

@@ -24,7 +24,7 @@ from manet_lib.artifacts import (
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
 
-DEVICE_ONLY = {"accelerator", "num_workers", "threads"}
+NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror"}
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -180,7 +180,7 @@ class TestStep:
         _run(steps(params))
         changed = params.model_copy(update={name: _other(getattr(params, name))})
         for step in steps(changed):
-            reads = name in READ_BY[step.name] and name not in DEVICE_ONLY
+            reads = name in READ_BY[step.name] and name not in NO_EFFECT
             assert step.is_done() != reads
 
     def test_redone_for_another_extra_value(self, steps: Any) -> None:

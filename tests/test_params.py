@@ -148,7 +148,7 @@ def test_key_like_no_other_gets_no_hint() -> None:
         ("image_size: 100", ("image_size", "100", "32", "96")),
         ("devices: 3", ("batch_size", "64", "devices", "3")),
         ("seg_batch_size: 6\ndevices: 4", ("seg_batch_size", "6", "devices", "4")),
-        ("classes: [normal, sick]", ("classes", "phantom")),
+        ("classes: [normal, sick]", ("classes", "data_source: manifest")),
         ("image_size: 64", ("image_size", "64", "Inception", "75")),
         ("epochs: 3\nepochs: 4", ("epochs", "twice")),
     ],

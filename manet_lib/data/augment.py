@@ -66,7 +66,7 @@ def classification_augmentation(params: Params) -> A.Compose:
 def reseed(augmentation: A.Compose, *key: object) -> None:
     """Make the next draws of an augmentation a pure function of a key.
 
-    Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same one, and with
+    Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same, and with
     it the same coin: brightness would change just when the film is turned.
     """
     for number, transform in enumerate(augmentation.transforms):

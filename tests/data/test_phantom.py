@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import binary_erosion
 from scipy.stats import chi2_contingency
 
@@ -174,8 +175,6 @@ def unmarked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]]:
     """400 films of 64 pixels without confounders: index, films, lung masks."""
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("unmarked")
     index = write_phantoms(folder, 400, 64, 0, 0.0)
     films, masks = (

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from manet_lib.data.manifest import build_manifest, read_manifest, same_patient_share
-from manet_lib.data.splits import SPLITS, split_images, split_pairs, split_patients
+from manet_lib.data.splits import SPLITS, join_patients, split_images, split_pairs, split_patients
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params
 from manet_lib.paths import RunPaths
@@ -110,6 +110,32 @@ class TestOverPatients:
         assert split_patients(films["label"], films["patient"], 0.1, 0.1, 8) != films["split"].tolist()
 
 
+class TestJoinedPatients:
+    def test_groups_are_those_of_a_search(self) -> None:
+        rng = np.random.default_rng(0)
+        patients = pd.Series(rng.integers(0, 60, 120).astype(str))
+        hashes = pd.Series(rng.integers(0, 140, 120).astype(str))
+        joined = join_patients(patients, hashes)
+        films = list(zip(patients, hashes, strict=True))
+        group = list(range(120))
+        for _ in range(120):  # spread each film's group to all that share its patient or its hash
+            group = [
+                min(group[other] for other in range(120) if films[other][0] == p or films[other][1] == h)
+                for p, h in films
+            ]
+        assert np.array_equal(pd.factorize(joined)[0], pd.factorize(pd.Series(group))[0])
+        assert set(joined) <= set(patients)
+
+    def test_nothing_shared_changes_nothing(self) -> None:
+        patients = pd.Series(["a", "b", "a", "c"], index=[4, 2, 9, 1])
+        joined = join_patients(patients, pd.Series(list("wxyz"), index=patients.index))
+        pd.testing.assert_series_equal(joined, patients, check_names=False)
+
+    def test_chain(self) -> None:
+        joined = join_patients(pd.Series(["a", "b", "b", "c", "d"]), pd.Series(["1", "1", "2", "2", "3"]))
+        assert joined.tolist() == ["a", "a", "a", "a", "d"]
+
+
 class TestOverPairs:
     def test_the_papers_pairs(self) -> None:
         printed = published("segmentation_iou").set_index("class").loc["overall"]
@@ -162,12 +188,12 @@ class TestManifest:
         return Params(**(values | changes))
 
     def test_holds_the_split_once_and_for_all(self, paths: RunPaths) -> None:
-        params = self._params()
+        params = self._params(phantom_images=40)
         build_store(params, paths)
         assert build_manifest(params, paths)
         manifest = read_manifest(paths)
-        assert Counter(manifest["split"]) == {"train": 14, "val": 2, "test": 4}
-        assert Counter(manifest["seg_split"]) == {"train": 18, "test": 2}
+        assert Counter(manifest["split"]) == {"train": 28, "val": 4, "test": 8}
+        assert Counter(manifest["seg_split"]) == {"train": 36, "test": 4}
         assert manifest["image_id"].is_unique
         assert not build_manifest(params, paths)
         assert build_manifest(params.model_copy(update={"split": "patient"}), paths)
@@ -180,6 +206,23 @@ class TestManifest:
             build_manifest(self._params(seed=seed), paths)
             contents.append(paths.manifest.read_bytes())
         assert contents[0] == contents[2] != contents[1]
+
+    def test_identical_films(self, own_films: Any, own_params: Any, paths: RunPaths) -> None:
+        folder = own_films(each=20, masked=10)
+        for number in (1, 2):
+            (folder / f"healthy{number}.png").write_bytes((folder / "healthy0.png").read_bytes())
+        params = own_params(folder, split="patient", test_fraction=0.2)
+        build_store(params, paths)
+        build_manifest(params, paths)
+        together = read_manifest(paths).set_index("image_id").loc[["healthy0", "healthy1", "healthy2"]]
+        assert together["split"].nunique() == 1
+        for split in ("image", "patient"):
+            build_manifest(params.model_copy(update={"drop_identical": True, "split": split}), paths)
+            manifest = read_manifest(paths).set_index("image_id")
+            unused = manifest[manifest["split"] == ""]
+            assert unused.index.tolist() == ["healthy1", "healthy2"]
+            assert (unused["seg_split"] == "").all()
+            assert Counter(manifest["split"]).total() == 40
 
     def test_too_few_films(self, own_films: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
         params = own_params(own_films(each=4, masked=2))

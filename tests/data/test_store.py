@@ -98,6 +98,22 @@ def test_many_bad_files_stay_readable(own_films: Any, own_params: Any, paths: Ru
         build_store(own_params(folder), paths)
 
 
+def test_masks_of_the_two_lungs_are_merged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, params, paths = run
+    for name, columns in (("left.png", slice(0, 20)), ("right.png", slice(26, 48))):
+        drawn = np.zeros((40, 48), np.uint8)
+        drawn[:, columns] = 255
+        Image.fromarray(drawn).save(folder / name)
+    rows = pd.DataFrame(
+        {"path": ["sick0.png"], "label": "sick", "source": "", "patient": "1", "mask_path": "left.png;right.png"}
+    )
+    monkeypatch.setattr("manet_lib.data.store.find_rows", lambda params, phantoms: (folder, rows))
+    build_store(params, paths)
+    columns = (np.arange(32) + 0.5) / 32 * 48
+    expected = (columns < 20) | (columns > 26)
+    assert np.array_equal(Store.open(paths.store).masks[0], np.tile(expected, (32, 1)))
+
+
 def test_mask_that_does_not_fit_is_named(run: Any, refused: Any) -> None:
     folder, params, paths = run
     Image.fromarray(np.zeros((48, 40), np.uint8)).save(folder / "mask_sick1.png")

@@ -34,15 +34,14 @@ def test_bf16_errs_as_weights_rounded_to_bf16_do(classifier, films, name):
     # does to the logits is a yardstick of that factor; autocast rounds the features, too.
     image, mask = films(name)
     model = classifier(name)
-    rounded = {key: value.bfloat16().float() for key, value in model.state_dict().items() if "weight" in key}
+    rounded = {key: value.bfloat16().float() for key, value in model.named_parameters()}
     with torch.no_grad():
         expected = model(image, mask)
         yardstick = error(torch.func.functional_call(model, rounded, (image, mask)), expected)
         with torch.autocast("cpu", torch.bfloat16):
             logits = model(image, mask)
     assert logits.dtype == torch.bfloat16
-    # lung maps are rounded, too, at every product
-    assert 0 < error(logits, expected) < 6 * yardstick + 0.01
+    assert 0 < error(logits, expected) < 6 * yardstick
 
 
 @every_model
@@ -70,7 +69,7 @@ def test_compiled_networks_give_the_same_logits(classifier, films, name):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if "vgg" in name else name for name in model_names()]
 )
-@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("bf16", [False, True])
 def test_a_training_step_reaches_every_parameter(films, name, bf16):
     torch.manual_seed(0)
     model = create_model(name).train()

@@ -139,10 +139,11 @@ def mask_attention_by_hooks(plain, table, mask, count_include_pad=True):
     for row in table:
         mask = F.avg_pool2d(mask, row.kernel, row.stride, row.padding, count_include_pad=count_include_pad)
         if row.weighted:
-            module = plain.get_submodule(row.weighted)
-            hooks.append(
-                module.register_forward_hook(lambda _, __, out, lung_map=mask: out * lung_map.to(out.dtype))
-            )
+
+            def weigh(module, inputs, features, lung_map=mask):
+                return features * lung_map.to(features.dtype)
+
+            hooks.append(plain.get_submodule(row.weighted).register_forward_hook(weigh))
     with hooked(hooks):
         yield
 

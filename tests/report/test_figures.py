@@ -37,10 +37,10 @@ def _confusion() -> pd.DataFrame:
 
 
 def _heat() -> Figure:
-    films = np.stack([FILM / 255.0] * 5).astype(np.float32)
-    maps = [np.random.default_rng(n).random((5, 32, 32)).astype(np.float32) for n in range(3)]
-    classes = ["normal", "covid19", "tb", "bp", "vp"]
-    return figures.heat_map_grid(films, maps, classes, ["resnet50", "resnet50_ma", "resnet50_cbam"])
+    films = np.stack([FILM / 255.0] * 3).astype(np.float32)
+    maps = [np.random.default_rng(n).random((3, 32, 32)).astype(np.float32) for n in range(2)]
+    classes = ["normal", "covid19", "vp"]
+    return figures.heat_map_grid(films, maps, classes, ["resnet50", "resnet50_ma"])
 
 
 MAKERS: dict[str, Callable[[], Figure]] = {
@@ -125,5 +125,5 @@ def test_confusion_matrix_of_a_class_without_films() -> None:
 
 def test_heat_maps_stand_below_their_films() -> None:
     texts = _texts(_heat())
-    for expected in ("Segmented", "ResNet50", "ResNet50(MA)", "ResNet50(CBAM)", "Normal", "COVID-19", "VP"):
+    for expected in ("Segmented", "ResNet50", "ResNet50(MA)", "Normal", "COVID-19", "VP"):
         assert expected in texts
