@@ -48,11 +48,12 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
         float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature speaks for the class.
 
     Raises:
-        RuntimeError: Grad-CAM gave no map.
+        RuntimeError: Grad-CAM gave no map, as for a class that does not exist.
     """
     model.eval()
     targets = [ClassifierOutputTarget(int(number)) for number in target]
     pair = torch.cat([image, mask], dim=1)
+    maps = None  # the library swallows an IndexError inside its block
     with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
         maps = cam(pair, targets)
     if maps is None or maps.shape != (len(image), *image.shape[2:]) or not np.isfinite(maps).all():

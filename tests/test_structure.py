@@ -70,14 +70,6 @@ def test_sharp_edges_are_imported_in_one_place(package):
     assert users == [ONE_PLACE[package]]
 
 
-def test_every_module_is_tested():
-    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-    for path in MODULES:
-        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-        if path.name != "__init__.py":
-            assert module in tests or re.search(rf"(import|,) {path.stem}\b", tests), f"no test imports {module}"
-
-
 def test_conda_and_pip_name_the_same_dependencies():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["test"], "--editable ."]

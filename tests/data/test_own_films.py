@@ -10,6 +10,7 @@ import pytest
 
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.sources import find_rows
+from manet_lib.data.sources.own import read_rows
 from manet_lib.params import CLASSES, Params
 from manet_lib.paths import sample_dir
 
@@ -206,3 +207,8 @@ class TestSampleFilms:
             difference.append(float(film[mask].mean()) - float(film[~mask].mean()))
         assert len(difference) > 10
         assert np.mean(difference) < 0
+
+
+def test_a_missing_folder_names_the_parameter_and_the_way_out(tmp_path: Path, refused: Any) -> None:
+    with refused("data_dir: nowhere: no such folder", "MANET_CXR_DIR"):
+        read_rows(tmp_path / "nowhere", "index.csv", ["a", "b"], 0, 0)
