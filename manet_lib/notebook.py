@@ -61,7 +61,8 @@ def settings(namespace: Mapping[str, Any], *own: str) -> tuple[Params, RunPaths]
 def used(params: Params, *steps: str) -> Markdown:
     """The parameters that some steps read, as a table, with what each is for."""
     names = dict.fromkeys(name for step in steps for name in READ_BY[step])
-    rows = [(f"`{name}`", f"`{getattr(params, name)}`") for name in ("profile", *names)]
+    values = {name: getattr(params, name) for name in ("profile", *names)}
+    rows = [(f"`{name}`", f"`{value}`" if value != "" else "") for name, value in values.items()]
     return Markdown(to_markdown(pd.DataFrame(rows, columns=["parameter", "value"])))
 
 

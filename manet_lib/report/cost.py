@@ -7,7 +7,6 @@ import warnings
 
 import pandas as pd
 import torch
-from fvcore.nn import FlopCountAnalysis
 
 from manet_lib.artifacts import Step, atomic_path
 from manet_lib.models import create_model, model_names
@@ -27,8 +26,10 @@ def fvcore_flops(name: str, image_size: int = TABLE_3_SIZE) -> int:
     logging.getLogger("fvcore").setLevel(logging.ERROR)
     model = create_model(name).eval()
     pair = (torch.zeros(1, 1, image_size, image_size), torch.ones(1, 1, image_size, image_size))
-    counter = FlopCountAnalysis(model, pair).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # torch.jit is on its way out
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # it is built on torch.jit
+        from fvcore.nn import FlopCountAnalysis
+
+        counter = FlopCountAnalysis(model, pair).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
         return int(counter.total())
 
 
