@@ -20,7 +20,7 @@ test: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest tests $(PYTEST)
+	pytest tests
 	MANET_PROFILE=tiny MANET_OUTPUT=$(CURDIR)/.cache/nbval pytest --nbval-lax --timeout=900 notebooks
 
 lab: .venv/installed
