@@ -45,7 +45,9 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
         target: class number of each image, int (B,).
 
     Returns:
-        float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature speaks for the class.
+        float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature speaks for the class,
+        or where the last layer has a single place (Inception v3 below 107 pixels). The model is left in evaluation
+        mode, with gradients.
 
     Raises:
         RuntimeError: Grad-CAM gave no map, as for a class that does not exist.

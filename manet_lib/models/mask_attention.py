@@ -38,10 +38,13 @@ class MaskPool(nn.AvgPool2d):
             count_include_pad: count padded zeros in the average, so that maps fade at the border.
 
         Raises:
-            ValueError: the layer is dilated, or its padding is a word.
+            ValueError: the layer is dilated, rounds its size up, or its padding is a word.
         """
-        if _pair(layer.dilation) != (1, 1) or isinstance(layer.padding, str):
-            raise ValueError(f"{layer} is dilated or padded by name; mask attention needs neither")
+        rounds_up = getattr(layer, "ceil_mode", False)
+        if _pair(layer.dilation) != (1, 1) or isinstance(layer.padding, str) or rounds_up:
+            raise ValueError(
+                f"{layer} is dilated, padded by name or rounds up; mask attention needs none of these"
+            )
         stride = layer.kernel_size if layer.stride is None else layer.stride
         return cls(
             _pair(layer.kernel_size), _pair(stride), _pair(layer.padding), count_include_pad=count_include_pad
