@@ -30,7 +30,7 @@ LAYERS = [
     ["paths", "progress"],
     ["params"],
 ]
-MACHINE = re.compile(rf"/home/|/root/|/Users/|/tmp/|site-packages|{re.escape(str(ROOT))}/")
+MACHINE = re.compile(rf"/(home|root|Users|tmp)/|site-packages|{re.escape(str(ROOT))}/")
 ONE_PLACE = {
     "albumentations": "data/augment.py",
     "pytorch_grad_cam": "attention.py",

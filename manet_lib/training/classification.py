@@ -36,21 +36,18 @@ def _logits(model: nn.Module, batch: Batch) -> Tensor:
     return model(batch[0], batch[1])
 
 
-def segmented_pairs(params: Params, paths: RunPaths, manifest: pd.DataFrame, sides: list[str]) -> Pairs:
-    """Segmented films and predicted masks of some sides of the split, as stage 2 sees them in evaluation.
+def segmented_pairs(
+    params: Params, paths: RunPaths, manifest: pd.DataFrame, sides: list[str], trial: int | None = None
+) -> Pairs:
+    """Segmented films and predicted masks of some sides of the split, as stage 2 sees them.
 
     Args:
-        params: classes, normalisation.
+        params: classes, normalisation; for training, those of the augmentation.
         paths: of the run.
         manifest: of the run.
         sides: of `train`, `val`, `test`.
+        trial: augmented for the training of this trial, or None for evaluation.
     """
-    return _pairs(params, paths, manifest, sides)
-
-
-def _pairs(
-    params: Params, paths: RunPaths, manifest: pd.DataFrame, sides: list[str], trial: int | None = None
-) -> Pairs:
     chosen = manifest[manifest["split"].isin(sides)]
     place = {name: number for number, name in enumerate(params.classes)}
     return Pairs(
@@ -98,7 +95,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
         momentum=params.momentum,
         weight_decay=params.weight_decay,
     )
-    validation = _pairs(params, paths, manifest, ["val"])
+    validation = segmented_pairs(params, paths, manifest, ["val"])
 
     def validate(network: nn.Module) -> dict[str, float]:
         _, logits = evaluate(network, validation, params, ranks, _logits)
@@ -118,7 +115,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=params.epochs),
         loss=_loss,
         validate=validate,
-        data=_pairs(params, paths, manifest, ["train"], trial),
+        data=segmented_pairs(params, paths, manifest, ["train"], trial),
         epochs=params.epochs,
         batch_size=params.batch_size,
     )
