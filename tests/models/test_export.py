@@ -1,5 +1,7 @@
 """The networks as one graph: torch.export and ONNX, with any number of images."""
 
+import copy
+
 import pytest
 import torch
 
@@ -39,9 +41,13 @@ def test_onnx_runtime_gives_the_same_logits(classifier, films, name, tmp_path):
     assert [node.name for node in session.get_inputs()] == ["image", "mask"]
     for batch in (1, 3):
         image, mask = films(name, batch, seed=batch)
-        with torch.no_grad():
-            expected = classifier(name)(image, mask).numpy()
         (logits,) = session.run(None, {"image": image.numpy(), "mask": mask.numpy()})
-        assert abs(logits - expected).max() < 1e-4 * max(1, abs(expected).max())
+        with torch.no_grad():
+            exact = copy.deepcopy(classifier(name)).double()(image.double(), mask.double())
+            rounding = (classifier(name)(image, mask) - exact).abs().max().item()
+        # noise through drawn weights loses digits in single precision wherever it is computed
+        allowed = max(1e-4 * max(1, exact.abs().max().item()), 3 * rounding)
+        assert abs(logits - exact.numpy()).max() < allowed
+        assert rounding < 1e-3, "a network that loses more digits proves nothing"
     for file in tmp_path.iterdir():
         file.unlink()  # VGG16 weighs half a gigabyte
