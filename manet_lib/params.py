@@ -150,8 +150,18 @@ class Params(BaseModel):
     """Where to compute; `auto` takes a GPU if there is one."""
     devices: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share each batch, one per device (section 4.2: four GPUs)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of the forward pass."""
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Machines with that many devices each; with more than one, start the printed command on every one of them."""
+    accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Parts in which each process works through its share of a batch, when memory does not hold it at once."""
+    sync_batchnorm: bool = False
+    """Share batch-norm statistics between processes; GPUs only."""
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 3
+    """How often processes that died are started again, from the last checkpoint."""
+    timeout_minutes: Positive = 10.0
+    """After so long without an answer a process counts as hung."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; fp16 scales the loss."""
     channels_last: bool = True
     """Memory format of the networks; no effect on results beyond rounding."""
     compile: bool = False
@@ -180,15 +190,15 @@ class Params(BaseModel):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
         if self.published and (self.data_source == "phantom" or self.classes != list(CLASSES)):
             raise ValueError("published: true, but the data is not the paper's; expected false")
-        if self.batch_size % self.devices:
-            raise ValueError(
-                f"batch_size: {self.batch_size} is not divisible by devices: {self.devices}; expected a multiple"
-            )
-        if self.seg_batch_size % self.devices:
-            raise ValueError(
-                f"seg_batch_size: {self.seg_batch_size} is not divisible by devices: {self.devices}; "
-                "expected a multiple"
-            )
+        shares = self.nodes * self.devices * self.accumulate
+        for key in ("batch_size", "seg_batch_size"):
+            if getattr(self, key) % shares:
+                raise ValueError(
+                    f"{key}: {getattr(self, key)} is not divisible by nodes × devices × accumulate: "
+                    f"{self.nodes} × {self.devices} × {self.accumulate}; expected a multiple of {shares}"
+                )
+        if self.sync_batchnorm and self.accelerator == "cpu":
+            raise ValueError("sync_batchnorm: true works on GPUs only, but accelerator is cpu; expected false")
         if self.image_size < 75 and any(model.startswith("inception") for model in self.models):
             raise ValueError(f"image_size: {self.image_size} is too small for Inception v3; expected 75 or more")
         if self.image_size % 32:
@@ -209,7 +219,10 @@ _DATA = (
     *("composition", "download", "mirror"),
 )
 _PHANTOM = ("phantom_images", "phantom_size", "confounder_strength")
-_MACHINE = ("accelerator", "devices", "precision", "channels_last", "compile", "threads", "num_workers")
+_MACHINE = (
+    *("accelerator", "nodes", "devices", "accumulate", "sync_batchnorm", "restarts", "timeout_minutes"),
+    *("precision", "channels_last", "compile", "threads", "num_workers"),
+)
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
 READ_BY: dict[str, tuple[str, ...]] = {
@@ -227,7 +240,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *("seed", "normalisation", "seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate"),
         *("seg_weight_decay", "seg_rotation", *_AFFINE, *_MACHINE),
     ),
-    "raw_masks": ("normalisation", "seg_encoder", *_MACHINE),
+    "raw_masks": ("normalisation", "seg_encoder", "accelerator", "precision", "channels_last"),
     "clean_masks": ("min_object_fraction",),
     "classification": (
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
@@ -250,7 +263,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 
-_NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror"}
+_NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"}
 """Parameters that say where to compute, not what: changing them leaves finished steps valid."""
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any
 
 from tqdm import tqdm
-
-Item = TypeVar("Item")
 
 
 def is_live() -> bool:
@@ -17,20 +16,17 @@ def is_live() -> bool:
     return "JPY_SESSION_NAME" in os.environ or ("ipykernel" not in sys.modules and sys.stderr.isatty())
 
 
-def bar(items: Iterable[Item], total: int, text: str, *, quiet: bool = False) -> Iterator[Item]:
-    """Iterate with a bar where somebody watches, silently elsewhere.
+def bar(items: Iterable[Any] | None, total: int, text: str, *, unit: str = "it", quiet: bool = False) -> tqdm[Any]:
+    """A bar where somebody watches, silent elsewhere; with count, rate and time left.
 
     Args:
-        items: what to iterate over.
+        items: what to iterate over, or None for a bar that is moved by hand with ``update``.
         total: how many there are.
         text: what is being done.
+        unit: of what there are, for the rate.
         quiet: never show a bar (of ranks other than 0).
     """
-    if quiet or not is_live():
-        yield from items
-        return
+    kind: type[tqdm[Any]] = tqdm
     if "JPY_SESSION_NAME" in os.environ:
-        from tqdm.notebook import tqdm as live_tqdm
-    else:
-        live_tqdm = tqdm
-    yield from live_tqdm(items, total=total, desc=text, leave=False)
+        kind = import_module("tqdm.notebook").tqdm
+    return kind(items, total=total, desc=text, unit=f" {unit}", leave=False, disable=quiet or not is_live())

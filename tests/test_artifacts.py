@@ -24,7 +24,7 @@ from manet_lib.artifacts import (
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
 
-NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror"}
+NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"}
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -27,7 +27,7 @@ LAYERS = [
     ["postprocess"],
     ["data"],
     ["artifacts"],
-    ["paths", "progress"],
+    ["paths", "progress", "processes"],
     ["params"],
 ]
 MACHINE = re.compile(rf"/(home|root|Users|tmp)/|site-packages|{re.escape(str(ROOT))}/")

@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
             theirs = json.loads(state["key"])
         except Exception as error:  # torch, pickle and zip each have their own
             reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
-            print(f"{path.name}: damaged, going back to the checkpoint before it ({reason})")
+            print(f"checkpoint {path.name}: damaged, going back to the checkpoint before it ({reason})")
             continue
         if theirs != key:
             raise UserError(

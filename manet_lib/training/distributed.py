@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,8 +19,7 @@ import torch.distributed as dist
 
 from manet_lib.artifacts import Step
 from manet_lib.params import Params, UserError
-
-_TIMEOUT = timedelta(minutes=10)
+from manet_lib.paths import checkpoints_of
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,29 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
     if gpus < devices:
         way_out = "set `accelerator: cpu`" if gpus == 0 else f"set `devices: {gpus}`"
         raise UserError(f"devices: {devices} with accelerator: {accelerator}, but {gpus} GPUs are here; {way_out}")
-    return torch.device("cuda", local_rank)
+    return torch.device("cuda", local_rank if devices > 1 or under_torchrun() else _free_gpu(gpus))
+
+
+@cache
+def _free_gpu(count: int) -> int:
+    """The first GPU that no other training of this machine has claimed; trainings side by side take one each.
+
+    The claim is a locked file, which the system unlocks when this process ends. With all claimed, GPU 0 is shared.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return 0
+    for number in range(count):
+        try:
+            claim = os.open(
+                Path(tempfile.gettempdir()) / f"manet-{os.getuid()}-gpu{number}.lock", os.O_CREAT | os.O_RDWR
+            )
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        return number
+    return 0
 
 
 def under_torchrun() -> bool:
@@ -92,7 +117,9 @@ def joined(params: Params) -> Iterator[Ranks]:
     device = pick_device(params.accelerator, params.devices, int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=params.timeout_minutes)
+    )
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
@@ -100,7 +127,7 @@ def joined(params: Params) -> Iterator[Ranks]:
 
 
 def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
-    """Do a step's work on all ranks unless it is done already; rank 0 records it.
+    """Do a step's work on all ranks unless it is done already; rank 0 records it and removes its checkpoints.
 
     Returns:
         Whether there was anything to do.
@@ -115,4 +142,5 @@ def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
         ranks.wait()
         if ranks.leads:
             step.complete(key, ranks.device_name, time.perf_counter() - started)
+            shutil.rmtree(checkpoints_of(step.folder), ignore_errors=True)
     return True

@@ -1,14 +1,14 @@
 """Starting a training: in this process with one device, under torchrun with more.
 
-The command that is run for several devices is what a user types on a cluster, too; for several nodes,
-``--standalone`` becomes ``--nnodes``, ``--rdzv-backend=c10d`` and ``--rdzv-endpoint``.
+The command that is run for several devices is what a user types on a cluster, too. Processes that die are started
+again by torchrun and go on from the last checkpoint; one that cannot go better ends them all.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,16 +20,16 @@ from torch.distributed.elastic.multiprocessing.errors import record
 from manet_lib.artifacts import save_settings
 from manet_lib.params import MODELS, Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
+from manet_lib.processes import die_with_parent
 from manet_lib.training.classification import classification_step, train_classifier
-from manet_lib.training.distributed import pick_device
+from manet_lib.training.distributed import pick_device, under_torchrun
 from manet_lib.training.segmentation import segmentation_step, train_segmenter
 
-_PR_SET_PDEATHSIG = 1
 _TAIL = 30
 
 
 def torchrun_command(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> list[str]:
-    """The command line that trains on ``params.devices`` processes of this machine.
+    """The command line that trains on ``params.devices`` processes of each of ``params.nodes`` machines.
 
     Args:
         params: of the run.
@@ -37,8 +37,12 @@ def torchrun_command(params: Params, paths: RunPaths, model: str = "", trial: in
         model: classifier of stage 2, or nothing for stage 1.
         trial: of the classifier.
     """
-    command = [sys.executable, "-u", "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={params.devices}", "-m", "manet_lib.training.launch", str(paths.settings)]
+    where = ["--standalone"]
+    if params.nodes > 1:
+        where = [f"--nnodes={params.nodes}", "--rdzv-backend=c10d", "--rdzv-endpoint=HOST:29400"]
+    command = [sys.executable, "-u", "-m", "torch.distributed.run", *where]
+    command += [f"--nproc-per-node={params.devices}", f"--max-restarts={params.restarts}"]
+    command += ["-m", "manet_lib.training.launch", str(paths.settings)]
     return command + (["--model", model, "--trial", str(trial)] if model else [])
 
 
@@ -49,9 +53,9 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
         Whether there was anything to do.
 
     Raises:
-        UserError: the machine lacks the devices, or the training failed.
+        UserError: the machine lacks the devices, several machines are asked for, or the training failed.
     """
-    if params.devices == 1:
+    if params.devices == params.nodes == 1:
         return train_classifier(params, paths, model, trial) if model else train_segmenter(params, paths)
     step = classification_step(params, paths, model, trial) if model else segmentation_step(params, paths)
     if step.is_done():
@@ -59,23 +63,18 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
     pick_device(params.accelerator, params.devices)
     save_settings(params, paths)
     command = torchrun_command(params, paths, model, trial)
-    print(
-        "running",
-        " ".join([Path(command[0]).name, *command[1:]]).replace(f"{project_root()}/", ""),
-        flush=True,
-    )
+    typed = shlex.join([Path(command[0]).name, *command[1:]]).replace(f"{project_root()}/", "")
+    if params.nodes > 1:
+        raise UserError(f"nodes: {params.nodes}: run on each of them, HOST being one, then go on here: {typed}")
+    print("running", typed, flush=True)
     _run(command)
     return True
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _run(command: list[str]) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     tail: deque[str] = deque(maxlen=_TAIL)
+    reasons: list[str] = []
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -83,19 +82,19 @@ def _run(command: list[str]) -> None:
         text=True,
         env=environment,
         cwd=project_root(),
-        preexec_fn=_die_with_parent,
+        preexec_fn=die_with_parent,
     ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
                 tail.append(line)
-                if line.startswith("epoch "):
+                reasons += [line.removeprefix("error: ").strip()] if line.startswith("error: ") else []
+                if line.startswith(("epoch ", "checkpoint ")):
                     print(line, end="", flush=True)
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
-        reasons = [line.removeprefix("error: ").strip() for line in tail if line.startswith("error: ")]
         raise UserError(reasons[0] if reasons else f"training ended with {process.returncode}:\n{''.join(tail)}")
 
 
@@ -107,7 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", default="", choices=["", *MODELS], help="classifier; without it, stage 1")
     parser.add_argument("--trial", type=int, default=1, help="number of the trial, from 1")
     options = parser.parse_args(arguments)
-    _die_with_parent()
+    if under_torchrun():
+        die_with_parent()
     try:
         params = load_params(options.settings)
         paths = RunPaths.of(params.profile)
@@ -117,6 +117,8 @@ def main(arguments: list[str] | None = None) -> None:
             train_segmenter(params, paths)
     except UserError as error:
         print(f"error: {error}", flush=True)
+        if under_torchrun():  # the agent would start again what cannot go better
+            os.kill(os.getppid(), signal.SIGTERM)
         sys.exit(1)
 
 

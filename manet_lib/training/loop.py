@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Training:
         data: the training set, augmented.
         epochs: how many.
         batch_size: images per step over all ranks.
+        scaler: of the loss; set by :func:`fit`, and idle but for fp16.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Training:
     data: Pairs
     epochs: int
     batch_size: int
+    scaler: torch.amp.GradScaler = field(init=False)
 
 
 def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
@@ -72,7 +74,8 @@ def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module
 
 def autocast(params: Params, device: torch.device) -> AbstractContextManager[None]:
     """The arithmetic of ``params.precision``."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=params.precision == "bf16")
+    dtype = torch.float16 if params.precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=params.precision != "fp32")
 
 
 def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_size: int) -> DataLoader[Any]:
@@ -116,7 +119,10 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
             f"batch_size: {training.batch_size} images, but the training set has {len(training.data)}; "
             f"expected at most that"
         )
+    training.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.precision == "fp16")
     history = _resume(training)
+    if len(set(ranks.gather(len(history)))) > 1:
+        raise UserError("checkpoints: the nodes see different ones; expected a run folder that all of them share")
     order = EpochOrder(
         len(training.data),
         training.seeds,
@@ -125,24 +131,32 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
         rank=ranks.rank,
         world=ranks.world,
     )
-    loader = batches(training.data, params, ranks, order, training.batch_size // ranks.world)
-    network: nn.Module = training.model
-    if ranks.world > 1:
-        devices = [ranks.device.index] if ranks.device.type == "cuda" else None
-        network = DistributedDataParallel(network, device_ids=devices)
-    step_network: nn.Module = torch.compile(network) if params.compile else network  # type: ignore[assignment]
+    loader = batches(training.data, params, ranks, order, training.batch_size // ranks.world // params.accumulate)
+    network = _distribute(training.model, params, ranks)
     for epoch in range(len(history), training.epochs):
         order.epoch = epoch
         torch.manual_seed(stable_hash("torch", *training.seeds, epoch, ranks.rank))
         started = time.perf_counter()
         rate = float(training.optimiser.param_groups[0]["lr"])
-        loss = _epoch(training, params, ranks, loader, step_network, epoch)
+        loss = _epoch(training, params, ranks, loader, network, history)
         training.scheduler.step()
         metrics = training.validate(training.model)
         history.append({"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, **metrics})
         if ranks.leads:
             _record(training, history, order.used, time.perf_counter() - started)
     return pd.DataFrame(history)
+
+
+def _distribute(model: nn.Module, params: Params, ranks: Ranks) -> nn.Module:
+    """The network that is trained: the model itself, shared between ranks and compiled as asked for."""
+    on_gpu = ranks.device.type == "cuda"
+    if params.sync_batchnorm and not on_gpu:
+        raise UserError("sync_batchnorm: true works on GPUs only, but none is used here; set it to false")
+    if ranks.world > 1:
+        if params.sync_batchnorm:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = DistributedDataParallel(model, device_ids=[ranks.device.index] if on_gpu else None)
+    return torch.compile(model) if params.compile else model  # type: ignore[return-value]
 
 
 def _resume(training: Training) -> list[dict[str, Any]]:
@@ -152,47 +166,81 @@ def _resume(training: Training) -> list[dict[str, Any]]:
     training.model.load_state_dict(state["model"])
     training.optimiser.load_state_dict(state["optimiser"])
     training.scheduler.load_state_dict(state["scheduler"])
+    training.scaler.load_state_dict(state["scaler"])
     return json.loads(state["history"])
 
 
 def _epoch(
-    training: Training, params: Params, ranks: Ranks, loader: DataLoader[Any], network: nn.Module, epoch: int
+    training: Training,
+    params: Params,
+    ranks: Ranks,
+    loader: DataLoader[Any],
+    network: nn.Module,
+    history: list[dict[str, Any]],
 ) -> float:
+    """Train for one epoch, ``accumulate`` batches of the loader a step; returns the mean loss of all ranks."""
     network.train()
+    epoch, parts = len(history) + 1, params.accumulate
     losses: list[Tensor] = []
     rows: list[Tensor] = []
-    for batch in bar(loader, len(loader), f"epoch {epoch + 1}/{training.epochs}", quiet=not ranks.leads):
-        try:
-            moved = to_device(batch, params, ranks.device)
-            with autocast(params, ranks.device):
-                loss = training.loss(network, moved)
-            training.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            training.optimiser.step()
-        except torch.cuda.OutOfMemoryError:
-            raise UserError(
-                f"epoch {epoch + 1}: out of GPU memory with {len(batch[0])} images of {batch[0].shape[-1]} pixels "
-                "per device; lower the batch size or image_size, or set precision: bf16"
-            ) from None
-        losses.append(loss.detach())
-        rows.append(batch[3])
-        if len(losses) % _LOSSES_CHECKED_EVERY == 0 or len(losses) == len(loader):
-            _check(training, losses, rows, epoch)
+    images = len(loader) * (loader.batch_size or 1) * ranks.world
+    text = f"epoch {epoch}/{training.epochs}"
+    with bar(None, images, text, unit="images", quiet=not ranks.leads) as shown:
+        for number, batch in enumerate(loader, start=1):
+            last = number % parts == 0
+            try:
+                with nullcontext() if last or ranks.world == 1 else network.no_sync():  # type: ignore[operator]
+                    losses.append(_backward(training, params, ranks, network, batch))
+                if last:
+                    training.scaler.step(training.optimiser)
+                    training.scaler.update()
+                    training.optimiser.zero_grad(set_to_none=True)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if "out of memory" in str(error) or "can't allocate memory" in str(error):
+                    raise UserError(_out_of_memory(batch[0], params, epoch)) from None
+                raise
+            rows.append(batch[3])
+            shown.update(len(batch[0]) * ranks.world)
+            if number % _LOSSES_CHECKED_EVERY == 0 or number == len(loader):
+                recent = _check(training, losses, rows, epoch, parts)
+                shown.set_postfix(loss=recent, **{name: history[-1][name] for name in _shown(history)})
     mean = torch.stack(losses).double().mean().item()
     return float(np.mean(ranks.gather(mean)))
 
 
-def _check(training: Training, losses: list[Tensor], rows: list[Tensor], epoch: int) -> None:
+def _backward(training: Training, params: Params, ranks: Ranks, network: nn.Module, batch: Batch) -> Tensor:
+    moved = to_device(batch, params, ranks.device)
+    with autocast(params, ranks.device):
+        loss = training.loss(network, moved)
+    training.scaler.scale(loss / params.accumulate).backward()
+    return loss.detach()
+
+
+def _shown(history: list[dict[str, Any]]) -> list[str]:
+    """The metrics of the last epoch that the bar shows beside the loss."""
+    return [name for name in (history[-1] if history else {}) if name == "val_accuracy"]
+
+
+def _out_of_memory(image: Tensor, params: Params, epoch: int) -> str:
+    return (
+        f"epoch {epoch}: out of memory with {len(image)} images of {image.shape[-1]} pixels at a time; raise "
+        f"accumulate: {params.accumulate} to {2 * params.accumulate}, lower image_size, or set precision: bf16"
+    )
+
+
+def _check(training: Training, losses: list[Tensor], rows: list[Tensor], epoch: int, parts: int) -> float:
+    """Mean of the latest losses; refuses one that is not finite."""
     recent = torch.stack(losses[-_LOSSES_CHECKED_EVERY:])
     bad = (~recent.isfinite()).nonzero()
     if len(bad):
-        step = max(len(losses) - _LOSSES_CHECKED_EVERY, 0) + int(bad[0])
+        number = max(len(losses) - _LOSSES_CHECKED_EVERY, 0) + int(bad[0])
         place = {int(row): name for row, name in zip(training.data.rows, training.data.names, strict=True)}
-        names = ", ".join(place[int(row)] for row in rows[step])
+        names = ", ".join(place[int(row)] for row in rows[number])
         raise UserError(
-            f"epoch {epoch + 1}, step {step + 1}: the loss is {losses[step].item()} at learning rate "
+            f"epoch {epoch}, step {number // parts + 1}: the loss is {losses[number].item()} at learning rate "
             f"{training.optimiser.param_groups[0]['lr']:.3g}; lower it, or look at the images {names}"
         )
+    return recent.mean().item()
 
 
 def _record(training: Training, history: list[dict[str, Any]], images: int, seconds: float) -> None:
@@ -206,6 +254,7 @@ def _record(training: Training, history: list[dict[str, Any]], images: int, seco
         "model": training.model.state_dict(),
         "optimiser": training.optimiser.state_dict(),
         "scheduler": training.scheduler.state_dict(),
+        "scaler": training.scaler.state_dict(),
         "history": json.dumps(history),
     }
     save_checkpoint(checkpoints_of(training.folder), len(history), state)

@@ -78,6 +78,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
     optimiser = torch.optim.Adam(
         model.parameters(), lr=params.seg_learning_rate, weight_decay=params.seg_weight_decay
     )
+    train = pairs("train")
     training = Training(
         folder=paths.segmentation,
         key=step.key(),
@@ -87,9 +88,9 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
         scheduler=torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0),
         loss=_loss,
         validate=lambda model: {},
-        data=pairs("train"),
+        data=train,
         epochs=params.seg_epochs,
-        batch_size=min(params.seg_batch_size, len(pairs("train"))),
+        batch_size=_batch_size(params, len(train)),
     )
     fit(training, params, ranks)
     rows, scores = evaluate(model, pairs("test"), params, ranks, _iou)
@@ -99,6 +100,12 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
             table.to_csv(temporary, index=False, float_format="%.6f")
         facts = {"key": step.key(), "test_iou": float(table["iou"].mean())}
         save_weights(weights_of(paths.segmentation), model, facts)
+
+
+def _batch_size(params: Params, pairs: int) -> int:
+    """The batch of stage 1; a set with fewer pairs is one batch, as far as it divides among the processes."""
+    shares = params.nodes * params.devices * params.accumulate
+    return max(shares, min(params.seg_batch_size, pairs - pairs % shares))
 
 
 def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
