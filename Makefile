@@ -1,6 +1,7 @@
 # The few commands that people type. `make reproduce PARAMS=params/cxr_sample.yaml` runs another profile.
 PARAMS ?= params/smoke.yaml
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
+GPUS ?= $(shell nvidia-smi -L 2>/dev/null | wc -l)
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -9,12 +10,15 @@ SHELL := /bin/bash
 
 .PHONY: reproduce test lab notebooks data clean
 
+SNAKEMAKE = snakemake --cores $(CORES) --resources gpu=$(GPUS) --quiet rules --rerun-triggers mtime params \
+	--rerun-incomplete --keep-going --config params=$(PARAMS) gpus=$(GPUS)
+
 reproduce: .venv/installed
-	snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime params --rerun-incomplete --config params=$(PARAMS)
+	@$(SNAKEMAKE)
 	@python -m manet_lib.report.summary $(PARAMS)
 
 data: .venv/installed
-	snakemake data --cores $(CORES) --quiet rules --rerun-triggers mtime params --config params=$(PARAMS)
+	@$(SNAKEMAKE) --until data
 
 test: .venv/installed
 	ruff check .

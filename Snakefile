@@ -3,16 +3,20 @@
     snakemake --cores 2 --config params=params/smoke.yaml
 """
 
+import signal
 from pathlib import Path
+
+import psutil
 
 from manet_lib.params import READ_BY, load_params
 from manet_lib.paths import RunPaths, project_root
 
 PARAMS = Path(project_root(), config.get("params", "params/smoke.yaml"))
-OVERRIDES = {name: value for name, value in config.items() if name != "params"}
+OVERRIDES = {name: value for name, value in config.items() if name not in ("params", "gpus")}
 SETTINGS = load_params(PARAMS, **OVERRIDES)
 SOURCE = f"{project_root()}/notebooks/"
 DONE = f"{RunPaths.of(SETTINGS.profile).root}/notebooks/"
+GPUS = 0 if SETTINGS.accelerator == "cpu" else int(config.get("gpus", 0))
 GRID = [f"{model}-{trial}" for model in SETTINGS.models for trial in SETTINGS.trial_numbers]
 
 
@@ -21,14 +25,23 @@ def reads(*steps):
     return {name: getattr(SETTINGS, name) for step in steps for name in READ_BY[step]}
 
 
-# Papermill warns of each parameter that a notebook does not declare; nothing else is left out of its log.
+# `exec`, so that snakemake is the parent of Papermill, which ends with it.
 EXECUTE = (
-    f"papermill {{input[0]}} {{output}}.part.ipynb -f {PARAMS} "
+    f"exec python -m manet_lib.execute {{input[0]}} {{output}} -f {PARAMS} "
     + "".join(f"-p {name} {value} " for name, value in OVERRIDES.items())
-    + "{params.own} --no-progress-bar --log-output"
-    " 2> >(grep --line-buffered -vE 'Passed unknown parameter|Executing Cell|Ending Cell|<Figure|Markdown object' >&2)"
-    " && mv {output}.part.ipynb {output}"
+    + "{params.own}"
 )
+
+
+def end_now(*_):
+    """On SIGTERM end the running notebooks, too; their trainings go on from the last checkpoint next time."""
+    for child in psutil.Process().children():
+        child.terminate()
+    raise KeyboardInterrupt
+
+
+onstart:
+    signal.signal(signal.SIGTERM, end_now)
 
 
 rule all:
@@ -83,6 +96,8 @@ rule classification:
         DONE + "03_postprocessing.ipynb",
     output:
         DONE + "04_classification-{model}-{trial}.ipynb",
+    resources:
+        gpu=min(SETTINGS.devices, GPUS),
     params:
         own="-p model {model} -p trial {trial}",
         reads=reads("classification"),
