@@ -59,14 +59,14 @@ class Params(BaseModel):
     """`phantom`: drawn chest phantoms. `manifest`: a folder with a CSV. `public`: the paper's four sources."""
     data_dir: str = "${MANET_CXR_DIR}"
     """Folder of the images, unless they are drawn; environment variables are expanded."""
-    composition: Literal["paper", "all"] = "paper"
-    """Under `data_source: public`: Table 1's classes, or every film."""
+    composition: Literal["paper", "all"] = "all"
+    """Every film, or from the paper's sources the films that make up its Table 1."""
     download: bool = True
     """Under `data_source: public`: fetch archives that are missing, or say what to fetch by hand."""
     mirror: str = ""
     """Under `data_source: public`: an address to fetch the archives from instead of their publishers."""
     data_csv: str = "index.csv"
-    """CSV inside `data_dir` with columns path, label and optionally mask_path, patient, source."""
+    """CSV inside `data_dir` with columns path, label and optionally mask_path, patient, source, original_split."""
     classes: Annotated[list[str], Field(min_length=2)] = list(CLASSES)
     """Class names, in the order of the logits."""
     max_per_class: Annotated[int, Field(ge=0)] = 0
@@ -81,7 +81,7 @@ class Params(BaseModel):
     image_size: Annotated[int, Field(ge=32, le=2048)] = 512
     """Height and width in pixels of what both networks see (section 2.2)."""
     drop_identical: bool = False
-    """Use only the first of byte-identical films; Table 1's counts need them all."""
+    """Use only the first of byte-identical films, as `public` does under `all`; Table 1's counts need them all."""
     split: Literal["image", "patient"] = "image"
     """`image`: unstratified over images, as in the paper. `patient`: no patient on two sides."""
     val_fraction: SmallFraction = 0.1
@@ -188,8 +188,10 @@ class Params(BaseModel):
                 raise ValueError(f"{key}: {values} names something twice; expected each name once")
         if self.data_source != "manifest" and self.classes != list(CLASSES):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
-        if self.published and (self.data_source == "phantom" or self.classes != list(CLASSES)):
-            raise ValueError("published: true, but the data is not the paper's; expected false")
+        if self.composition == "paper" and (self.data_source == "phantom" or self.max_per_class):
+            raise ValueError("composition: paper is made of all films of the paper's sources; expected all")
+        if self.published and self.composition != "paper":
+            raise ValueError("published: true, but only composition: paper is the paper's data; expected false")
         shares = self.nodes * self.devices * self.accumulate
         for key in ("batch_size", "seg_batch_size"):
             if getattr(self, key) % shares:
@@ -230,6 +232,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "manifest": (
         "seed",
         "classes",
+        "data_source",
+        "composition",
         "drop_identical",
         "split",
         "val_fraction",

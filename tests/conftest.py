@@ -38,9 +38,9 @@ def refused() -> Callable[..., Any]:
     """Expects a UserError of one line that holds all the given parts."""
 
     @contextmanager
-    def check(*parts: str) -> Iterator[None]:
+    def check(*parts: str) -> Iterator[pytest.ExceptionInfo[UserError]]:
         with pytest.raises(UserError) as caught:
-            yield
+            yield caught
         message = str(caught.value)
         assert len(message.splitlines()) == 1, message
         for part in parts:

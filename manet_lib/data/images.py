@@ -39,14 +39,14 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     return pixels
 
 
-def read_mask(path: Path, shape: tuple[int, int], data: bytes | None = None) -> NDArray[np.bool_]:
+def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = None) -> NDArray[np.bool_]:
     """Read a lung mask drawn for a film of the given shape.
 
     A mask of another size but the same proportions (within 2%) is resized by nearest neighbour.
 
     Args:
         path: the file, named in messages.
-        shape: height and width of the film.
+        shape: height and width of the film; None keeps the mask's own.
         data: its bytes, if they have been read already.
 
     Returns:
@@ -56,13 +56,13 @@ def read_mask(path: Path, shape: tuple[int, int], data: bytes | None = None) -> 
         UserError: the file cannot be read, or its proportions are not those of the film.
     """
     pixels = _decode(path, _bytes(path) if data is None else data)
-    height, width = shape
+    height, width = shape or pixels.shape
     if abs(pixels.shape[1] * height / (pixels.shape[0] * width) - 1) > 0.02:
         raise UserError(
             f"{path.name}: a mask of {pixels.shape[1]}×{pixels.shape[0]} does not fit its film of {width}×{height}"
         )
     mask = pixels > (127 if pixels.max() > 1 else 0)
-    return resize(mask.astype(np.uint8), shape, smooth=False).astype(bool)
+    return resize(mask.astype(np.uint8), (height, width), smooth=False).astype(bool)
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int], *, smooth: bool = True) -> NDArray[np.uint8]:

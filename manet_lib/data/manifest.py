@@ -27,21 +27,28 @@ def build_manifest(params: Params, paths: RunPaths) -> bool:
     """Split the films of the store and write the manifest, one row per film in the store's order.
 
     ``split`` is stage 2's side (train, val, test), ``seg_split`` stage 1's (train, test, or empty without mask).
-    Under ``drop_identical`` all but the first of byte-identical films have neither.
+    Where byte-identical films are dropped, all but the first have neither.
 
     Returns:
         Whether there was anything to do.
 
     Raises:
-        UserError: a split would leave a side empty.
+        UserError: a split would leave a side empty, or the training set smaller than a batch of stage 2.
     """
-    return manifest_step(params, paths).run(lambda: _build(view(params, "manifest"), paths))
+    did = manifest_step(params, paths).run(lambda: _build(view(params, "manifest"), paths))
+    count = int((read_manifest(paths)["split"] == "train").sum())
+    if count < params.batch_size:
+        raise UserError(
+            f"batch_size: {params.batch_size} images, but the training set has {count}; expected at most that"
+        )
+    return did
 
 
 def _build(params: Params, paths: RunPaths) -> None:
     index = Store.open(paths.store).index
     fractions = params.val_fraction, params.test_fraction, params.seed
-    dropped = index["sha256"].duplicated() if params.drop_identical else pd.Series(False, index=index.index)
+    drop = params.drop_identical or (params.data_source == "public" and params.composition == "all")
+    dropped = index["sha256"].duplicated() if drop else pd.Series(False, index=index.index)
     kept = index[~dropped]
     if params.split == "image":
         chosen = split_images(len(kept), *fractions)
@@ -68,6 +75,16 @@ def read_manifest(paths: RunPaths) -> pd.DataFrame:
     if not paths.manifest.is_file():
         raise UserError("manifest.csv: not written yet; run notebooks/01_data.ipynb or `make reproduce`")
     return read_table(paths.manifest)
+
+
+def identical_films(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Films whose files are byte for byte the same as another's, one row per group: films, classes, image_ids."""
+    twins = manifest[manifest["sha256"].duplicated(keep=False)]
+    groups = twins.groupby("sha256", sort=False)
+    return pd.DataFrame(
+        [(len(part), ", ".join(sorted(set(part["label"]))), ", ".join(part["image_id"])) for _, part in groups],
+        columns=["films", "classes", "image_ids"],
+    )
 
 
 def same_patient_share(manifest: pd.DataFrame) -> pd.Series:

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from os import cpu_count
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.artifacts import Step, atomic_path, read_table
+from manet_lib.artifacts import Step, atomic_path, read_table, write_text
 from manet_lib.data.images import read_grey, read_mask, resize
-from manet_lib.data.sources import find_rows
+from manet_lib.data.sources import find_rows, listing_of
+from manet_lib.data.sources.base import stamp
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
 from manet_lib.progress import bar
 
-_LISTED = 20
+_CHUNK = 64
+"""Films that are decoded, written and recorded together; what an interrupted build has to read again at most."""
+
+_FACTS = ("row", "width", "height", "sha256", "stamp")
 
 
 def _ids(paths: Iterable[str]) -> list[str]:
@@ -56,13 +62,15 @@ class Store:
 
 
 def store_step(params: Params, paths: RunPaths) -> Step:
-    """The step that builds the store."""
+    """The step that builds the store; it depends on the listing of a user's own films, too."""
     outputs = [paths.store / name for name in ("images.npy", "masks.npy", "index.csv")]
-    return Step("store", paths.store, params, [], outputs)
+    return Step("store", paths.store, params, [], outputs, (("listing", listing_of(params)),))
 
 
 def build_store(params: Params, paths: RunPaths) -> bool:
-    """Find the films of a run and decode, check and resize each once.
+    """Find the films of a run and decode, check and resize each once, on all cores.
+
+    A build that is interrupted goes on where it was. Memory does not grow with the number of films.
 
     Args:
         params: of the run.
@@ -79,43 +87,124 @@ def build_store(params: Params, paths: RunPaths) -> bool:
 
 def _build(params: Params, paths: RunPaths) -> None:
     folder, rows = find_rows(params, paths.phantoms)
-    size, faults, facts = params.image_size, [], []
-    with (
-        atomic_path(paths.store / "images.npy") as image_file,
-        atomic_path(paths.store / "masks.npy") as mask_file,
-        ThreadPoolExecutor(cpu_count()) as pool,
-    ):
-        shape = (len(rows), size, size)
-        images = np.lib.format.open_memmap(image_file, mode="w+", dtype=np.uint8, shape=shape)
-        masks = np.lib.format.open_memmap(mask_file, mode="w+", dtype=np.uint8, shape=shape)
-        jobs = pool.map(lambda row: _load(folder, row.path, row.mask_path, size), rows.itertuples())
-        for number, (image, mask, fact, fault) in enumerate(bar(jobs, len(rows), "reading films")):
-            if fault:
-                faults.append(fault)
-                continue
-            images[number], masks[number] = image, mask
-            facts.append(fact)
-        if faults:
-            listed = "; ".join(faults[:_LISTED]) + ("; ..." if len(faults) > _LISTED else "")
-            raise UserError(f"{len(faults)} of {len(rows)} films cannot be used: {listed}")
-        images.flush()
-        masks.flush()
+    work = _Work.open(paths.store / ".part", rows, params.image_size)
+    faults = work.fill(folder, rows, params.image_size)
+    if faults:
+        raise UserError(f"{len(faults)} files cannot be used: {_grouped(faults)}")
+    facts = work.facts(folder, rows)
     index = rows.assign(image_id=_ids(rows["path"]))
-    index[["width", "height", "sha256"]] = facts
+    for name in ("width", "height", "sha256"):
+        index[name] = facts[name].to_numpy()
     columns = ["image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"]
+    for name in ("images.npy", "masks.npy"):
+        (work.folder / name).replace(paths.store / name)
     with atomic_path(paths.store / "index.csv") as temporary:
         index[columns].to_csv(temporary, index=False)
+    shutil.rmtree(work.folder)
 
 
-def _load(folder: Path, path: str, mask_path: str, size: int) -> tuple[Any, Any, Any, str]:
+class _Film(NamedTuple):
+    image: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A store that is being filled: both arrays, and ``facts.csv`` with a line for each film that is in them."""
+
+    folder: Path
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+
+    @classmethod
+    def open(cls, folder: Path, rows: pd.DataFrame, size: int) -> _Work:
+        """Go on with the work in a folder if it is the same, or begin anew."""
+        listed = rows[["path", "mask_path"]].to_csv(index=False)
+        key = hashlib.sha256(f"{size}\n{listed}".encode()).hexdigest()
+        shape, files = (len(rows), size, size), [folder / "images.npy", folder / "masks.npy"]
+        same = folder / "key"
+        if not (same.is_file() and same.read_text() == key and all(file.is_file() for file in files)):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            for file in files:
+                np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+            (folder / "facts.csv").write_text(",".join(_FACTS) + "\n")
+            write_text(same, key)
+        record = folder / "facts.csv"
+        record.write_text(record.read_text().rpartition("\n")[0] + "\n")  # without a line that was cut off
+        return cls(folder, *(np.load(file, mmap_mode="r+") for file in files))
+
+    def facts(self, folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
+        """What is known of the films that are in the arrays and have not changed on disk since, by row."""
+        lines = (self.folder / "facts.csv").read_text().split("\n")
+        whole = [line.split(",", len(_FACTS) - 1) for line in lines[1:-1]]
+        table = pd.DataFrame(whole, columns=list(_FACTS)).astype({"row": int, "width": int, "height": int})
+        table = table.drop_duplicates("row", keep="last").set_index("row").sort_index()
+        files = rows["path"] + ";" + rows["mask_path"]
+        stamps = [stamp(folder, files[row]) for row in table.index]
+        return table[table["stamp"] == stamps]
+
+    def fill(self, folder: Path, rows: pd.DataFrame, size: int) -> list[str]:
+        """Read the films that are missing; returns what is wrong with those that cannot be read."""
+        known = set(self.facts(folder, rows).index)
+        todo = [row for row in range(len(rows)) if row not in known]
+        faults: list[str] = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool, (self.folder / "facts.csv").open("a") as record:
+            for part in _chunks(todo):
+                films_of, masks_of = rows["path"][part], rows["mask_path"][part]
+                stamps = [stamp(folder, names) for names in films_of + ";" + masks_of]
+                films = list(pool.map(_load, repeat(folder), films_of, masks_of, repeat(size)))
+                for row, film in zip(part, films, strict=True):
+                    if isinstance(film, list):
+                        faults += film
+                    else:
+                        self.images[row], self.masks[row] = film.image, film.mask
+                self.images.flush()  # type: ignore[attr-defined]
+                self.masks.flush()  # type: ignore[attr-defined]
+                for row, film, state in zip(part, films, stamps, strict=True):
+                    if not isinstance(film, list):
+                        record.write(f"{row},{film.width},{film.height},{film.sha256},{state}\n")
+                record.flush()
+        return faults
+
+
+def _grouped(faults: list[str]) -> str:
+    """Every fault, ``name: cause``, with the names of one cause together."""
+    names: dict[str, list[str]] = {}
+    for fault in faults:
+        name, _, cause = fault.partition(": ")
+        names.setdefault(cause, []).append(name)
+    return "; ".join(f"{', '.join(group)}: {cause}" for cause, group in names.items())
+
+
+def _chunks(rows: list[int]) -> Iterator[list[int]]:
+    with bar(None, len(rows), "reading films", unit="films") as shown:
+        for start in range(0, len(rows), _CHUNK):
+            yield rows[start : start + _CHUNK]
+            shown.update(min(_CHUNK, len(rows) - start))
+
+
+def _load(folder: Path, path: str, mask_path: str, size: int) -> _Film | list[str]:
+    """A film and its merged masks at the size of the store, or everything that is wrong with their files."""
+    faults = []
     try:
         data = (folder / path).read_bytes()
         film = read_grey(folder / path, data)
-        mask = np.zeros((size, size), np.uint8)
-        for name in filter(None, mask_path.split(";")):
-            drawn = read_mask(folder / name, film.shape).astype(np.uint8)
-            mask |= resize(drawn, (size, size), smooth=False)
-    except (OSError, UserError) as error:
-        return None, None, None, str(error)
-    facts = (film.shape[1], film.shape[0], hashlib.sha256(data).hexdigest())
-    return resize(film, (size, size)), mask, facts, ""
+    except OSError as error:
+        faults.append(f"{path}: {(error.strerror or str(error)).lower()}")
+    except UserError as error:
+        faults.append(str(error))
+    mask = np.zeros((size, size), np.uint8)
+    for name in filter(None, mask_path.split(";")):
+        try:
+            drawn = read_mask(folder / name, None if faults else film.shape)
+            mask |= resize(drawn.astype(np.uint8), (size, size), smooth=False)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        return faults
+    height, width = film.shape
+    return _Film(resize(film, (size, size)), mask, width, height, hashlib.sha256(data).hexdigest())

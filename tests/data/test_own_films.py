@@ -11,8 +11,9 @@ import pytest
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.sources import find_rows
 from manet_lib.data.sources.own import read_rows
+from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params
-from manet_lib.paths import sample_dir
+from manet_lib.paths import RunPaths, sample_dir
 
 NO_PHANTOMS = Path("unused")
 
@@ -99,13 +100,15 @@ def test_film_listed_twice_is_named(with_table: Any, refused: Any) -> None:
         _rows(with_table(lambda table: pd.concat([table, table.iloc[[4]]])))
 
 
-def test_all_missing_files_are_listed_at_once(with_table: Any, refused: Any) -> None:
+def test_all_missing_and_broken_files_are_listed_at_once(with_table: Any, refused: Any, paths: RunPaths) -> None:
     params = with_table(lambda table: table)
+    folder = Path(params.data_dir)
     gone = ["healthy1.png", "sick3.png", "mask_sick0.png"]
     for name in gone:
-        (Path(params.data_dir) / name).unlink()
-    with refused("index.csv", "3 of 12", *gone):
-        _rows(params)
+        (folder / name).unlink()
+    (folder / "sick0.png").write_bytes(b"")
+    with refused("4 files cannot be used", "sick0.png: the file is empty", *(f"{name}: no such" for name in gone)):
+        build_store(params, paths)
 
 
 def test_missing_folder(tmp_path: Path, own_params: Any, refused: Any) -> None:

@@ -149,9 +149,8 @@ def test_left_and_right_masks_are_merged(tmp_path):
     (tmp_path / "MontgomerySet/CXR_png").mkdir()
     Image.fromarray(FILM).save(tmp_path / "MontgomerySet/CXR_png/MCUCXR_0001_0.png")
     (row,) = read(tmp_path).itertuples()
-    _, mask, _, fault = _load(tmp_path, row.path, row.mask_path, 40)
-    assert not fault
-    assert mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
+    film = _load(tmp_path, row.path, row.mask_path, 40)
+    assert film.mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
 
 
 def test_an_offline_reader_is_told_what_to_fetch(tmp_path):

@@ -184,6 +184,7 @@ class TestManifest:
             "image_size": 64,
             "models": ["vgg16"],
             "test_fraction": 0.2,
+            "batch_size": 8,
         }
         return Params(**(values | changes))
 
@@ -211,7 +212,7 @@ class TestManifest:
         folder = own_films(each=20, masked=10)
         for number in (1, 2):
             (folder / f"healthy{number}.png").write_bytes((folder / "healthy0.png").read_bytes())
-        params = own_params(folder, split="patient", test_fraction=0.2)
+        params = own_params(folder, split="patient", test_fraction=0.2, batch_size=8)
         build_store(params, paths)
         build_manifest(params, paths)
         together = read_manifest(paths).set_index("image_id").loc[["healthy0", "healthy1", "healthy2"]]

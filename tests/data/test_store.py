@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from manet_lib.data import store
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.store import Store, build_store
 from manet_lib.params import CLASSES, Params
@@ -29,41 +31,41 @@ def run(own_films: Callable[..., Path], own_params: Callable[..., Params], paths
 def test_holds_what_the_files_hold(run: Any) -> None:
     folder, params, paths = run
     assert build_store(params, paths)
-    store = Store.open(paths.store)
+    opened = Store.open(paths.store)
     index = pd.read_csv(folder / "index.csv", keep_default_na=False)
-    assert store.index["path"].tolist() == index["path"].tolist()
-    assert store.images.shape == store.masks.shape == (8, 32, 32)
-    assert store.images.dtype == store.masks.dtype == np.uint8
-    for number, row in enumerate(store.index.itertuples()):
-        assert np.array_equal(store.images[number], _decoded(folder / row.path, 32))
+    assert opened.index["path"].tolist() == index["path"].tolist()
+    assert opened.images.shape == opened.masks.shape == (8, 32, 32)
+    assert opened.images.dtype == opened.masks.dtype == np.uint8
+    for number, row in enumerate(opened.index.itertuples()):
+        assert np.array_equal(opened.images[number], _decoded(folder / row.path, 32))
         assert (row.width, row.height) == (48, 40)
         assert row.sha256 == hashlib.sha256((folder / row.path).read_bytes()).hexdigest()
         if row.mask_path:
             drawn = np.asarray(Image.open(folder / row.mask_path)) > 127
-            assert abs(store.masks[number].mean() - drawn.mean()) < 0.03
-            assert store.masks[number].max() == 1
+            assert abs(opened.masks[number].mean() - drawn.mean()) < 0.03
+            assert opened.masks[number].max() == 1
         else:
-            assert store.masks[number].max() == 0
+            assert opened.masks[number].max() == 0
 
 
 def test_is_memory_mapped_and_read_only(run: Any) -> None:
     _, params, paths = run
     build_store(params, paths)
-    store = Store.open(paths.store)
-    assert isinstance(store.images, np.memmap)
-    assert isinstance(store.masks, np.memmap)
+    opened = Store.open(paths.store)
+    assert isinstance(opened.images, np.memmap)
+    assert isinstance(opened.masks, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
-        store.images[0, 0, 0] = 1
+        opened.images[0, 0, 0] = 1
 
 
 def test_films_of_the_size_of_the_store_are_kept_as_they_are(paths: RunPaths) -> None:
     params = Params(profile="x", phantom_images=10, phantom_size=64, image_size=64, models=["vgg16"])
     build_store(params, paths)
-    store = Store.open(paths.store)
-    assert store.index["label"].tolist() == list(CLASSES) * 2
-    for number, row in enumerate(store.index.itertuples()):
-        assert np.array_equal(store.images[number], np.asarray(Image.open(paths.phantoms / row.path)))
-        assert np.array_equal(store.masks[number] * 255, np.asarray(Image.open(paths.phantoms / row.mask_path)))
+    opened = Store.open(paths.store)
+    assert opened.index["label"].tolist() == list(CLASSES) * 2
+    for number, row in enumerate(opened.index.itertuples()):
+        assert np.array_equal(opened.images[number], np.asarray(Image.open(paths.phantoms / row.path)))
+        assert np.array_equal(opened.masks[number] * 255, np.asarray(Image.open(paths.phantoms / row.mask_path)))
 
 
 def test_is_built_once(run: Any) -> None:
@@ -81,21 +83,77 @@ def test_bad_files_are_listed_at_once_and_leave_nothing(run: Any, refused: Any) 
     (folder / "healthy1.png").write_bytes(b"")
     (folder / "sick2.png").write_bytes(whole["sick2.png"][:300])
     (folder / "mask_sick0.png").write_bytes(whole["healthy1.png"][:9])
-    with refused("3 of 8", *whole, "0 bytes", "truncated"):
+    with refused("3 files cannot be used", *whole, "0 bytes", "truncated"):
         build_store(params, paths)
-    assert list(paths.store.iterdir()) == []
+    assert [path.name for path in paths.store.iterdir()] == [".part"]
     for name, data in whole.items():
         (folder / name).write_bytes(data)
     assert build_store(params, paths)
     assert len(Store.open(paths.store).index) == 8
 
 
+def test_a_bad_film_does_not_hide_its_bad_mask(run: Any, refused: Any) -> None:
+    folder, params, paths = run
+    for name in ("sick0.png", "mask_sick0.png"):
+        (folder / name).write_bytes(b"no image")
+    with refused("2 files", "sick0.png", "mask_sick0.png"):
+        build_store(params, paths)
+
+
+def test_an_interrupted_build_goes_on_where_it_was(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, params, paths = run
+    build_store(params, paths)
+    expected = {name: (paths.store / name).read_bytes() for name in ("images.npy", "masks.npy", "index.csv")}
+    shutil.rmtree(paths.store)
+    monkeypatch.setattr(store, "_CHUNK", 2)
+    read: list[str] = []
+
+    def load(folder: Path, path: str, mask_path: str, size: int) -> Any:
+        if len(read) >= 5:
+            raise KeyboardInterrupt
+        read.append(path)
+        return original(folder, path, mask_path, size)
+
+    original = store._load
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(store, "_load", load)
+    with pytest.raises(KeyboardInterrupt):
+        build_store(params, paths)
+    facts = paths.store / ".part" / "facts.csv"
+    facts.write_text(facts.read_text() + "6,48,4")  # a line that was cut off
+    first, second = read[:2]
+    (folder / first).write_bytes((folder / second).read_bytes())  # a film that has changed since
+    read.clear()
+    monkeypatch.setattr(store, "_load", lambda *pair: read.append(pair[1]) or original(*pair))
+    build_store(params, paths)
+    assert read == [first, *Store.open(paths.store).index["path"][4:]]
+    assert (paths.store / "masks.npy").read_bytes() == expected["masks.npy"]
+    images = Store.open(paths.store).images
+    assert np.array_equal(images[0], images[1])
+    assert images[1:].tobytes() == expected["images.npy"][-images[1:].nbytes :]
+    assert sorted(path.name for path in paths.store.iterdir()) == sorted([*expected, "done.json"])
+
+
+def test_a_changed_file_or_csv_is_read_again(run: Any) -> None:
+    folder, params, paths = run
+    build_store(params, paths)
+    (folder / "sick3.png").write_bytes((folder / "sick2.png").read_bytes())
+    assert build_store(params, paths)
+    assert np.array_equal(*Store.open(paths.store).images[-2:])
+    table = pd.read_csv(folder / "index.csv", keep_default_na=False)
+    table[:-1].to_csv(folder / "index.csv", index=False)
+    assert build_store(params, paths)
+    assert len(Store.open(paths.store).index) == 7
+
+
 def test_many_bad_files_stay_readable(own_films: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
     folder = own_films(each=30, masked=0)
     for path in folder.glob("*.png"):
         path.write_bytes(b"")
-    with refused("60 of 60", "..."):
+    names = [path.name for path in folder.glob("*.png")]
+    with refused("60 files cannot be used", *names) as caught:
         build_store(own_params(folder), paths)
+    assert str(caught.value).count("0 bytes") == 1, "one cause is stated once"
 
 
 def test_masks_of_the_two_lungs_are_merged(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +227,7 @@ def _numbered(folder: Path) -> None:
 
 def test_names_that_look_like_numbers_stay_text(tmp_path: Path, own_params: Any, paths: RunPaths) -> None:
     _numbered(tmp_path)
-    params = own_params(tmp_path, classes=["0", "1"], test_fraction=0.2)
+    params = own_params(tmp_path, classes=["0", "1"], test_fraction=0.2, batch_size=8)
     build_store(params, paths)
     build_manifest(params, paths)
     for table in (Store.open(paths.store).index, read_manifest(paths)):
@@ -181,8 +239,8 @@ def test_names_that_look_like_numbers_stay_text(tmp_path: Path, own_params: Any,
 @pytest.mark.parametrize("workers", [1, 3])
 def test_number_of_threads_does_not_matter(run: Any, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _, params, paths = run
-    monkeypatch.setattr("manet_lib.data.store.cpu_count", lambda: workers)
+    monkeypatch.setattr("os.cpu_count", lambda: workers)
     build_store(params, paths)
-    store = Store.open(paths.store)
-    expected = [_decoded(run[0] / name, 32) for name in store.index["path"]]
-    assert np.array_equal(store.images, np.stack(expected))
+    opened = Store.open(paths.store)
+    expected = [_decoded(run[0] / name, 32) for name in opened.index["path"]]
+    assert np.array_equal(opened.images, np.stack(expected))

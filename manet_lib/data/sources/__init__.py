@@ -1,4 +1,4 @@
-"""Where films come from. Each source gives rows: path, label, source, patient, mask_path."""
+"""Where films come from. Each source gives rows: path, label, source, patient, mask_path, original_split."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from manet_lib.data.phantom import write_phantoms
-from manet_lib.data.sources.own import read_rows
+from manet_lib.data.sources.own import listing, read_rows
 from manet_lib.data.sources.public import compose, gather
 from manet_lib.params import Params
 from manet_lib.paths import expand
@@ -33,5 +33,12 @@ def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
         )
     folder = expand(params.data_dir)
     if params.data_source == "public":
-        return folder, compose(gather(folder, params.mirror, params.download), params.composition, params.seed)
-    return folder, read_rows(folder, params.data_csv, params.classes, params.max_per_class, params.seed)
+        rows = gather(folder, params.mirror, params.download)
+    else:
+        rows = read_rows(folder, params.data_csv, params.classes, params.max_per_class, params.seed)
+    return folder, compose(rows, params.composition, params.seed)
+
+
+def listing_of(params: Params) -> str:
+    """What tells a user's films from the same films after a change; "" for drawn and published ones."""
+    return listing(expand(params.data_dir), params.data_csv) if params.data_source == "manifest" else ""

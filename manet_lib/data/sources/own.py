@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from manet_lib.artifacts import stable_hash
+from manet_lib.data.sources.base import ROW_COLUMNS, stamp
 from manet_lib.params import UserError
 
 
 def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: int, seed: int) -> pd.DataFrame:
-    """Read a CSV with columns path and label, and optionally mask_path, patient and source.
+    """Read a CSV with columns path and label, and optionally mask_path, patient, source and original_split.
 
     Paths are relative to the folder. A film without a patient is its own patient; other columns are ignored.
 
@@ -25,7 +27,8 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
         seed: of that choice.
 
     Returns:
-        Columns path, label, source, patient, mask_path; strings, "" where there is none; in the CSV's order.
+        Columns of ``base.ROW_COLUMNS``; strings, "" where there is none; in the CSV's order. Whether the files
+        are there is found out when they are read.
 
     Raises:
         UserError: one line, naming the file and every row or file at fault.
@@ -44,15 +47,14 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
             near = difflib.get_close_matches(column, list(table.columns), n=1)
             hint = f"; rename {near[0]!r}?" if near else ""
             raise UserError(f"{csv_name}: has no column {column!r}, only {', '.join(table.columns)}{hint}")
-    for column in ("source", "patient", "mask_path"):
+    for column in ROW_COLUMNS[2:]:
         if column not in table:
             table[column] = ""
     table["patient"] = table["patient"].where(table["patient"] != "", table["path"])
     _check(table, csv_name, classes)
     if max_per_class:
         table = _subset(table, max_per_class, seed)
-    _check_files(table, folder, csv_name)
-    return table[["path", "label", "source", "patient", "mask_path"]].reset_index(drop=True)
+    return table[list(ROW_COLUMNS)].reset_index(drop=True)
 
 
 def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
@@ -72,13 +74,16 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
         raise UserError(f"{csv_name}: listed twice: {', '.join(twice)}; keep one line of each")
 
 
-def _check_files(table: pd.DataFrame, folder: Path, csv_name: str) -> None:
-    names = [*table["path"], *(name for name in table["mask_path"] if name)]
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise UserError(
-            f"{csv_name}: {len(missing)} of {len(names)} files are missing in {folder.name}/: {', '.join(missing)}"
-        )
+def listing(folder: Path, csv_name: str) -> str:
+    """A digest of a CSV and of the sizes and times of the files that it names; "" where there is no such CSV."""
+    try:
+        table = pd.read_csv(folder / csv_name, dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return ""
+    digest = hashlib.sha256(table.to_csv(index=False).encode())
+    for column in table.columns.intersection(["path", "mask_path"]):
+        digest.update("\n".join(stamp(folder, name) for name in table[column]).encode())
+    return digest.hexdigest()
 
 
 def _subset(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

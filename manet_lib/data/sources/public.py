@@ -80,10 +80,17 @@ def compose(rows: pd.DataFrame, composition: str, seed: int) -> pd.DataFrame:
         rows: from :func:`gather`.
         composition: `paper` or `all`.
         seed: of the choice of normals; the paper does not state its rule.
+
+    Raises:
+        UserError: the rows are not those of the paper's sources.
     """
     if composition == "all":
         return rows.reset_index(drop=True)
     kermany = rows["source"] == "kermany"
+    if not (rows.loc[kermany, "original_split"] == "test").any():
+        raise UserError(
+            "composition: paper needs the films of Kermany with their original_split; set composition: all"
+        )
     left_out = kermany & (rows["label"] == "vp") & (rows["original_split"] == "test")
     normals = rows[kermany & (rows["label"] == "normal")]
     rank = normals["path"].map(lambda path: stable_hash("normals", seed, Path(path).name))
