@@ -10,22 +10,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
 import torch
 
 from manet_lib.models import create_model, model_names
-from manet_lib.training.distributed import pick_device
+from manet_lib.training.distributed import device_name, pick_device
 from manet_lib.training.timing import increase, interleaved_steps
 
 RESULTS = Path(__file__).parent / "results"
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {torch.get_num_threads()} threads" if names else platform.processor()
 
 
 def main() -> None:
@@ -53,7 +46,7 @@ def main() -> None:
             results.append({"model": name, "increase_pct": median, "interval_95": [low, high]})
             print(f"{name}: {median:+.2f}% over {backbone} (95% interval {low:+.2f}% to {high:+.2f}%)", flush=True)
     record = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "device": device_name(device),
         "torch": torch.__version__,
         **vars(options),
         "results": results,

@@ -104,13 +104,11 @@ class Step:
         """What the result depends on: parameters, extra values and the hashes of the inputs.
 
         Raises:
-            UserError: a step that this one reads from has not been run.
+            UserError: a step that this one reads from has not been run, or not with these parameters.
         """
         inputs: dict[str, str] = {}
         for folder in self.inputs:
-            done = read_done(folder)
-            if done is None:
-                raise UserError(f"{folder.name}: this step has not been run yet; run `make reproduce`")
+            done = current(folder, self.params)
             inputs |= {f"{folder.name}/{name}": value["sha256"] for name, value in done["outputs"].items()}
         parameters = fingerprint(self.params, self.name) | dict(self.extra)
         return {"parameters": json.loads(json.dumps(parameters)), "inputs": inputs}
@@ -118,7 +116,13 @@ class Step:
     def is_done(self) -> bool:
         """Whether ``done.json`` matches today's parameters and inputs and the outputs are there, whole."""
         done = read_done(self.folder)
-        if done is None or {name: done.get(name) for name in ("parameters", "inputs")} != self.key():
+        if done is None:
+            return False
+        try:
+            key = self.key()
+        except UserError:  # a step before this one is to be done again
+            return False
+        if {name: done.get(name) for name in ("parameters", "inputs")} != key:
             return False
         sizes = {name: value["bytes"] for name, value in done["outputs"].items()}
         return all(
@@ -126,14 +130,14 @@ class Step:
             for path in self.outputs
         )
 
-    def run(self, work: Callable[[], None]) -> bool:
-        """Do the work on the processor unless it is done already; returns whether there was anything to do."""
+    def run(self, work: Callable[[], None], device: str = "cpu") -> bool:
+        """Do the work unless it is done already; returns whether there was anything to do."""
         if self.is_done():
             return False
         key = self.begin()
         started = time.perf_counter()
         work()
-        self.complete(key, "cpu", time.perf_counter() - started)
+        self.complete(key, device, time.perf_counter() - started)
         return True
 
     def begin(self) -> dict[str, Any]:
@@ -169,3 +173,24 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return done if isinstance(done, dict) else None
+
+
+def current(folder: Path, params: Params) -> dict[str, Any]:
+    """The record of a finished step, checked against today's parameters, and so for the steps before it.
+
+    Raises:
+        UserError: one of these steps has not been run, or with other parameters, or before one of its inputs.
+    """
+    done = read_done(folder)
+    if done is None:
+        raise UserError(f"{folder.name}: this step has not been run yet; run `make reproduce`")
+    wanted = json.loads(json.dumps(fingerprint(params, done["step"])))
+    for name, value in wanted.items():
+        if done["parameters"].get(name) != value:
+            made = f"{name}: {done['parameters'].get(name)!r}"
+            raise UserError(f"{folder.name}: was made with {made}, which is {value!r} now; run `make reproduce`")
+    for name in dict.fromkeys(path.partition("/")[0] for path in done["inputs"]):
+        before = current(folder.parent / name, params)["outputs"]
+        if any(done["inputs"].get(f"{name}/{file}") != value["sha256"] for file, value in before.items()):
+            raise UserError(f"{folder.name}: was made before {name} changed; run `make reproduce`")
+    return done

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
 
-from manet_lib.artifacts import save_settings
+from manet_lib.artifacts import read_done, save_settings
 from manet_lib.params import MODELS, READ_BY, Params, UserError, read_yaml, validate
 from manet_lib.paths import RunPaths, params_file
 from manet_lib.report.tables import to_markdown, write_table
 
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+_FIRST = "_manet_names"
 
 
-def _injected(namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
+    """The plain values that stand above the settings cell; when it runs again, no names of later cells."""
     plain = (str, int, float, bool, list, dict, tuple, type(None))
-    return {
+    found = {
         name: value
         for name, value in namespace.items()
         if not name.startswith("_") and name not in _IPYTHON and isinstance(value, plain)
     }
+    first = namespace.setdefault(_FIRST, tuple(found))
+    return {name: value for name, value in found.items() if name in first or name in Params.model_fields}
 
 
-def settings(namespace: Mapping[str, Any], *own: str) -> tuple[Params, RunPaths]:
+def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
     """The settings of a notebook: its profile's file, overlaid by every name that Papermill injected.
 
     To be called right after the ``parameters`` cell. Without injected names the environment variable
@@ -69,6 +73,14 @@ def used(params: Params, *steps: str) -> Markdown:
 def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
     """Write a table to the figures folder and show it; see :func:`manet_lib.report.tables.write_table`."""
     return Markdown(write_table(table, paths, name, caption))
+
+
+def ready(paths: RunPaths, *folders: Path) -> bool:
+    """Whether some steps have been run; says which have not, and the command that runs them."""
+    missing = [folder.name for folder in folders if read_done(folder) is None]
+    if missing:
+        print(f"{', '.join(missing)}: not run yet; run `make reproduce PARAMS=params/{paths.root.name}.yaml`")
+    return not missing
 
 
 def say_done(did: bool, what: str) -> None:

@@ -259,11 +259,9 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "normalisation",
             "cam_per_class",
             "count_include_pad",
-            "accelerator",
         ),
-        "threads",
     ),
-    "cost": ("cost_repeats", "accelerator", "threads", "models", "image_size", "batch_size", "channels_last"),
+    "cost": ("cost_repeats", "accelerator", "models", "image_size", "batch_size", "channels_last"),
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from manet_lib.artifacts import read_done
 from manet_lib.attention import grad_cam
-from manet_lib.data.images import read_grey, resize, segment, to_signed, to_unit
+from manet_lib.data.images import picture_to_grey, read_grey, resize, segment, stretch, to_signed, to_unit
 from manet_lib.models.resunet import create_segmenter
-from manet_lib.params import Params, load_params
+from manet_lib.params import Params, UserError, validate
 from manet_lib.paths import RunPaths, weights_of
 from manet_lib.postprocess import clean_mask
 from manet_lib.training.checkpoint import load_weights
@@ -58,7 +59,7 @@ class MANet:
             UserError: the run has no such training.
         """
         paths = RunPaths(Path(run_dir), Path(run_dir))
-        params = load_params(paths.settings)
+        params = _made_with(paths, model, trial)
         segmenter = create_segmenter(params.seg_encoder)
         load_weights(weights_of(paths.segmentation), segmenter)
         return cls(params, segmenter, load_classifier(params, paths, model, trial))
@@ -71,7 +72,7 @@ class MANet:
 
         Raises:
             UserError: a file cannot be read.
-            ValueError: an array is not (H, W).
+            ValueError: an array is not (H, W), or holds what is no number.
         """
         grey = _grey(film)
         size = self.params.image_size
@@ -95,15 +96,24 @@ class MANet:
         )
 
 
+def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
+    """The parameters that the networks of a run were made with, whatever its parameter file says now."""
+    folders = [paths.store, paths.segmentation, paths.clean_masks.parent, paths.classifier(model, trial)]
+    values: dict[str, Any] = {"profile": paths.root.name}
+    for folder in folders:
+        done = read_done(folder)
+        if done is None:
+            raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `make reproduce`")
+        values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
+    return validate(values, str(paths.root.name))
+
+
 def _grey(film: str | Path | Image.Image | NDArray[Any]) -> NDArray[np.uint8]:
     if isinstance(film, str | Path):
         return read_grey(Path(film))
     if isinstance(film, Image.Image):
-        return np.asarray(film.convert("L"))
+        return picture_to_grey(film)
     array = np.asarray(film)
     if array.ndim != 2:
         raise ValueError(f"film has shape {array.shape}; expected (H, W)")
-    if array.dtype == np.uint8:
-        return array
-    low, high = float(array.min()), float(array.max())
-    return np.round((array - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
+    return array if array.dtype == np.uint8 else stretch(array.astype(np.float64))

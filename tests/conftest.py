@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -116,6 +117,16 @@ class Run:
         copy = RunPaths.of(self.params.profile)
         shutil.copytree(self.paths.root, copy.root)
         return Run(self.params, copy)
+
+    def with_parameters(self, **changes: Any) -> Params:
+        """Other parameters, with the steps that are done made to look as if they had been run with them."""
+        for done in self.paths.root.rglob("done.json"):
+            record = json.loads(done.read_text())
+            record["parameters"] |= {
+                name: value for name, value in changes.items() if name in record["parameters"]
+            }
+            done.write_text(json.dumps(record))
+        return self.params.model_copy(update=changes)
 
 
 @pytest.fixture(scope="session")

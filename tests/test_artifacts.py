@@ -179,9 +179,16 @@ class TestStep:
         params = Params(profile="x")
         _run(steps(params))
         changed = params.model_copy(update={name: _other(getattr(params, name))})
+        read: set[str] = set()
         for step in steps(changed):
-            reads = name in READ_BY[step.name] and name not in NO_EFFECT
-            assert step.is_done() != reads
+            read |= {*READ_BY[step.name]} - NO_EFFECT  # of the step and of those before it
+            assert step.is_done() != (name in read)
+
+    def test_another_parameter_before_it_is_named(self, steps: Any, refused: Any) -> None:
+        _run(steps(Params(profile="x")))
+        second = steps(Params(profile="x", image_size=256))[1]
+        with refused("one: was made with image_size: 512, which is 256 now", "make reproduce"):
+            second.run(lambda: pytest.fail("its input is of another size"))
 
     def test_redone_for_another_extra_value(self, steps: Any) -> None:
         _run(steps(Params(profile="x")))

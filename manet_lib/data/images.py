@@ -120,18 +120,19 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.load()
-            return _to_grey(opened)
+            return picture_to_grey(opened)
     except UnidentifiedImageError:
         raise UserError(f"{path.name}: not an image that can be read (PNG, JPEG, TIFF, DICOM, ...)") from None
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
 
 
-def _to_grey(picture: Image.Image) -> NDArray[np.uint8]:
+def picture_to_grey(picture: Image.Image) -> NDArray[np.uint8]:
+    """A picture of any mode as 8-bit grey (H, W); see :func:`read_grey`."""
     if picture.mode in ("L", "1") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
     if picture.mode.startswith(("I", "F")):
-        return _stretch(np.asarray(picture, dtype=np.float64))
+        return stretch(np.asarray(picture, dtype=np.float64))
     if "A" in picture.mode or "transparency" in picture.info:
         layered = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
@@ -147,12 +148,17 @@ def _decode_dicom(path: Path, data: bytes) -> NDArray[np.uint8]:
         values = np.asarray(apply_voi_lut(dataset.pixel_array, dataset), dtype=np.float64)
         if values.ndim != 2:
             raise ValueError(f"its shape is {values.shape}; expected one grey frame")
-        return _stretch(-values if dataset.PhotometricInterpretation == "MONOCHROME1" else values)
+        return stretch(-values if dataset.PhotometricInterpretation == "MONOCHROME1" else values)
     except Exception as error:  # pydicom raises many kinds for broken files
         raise UserError(f"{path.name}: DICOM that cannot be read: {' '.join(str(error).split())}") from None
 
 
-def _stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Stretch grey values from their own minimum and maximum to 0..255.
+
+    Raises:
+        ValueError: they are not all numbers.
+    """
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
         raise ValueError("its pixels are not all numbers")

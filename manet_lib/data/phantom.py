@@ -215,9 +215,7 @@ def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     x, y, radius = sick * rng.uniform(0.29, 0.40), rng.uniform(-0.50, -0.36), rng.uniform(0.08, 0.115)
     distance = np.hypot(grid.x - x, (grid.y - y) / 0.9)
     wall = np.exp(-(((distance - radius) / 0.026) ** 2))
-    return np.where(distance < radius, 0.85 * wall - 0.3 * (1 - wall), np.maximum(0.85 * wall, shadow)) * (
-        depth >= 0
-    )
+    return np.where(distance < radius, 0.85 * wall - 0.3 * (1 - wall), np.maximum(0.85 * wall, shadow))
 
 
 def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
@@ -229,7 +227,7 @@ def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     y = rng.uniform(0.14, 0.28) if below else rng.uniform(-0.38, -0.26)
     body = grid.blob(side * rng.uniform(0.34, 0.46), y, rng.uniform(0.22, 0.30), rng.uniform(0.22, 0.30), 0.4)
     bronchi = np.clip(np.abs(grid.noise(rng, 0.05)) / 0.22, 0, 1)
-    return 1.25 * body * inside * (0.72 + 0.28 * bronchi) * (grid.x * side > 0) * (depth >= 0)
+    return 1.25 * body * inside * (0.72 + 0.28 * bronchi) * (grid.x * side > 0)
 
 
 def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
@@ -238,7 +236,7 @@ def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     for scale in (0.030, 0.045):
         net += np.exp(-((grid.noise(rng, scale) / 0.22) ** 2))
     central = sum(grid.blob(side * 0.28, 0.0, 0.24, 0.45) for side in (-1, 1))
-    return 0.75 * net * (0.45 + 0.55 * central) * (depth >= 0)
+    return 0.75 * net * (0.45 + 0.55 * central)
 
 
 def _normal(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:

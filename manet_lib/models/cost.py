@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -57,6 +58,10 @@ _RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
 }
 
 
+def _rule(layer: nn.Module) -> Callable[[Any, Tensor, Tensor], int] | None:
+    return next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
+
+
 def measure_cost(model: nn.Module, image_size: int = 512, in_channels: int = 1) -> Cost:
     """Count parameters and FLOPs of ``model(image, mask)`` for one image (Table 3).
 
@@ -69,18 +74,26 @@ def measure_cost(model: nn.Module, image_size: int = 512, in_channels: int = 1) 
         model: any network that takes an image and a mask; your own, too. Left as it is.
         image_size: height and width in pixels; Table 3 has 512.
         in_channels: channels of the image.
+
+    Warns:
+        UserWarning: layers with parameters that no rule counts, by name.
     """
     twin = copy.deepcopy(model).to("meta").eval()
     counts = {"flops": 0, "mask": 0}
 
     def count(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        flops = _RULES[type(layer)](layer, inputs[0], outputs)
+        rule = _rule(layer)
+        flops = rule(layer, inputs[0], outputs) if rule else 0
         counts["flops"] += flops
         counts["mask"] += flops if isinstance(layer, MaskPool) else 0
 
     for layer in twin.modules():
-        if type(layer) in _RULES:
-            layer.register_forward_hook(count)
+        layer.register_forward_hook(count)
+    uncounted = {
+        type(layer).__name__ for layer in twin.modules() if _rule(layer) is _nothing and layer._parameters
+    }
+    if uncounted:
+        warnings.warn(f"no rule counts the FLOPs of {', '.join(sorted(uncounted))}", stacklevel=2)
     with torch.no_grad():
         twin(
             torch.empty(1, in_channels, image_size, image_size, device="meta"),

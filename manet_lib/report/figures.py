@@ -11,6 +11,9 @@ if "inline" not in matplotlib.get_backend():
     matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+
+plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -40,6 +43,10 @@ def _show(axes: Axes, picture: NDArray[Any]) -> None:
     axes.imshow(
         picture, cmap="gray", interpolation="nearest", vmin=0 if bright else None, vmax=255 if bright else None
     )
+    _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -75,6 +82,7 @@ def picture_grid(
 
 def heat_map_grid(
     films: NDArray[np.float32],
+    masks: NDArray[np.uint8],
     maps: Sequence[NDArray[np.float32]],
     classes: Sequence[str],
     models: Sequence[str],
@@ -83,6 +91,7 @@ def heat_map_grid(
 
     Args:
         films: float (N, S, S).
+        masks: lung masks, 0 or 1, (N, S, S), outlined on the maps.
         maps: for each model, float (N, S, S) in [0, 1].
         classes: class of each film.
         models: name of each model.
@@ -100,13 +109,13 @@ def heat_map_grid(
             axes.set_title(class_title(label))
         grid[0][0].set_ylabel("Segmented")
         for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
-            for axes, film, one in zip(axes_row, films, heat, strict=True):
-                _show(axes, film)
-                shown = axes.imshow(one, cmap="jet", alpha=0.5, vmin=0, vmax=1)
+            for axes, mask, one in zip(axes_row, masks, heat, strict=True):
+                shown = axes.imshow(one, cmap="jet", vmin=0, vmax=1)
+                axes.contour(mask, levels=[0.5], colors="white", linewidths=0.8)
+                _bare(axes)
             axes_row[0].set_ylabel(model_title(model))
         bar = figure.colorbar(shown, ax=grid[1:, :].ravel().tolist(), fraction=0.03, pad=0.02)
         bar.set_label("attention")
-        bar.set_alpha(1)
     return figure
 
 
@@ -179,7 +188,7 @@ def pooling_figure(maps: Sequence[NDArray[np.float32]], titles: Sequence[str]) -
         )
         for axes, one, title in zip(grid[0], maps, titles, strict=True):
             shown = axes.imshow(one, cmap="viridis", vmin=0, vmax=1)
-            axes.set(xticks=[], yticks=[])
+            _bare(axes)
             axes.set_title(title)
         figure.colorbar(shown, ax=grid.ravel().tolist(), fraction=0.03, pad=0.02)
     return figure

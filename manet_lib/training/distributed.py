@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -44,7 +45,7 @@ class Ranks:
     @property
     def device_name(self) -> str:
         """The device in words, for records."""
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        name = device_name(self.device)
         return name if self.world == 1 else f"{self.world} × {name}"
 
     def gather(self, value: Any) -> list[Any]:
@@ -59,6 +60,16 @@ class Ranks:
         """Return when every process has come here."""
         if self.world > 1:
             dist.barrier()
+
+
+def device_name(device: torch.device) -> str:
+    """A device in words: the GPU's name, or the processor's and the number of threads that PyTorch uses."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    threads = torch.get_num_threads()
+    return f"{names[0] if names else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"
 
 
 def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torch.device:
