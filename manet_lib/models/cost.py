@@ -87,11 +87,12 @@ def measure_cost(model: nn.Module, image_size: int = 512, in_channels: int = 1) 
         counts["flops"] += flops
         counts["mask"] += flops if isinstance(layer, MaskPool) else 0
 
+    uncounted = set()
     for layer in twin.modules():
-        layer.register_forward_hook(count)
-    uncounted = {
-        type(layer).__name__ for layer in twin.modules() if _rule(layer) is _nothing and layer._parameters
-    }
+        if _rule(layer) is not None:
+            layer.register_forward_hook(count)
+        elif layer._parameters:
+            uncounted.add(type(layer).__name__)
     if uncounted:
         warnings.warn(f"no rule counts the FLOPs of {', '.join(sorted(uncounted))}", stacklevel=2)
     with torch.no_grad():

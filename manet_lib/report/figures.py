@@ -12,8 +12,6 @@ if "inline" not in matplotlib.get_backend():
 
 import matplotlib.pyplot as plt
 
-plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -24,6 +22,8 @@ from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
 from manet_lib.report.tables import class_title, model_title
+
+plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
 
 Film = NDArray[np.uint8]
 _STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
