@@ -190,7 +190,8 @@ def current(folder: Path, params: Params) -> dict[str, Any]:
             made = f"{name}: {done['parameters'].get(name)!r}"
             raise UserError(f"{folder.name}: was made with {made}, which is {value!r} now; run `make reproduce`")
     for name in dict.fromkeys(path.partition("/")[0] for path in done["inputs"]):
-        before = current(folder.parent / name, params)["outputs"]
+        near = folder.parent / name  # trainings of stage 2 are one folder deeper than the other steps
+        before = current(near if near.is_dir() else folder.parent.parent / name, params)["outputs"]
         if any(done["inputs"].get(f"{name}/{file}") != value["sha256"] for file, value in before.items()):
             raise UserError(f"{folder.name}: was made before {name} changed; run `make reproduce`")
     return done

@@ -99,7 +99,7 @@ class MANet:
 def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     """The parameters that the networks of a run were made with, whatever its parameter file says now."""
     folders = [paths.store, paths.segmentation, paths.clean_masks.parent, paths.classifier(model, trial)]
-    values: dict[str, Any] = {"profile": paths.root.name}
+    values: dict[str, Any] = {"profile": paths.root.name, "models": [model]}
     for folder in folders:
         done = read_done(folder)
         if done is None:

@@ -11,7 +11,6 @@ if "inline" not in matplotlib.get_backend():
     matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

@@ -78,7 +78,7 @@ def distribution(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def composition(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Section 2.1: films by class and source, and image-mask pairs; the paper's beside them where the data is so."""
+    """Section 2.1: films by class and source, and image-mask pairs; the paper's beside them where fair."""
     films = pd.crosstab(manifest["label"], manifest["source"]).reindex(params.classes, fill_value=0)
     table = pd.DataFrame({"Class": [class_title(label) for label in films.index]})
     for source in films.columns:
