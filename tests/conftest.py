@@ -129,11 +129,8 @@ class Run:
         return self.params.model_copy(update=changes)
 
 
-@pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The run of ``params/tiny.yaml`` up to the clean masks; to be copied, not written to."""
-    root = tmp_path_factory.mktemp("tiny")
-    params = load_params(project_root() / "params" / "tiny.yaml")
+def _prepared(root: Path, **changes: Any) -> Run:
+    params = load_params(project_root() / "params" / "tiny.yaml", **changes)
     paths = RunPaths(root / "runs", root / "figures")
     build_store(params, paths)
     build_manifest(params, paths)
@@ -141,6 +138,18 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     predict_raw_masks(params, paths)
     clean_masks(params, paths)
     return Run(params, paths)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run of ``params/tiny.yaml`` up to the clean masks; to be copied, not written to."""
+    return _prepared(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def smallest_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The same at 32 pixels and on one thread, for trainings that are killed and repeated."""
+    return _prepared(tmp_path_factory.mktemp("smallest"), image_size=32, threads=1)
 
 
 def _lungs(batch, height, width):

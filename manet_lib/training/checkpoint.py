@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -28,13 +30,22 @@ def save_checkpoint(folder: Path, epoch: int, state: dict[str, Any]) -> None:
         epoch: number of finished epochs.
         state: tensors and plain values; no random state, as randomness does not depend on history.
     """
-    with atomic_path(folder / f"epoch-{epoch:04d}.pt") as temporary:
+    with atomic_path(folder / f"epoch-{epoch:04d}.pt") as temporary, _disk_faults():
         torch.save(state, temporary)
         digest = bytes.fromhex(sha256_of(temporary))
         with temporary.open("ab") as file:
             file.write(digest)
     for old in sorted(folder.glob("epoch-*.pt"))[:-_KEPT]:
         old.unlink()
+
+
+@contextmanager
+def _disk_faults() -> Iterator[None]:
+    """Turn what torch and safetensors raise when a write fails into the OSError that it was."""
+    try:
+        yield
+    except (RuntimeError, SafetensorError) as error:
+        raise OSError(f"{' '.join(str(error).split())[:160]}; is the disk full?") from error
 
 
 def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
@@ -94,7 +105,7 @@ def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:
     """Write final weights as safetensors, with parameters, metrics and data hashes in the header."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     header = {name: value if isinstance(value, str) else json.dumps(value) for name, value in facts.items()}
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, _disk_faults():
         save_file(state, temporary, metadata=header)
 
 

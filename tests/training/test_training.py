@@ -1,10 +1,4 @@
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,10 +6,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from manet_lib.artifacts import read_done, save_settings
+from manet_lib.artifacts import read_done
 from manet_lib.params import UserError
-from manet_lib.paths import RunPaths, checkpoints_of, log_of, output_root, project_root, weights_of
-from manet_lib.training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from manet_lib.paths import RunPaths, checkpoints_of, log_of, output_root, weights_of
+from manet_lib.training.checkpoint import load_weights
 from manet_lib.training.classification import load_classifier, read_predictions, train_classifier
 from manet_lib.training.distributed import pick_device
 from manet_lib.training.launch import torchrun_command, train
@@ -58,38 +52,6 @@ def test_same_seed_same_bits_and_another_trial_another_run(run):
     again, other = (weights(run.paths.classifier("resnet34_ma", trial)) for trial in (1, 2))
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["fc.weight"], other["fc.weight"])
-
-
-@pytest.mark.slow
-def test_killed_training_goes_on_to_the_same_bits(run):
-    """SIGKILL at several moments, through the command line that torchrun runs, dropout included (VGG16)."""
-    params = run.with_parameters(epochs=4, models=["resnet34_ma"])
-    folder = run.paths.classifier("resnet34_ma", 1)
-    train_classifier(params, run.paths, "resnet34_ma", 1)
-    expected, log = weights(folder), log_of(folder).read_bytes()
-    for path in [weights_of(folder), log_of(folder), folder / "done.json"]:
-        path.unlink()
-    save_settings(params, run.paths)
-    command = [sys.executable, "-m", "manet_lib.training.launch", str(run.paths.settings)]
-    command += ["--model", "resnet34_ma", "--trial", "1"]
-    environment = os.environ | {"MANET_OUTPUT": str(output_root())}
-    rng = np.random.default_rng(0)
-    for _ in range(4):
-        process = subprocess.Popen(command, env=environment, cwd=project_root(), stdout=subprocess.DEVNULL)
-        seen = len(list(checkpoints_of(folder).glob("epoch-*.pt")))
-        deadline = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline:
-            names = list(checkpoints_of(folder).iterdir()) if checkpoints_of(folder).is_dir() else []
-            if len(names) > seen or any(name.suffix == ".tmp" for name in names):
-                break
-            time.sleep(0.02)
-        time.sleep(float(rng.uniform(0, 0.5)))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=environment, cwd=project_root(), check=True, stdout=subprocess.DEVNULL)
-    found = weights(folder)
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert log_of(folder).read_bytes() == log
 
 
 @pytest.mark.slow
@@ -153,53 +115,6 @@ def test_torchrun_command_is_the_one_a_cluster_types(run):
     command = torchrun_command(params, run.paths, "resnet50_ma", 2)
     assert command[1:6] == ["-u", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
     assert command[-4:] == ["--model", "resnet50_ma", "--trial", "2"]
-
-
-KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}}
-
-
-def state(epoch, key=KEY):
-    return {"key": json.dumps(key), "weight": torch.full((1000,), float(epoch))}
-
-
-def test_the_last_two_checkpoints_are_kept(tmp_path):
-    for epoch in (1, 2, 3):
-        save_checkpoint(tmp_path, epoch, state(epoch))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt"]
-    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 3
-
-
-@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, damage):
-    for epoch in (1, 2):
-        save_checkpoint(tmp_path, epoch, state(epoch))
-    newest = tmp_path / "epoch-0002.pt"
-    data = bytearray(newest.read_bytes())
-    if damage == "flip":
-        place = data.find(np.float32(2).tobytes() * 8) + 10
-        data[place] ^= 0xFF
-    newest.write_bytes({"truncate": bytes(data[: len(data) // 2]), "flip": bytes(data), "empty": b""}[damage])
-    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 1
-    assert "checkpoint epoch-0002.pt: damaged" in capsys.readouterr().out
-
-
-def test_a_checkpoint_of_other_parameters_is_refused_with_the_difference(tmp_path):
-    save_checkpoint(tmp_path, 1, state(1))
-    with pytest.raises(UserError, match="epochs was 3 and is 5"):
-        load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}})
-
-
-class Evil:
-    def __reduce__(self):
-        return (Path.touch, (Path(os.environ["MANET_EVIL"]),))
-
-
-def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
-    trace = tmp_path / "ran"
-    monkeypatch.setenv("MANET_EVIL", str(trace))
-    save_checkpoint(tmp_path, 1, {"key": json.dumps(KEY), "weight": Evil()})  # with a digest that fits
-    assert load_checkpoint(tmp_path, KEY) is None
-    assert not trace.exists()
 
 
 def test_output_goes_where_the_environment_says(run):

@@ -1,0 +1,87 @@
+"""Checkpoints: atomic, checked, read without running code."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from manet_lib.params import UserError
+from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
+
+KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}}
+
+
+def state(epoch, key=KEY):
+    return {"key": json.dumps(key), "weight": torch.full((1000,), float(epoch))}
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    for epoch in (1, 2, 3):
+        save_checkpoint(tmp_path, epoch, state(epoch))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt"]
+    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 3
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, damage):
+    for epoch in (1, 2):
+        save_checkpoint(tmp_path, epoch, state(epoch))
+    newest = tmp_path / "epoch-0002.pt"
+    data = bytearray(newest.read_bytes())
+    if damage == "flip":
+        place = data.find(np.float32(2).tobytes() * 8) + 10
+        data[place] ^= 0xFF
+    newest.write_bytes({"truncate": bytes(data[: len(data) // 2]), "flip": bytes(data), "empty": b""}[damage])
+    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 1
+    assert "checkpoint epoch-0002.pt: damaged" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_other_parameters_is_refused_with_the_difference(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1))
+    with pytest.raises(UserError, match="epochs was 3 and is 5"):
+        load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}})
+
+
+class Evil:
+    def __reduce__(self):
+        return (Path.touch, (Path(os.environ["MANET_EVIL"]),))
+
+
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    trace = tmp_path / "ran"
+    monkeypatch.setenv("MANET_EVIL", str(trace))
+    save_checkpoint(tmp_path, 1, {"key": json.dumps(KEY), "weight": Evil()})  # with a digest that fits
+    assert load_checkpoint(tmp_path, KEY) is None
+    assert not trace.exists()
+
+
+def test_a_full_disk_is_one_line_and_the_last_good_checkpoint_loads(tmp_path):
+    save_checkpoint(tmp_path, 1, state(1))
+    code = (
+        "import sys, torch; from pathlib import Path; from manet_lib.params import UserError\n"
+        "from manet_lib.training.checkpoint import save_checkpoint, save_weights\n"
+        "folder = Path(sys.argv[1])\n"
+        "for save in (lambda: save_checkpoint(folder, 2, {'weight': torch.rand(1_000_000)}),\n"
+        "             lambda: save_weights(folder / 'w.safetensors', torch.nn.Linear(1000, 1000), {})):\n"
+        "    try: save()\n"
+        "    except UserError as error: print(error)\n"
+    )
+    limit = 1_000_000
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], preexec_fn=small_files, capture_output=True, text=True
+    )
+    first, second = result.stdout.splitlines()
+    assert first.startswith("epoch-0002.pt: cannot be written"), result.stdout + result.stderr
+    assert second.startswith("w.safetensors: cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-0001.pt"]
+    assert load_checkpoint(tmp_path, KEY)["weight"][0] == 1

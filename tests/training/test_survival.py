@@ -1,0 +1,238 @@
+"""Real trainings, started as people start them, that are really killed.
+
+What is compared is compared to the bit: weights and log of a training that was killed, and of one that was not.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from manet_lib.artifacts import save_settings
+from manet_lib.params import UserError
+from manet_lib.paths import checkpoints_of, log_of, output_root, project_root, weights_of
+from manet_lib.training import loop
+from manet_lib.training.checkpoint import load_checkpoint
+from manet_lib.training.classification import classification_step, train_classifier
+from manet_lib.training.launch import torchrun_command, train
+
+BIN = Path(sys.executable).parent
+SOON = 20
+"""Seconds within which what is told to end must have ended; torch alone takes some to start and to stop."""
+
+
+@pytest.fixture
+def run(smallest_run, tmp_path, monkeypatch):
+    return smallest_run.copy_to(tmp_path, monkeypatch)
+
+
+def results(run, model):
+    folder = run.paths.classifier(model, 1)
+    return load_file(weights_of(folder)), log_of(folder).read_bytes()
+
+
+def assert_same(one, other):
+    assert one[1] == other[1], "the logs differ"
+    assert all(torch.equal(one[0][name], other[0][name]) for name in one[0])
+
+
+def undisturbed(run, params, model):
+    """Weights and log of a training that nothing happens to; its folder is removed again."""
+    train(params, run.paths, model, 1)
+    found = results(run, model)
+    shutil.rmtree(run.paths.classifier(model, 1))
+    return found
+
+
+def alone(run, params, model):
+    """The command line of a training in one process."""
+    save_settings(params, run.paths)
+    command = [sys.executable, "-m", "manet_lib.training.launch", str(run.paths.settings)]
+    return [*command, "--model", model, "--trial", "1"]
+
+
+def start(command):
+    environment = os.environ | {
+        "MANET_OUTPUT": str(output_root()),
+        "OMP_NUM_THREADS": "1",
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+    }
+    return subprocess.Popen(
+        [str(part) for part in command],
+        env=environment,
+        cwd=project_root(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_until(process, condition, seconds=180):
+    """Wait for something that a process does; it must not end before."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0][-3000:]
+        assert time.monotonic() < deadline, f"nothing happened in {seconds} s"
+        time.sleep(0.005)
+
+
+def finished_epochs(folder):
+    return len(log_of(folder).read_text().splitlines()) - 1 if log_of(folder).is_file() else 0
+
+
+def is_writing(folder):
+    return any(checkpoints_of(folder).glob(".epoch-*"))
+
+
+def kill_at_random(run, params, model, kills, rng):
+    """Start a training again and again, kill it each time; every other time while it writes a checkpoint."""
+    folder = run.paths.classifier(model, 1)
+    caught = 0
+    for number in range(kills):
+        before = finished_epochs(folder)
+        process = start(alone(run, params, model))
+        if number % 2:
+            wait_until(process, lambda: is_writing(folder))
+            time.sleep(rng.uniform(0, 0.05))
+            caught += is_writing(folder)
+        elif number % 4:
+            wait_until(process, lambda seen=before: finished_epochs(folder) > seen)
+            time.sleep(rng.uniform(0, 1.0))
+        else:
+            time.sleep(rng.uniform(0, 8.0))
+        process.kill()
+        process.communicate()
+    return caught
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "kills", "epochs"), [("resnet34_ma", 20, 24), ("vgg16", 3, 5)])
+def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(run, model, kills, epochs):
+    params = run.with_parameters(epochs=epochs, models=[model])
+    expected = undisturbed(run, params, model)
+    caught = kill_at_random(run, params, model, kills, random.Random(0))
+    assert caught, "no kill met a checkpoint being written"
+    process = start(alone(run, params, model))
+    assert process.wait(300) == 0, process.communicate()[0][-2000:]
+    assert_same(expected, results(run, model))
+
+
+def workers(agent):
+    return sorted(psutil.Process(agent.pid).children(), key=lambda child: child.pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+def test_a_lost_rank_is_started_again_and_nothing_changes(run, how):
+    params = run.with_parameters(devices=2, epochs=4, timeout_minutes=0.4, restarts=2)
+    expected = undisturbed(run, params, "resnet34_ma")
+    save_settings(params, run.paths)
+    agent = start(torchrun_command(params, run.paths, "resnet34_ma", 1))
+    wait_until(agent, lambda: finished_epochs(run.paths.classifier("resnet34_ma", 1)))
+    workers(agent)[1].send_signal(how)
+    text = agent.communicate(timeout=240)[0]
+    assert agent.returncode == 0, text[-3000:]
+    assert_same(expected, results(run, "resnet34_ma"))
+
+
+def survivors():
+    """Processes that were started by this test: they know its output folder."""
+    mark, found = f"MANET_OUTPUT={output_root()}".encode(), []
+    for process in psutil.process_iter():
+        try:
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes()
+        except OSError:
+            continue
+        if mark in environment.split(b"\0") and process.status() != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def papermill(run):
+    output = run.paths.root / "out.ipynb"
+    arguments = ["-p", "model", "resnet34_ma", "-p", "trial", "1", "--no-progress-bar"]
+    return [BIN / "papermill", "notebooks/04_classification.ipynb", output, "-f", run.paths.settings, *arguments]
+
+
+def snakemake(run):
+    """The workflow, the notebooks before the training being there already."""
+    done = run.paths.root / "notebooks"
+    done.mkdir()
+    for name in ("01_data", "02_segmentation", "03_postprocessing"):
+        (done / f"{name}.ipynb").write_text("{}")
+    target = done / "04_classification-resnet34_ma-1.ipynb"
+    command = [BIN / "snakemake", "--snakefile", project_root() / "Snakefile", "--directory", output_root()]
+    return [*command, "--cores", "2", "--config", f"params={run.paths.settings}", "--", target]
+
+
+def torchrun(run):
+    return torchrun_command(run.params.model_copy(update={"devices": 2}), run.paths, "resnet34_ma", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+@pytest.mark.parametrize("what", [papermill, snakemake, torchrun], ids=lambda what: what.__name__)
+def test_what_is_told_to_end_ends_and_leaves_nothing_behind(run, what, how):
+    """Two ranks below torchrun, below a kernel, below Papermill, below snakemake: all of them end."""
+    params = run.with_parameters(devices=2, epochs=500)
+    save_settings(params, run.paths)
+    folder = run.paths.classifier("resnet34_ma", 1)
+    process = start(what(run))
+    try:
+        wait_until(process, lambda: finished_epochs(folder) > 1)
+        if how == signal.SIGINT:
+            os.killpg(process.pid, how)  # as a terminal does on Ctrl-C
+        else:
+            process.send_signal(how)
+        told = time.monotonic()
+        while survivors() and time.monotonic() < told + SOON:
+            process.poll()
+            time.sleep(0.05)
+        assert [one.cmdline() for one in survivors()] == []
+        assert process.wait(1) != 0
+    finally:
+        for one in survivors():
+            one.kill()
+        process.communicate()
+    key = classification_step(params, run.paths, "resnet34_ma", 1).key()
+    assert load_checkpoint(checkpoints_of(folder), key) is not None
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(run, monkeypatch):
+    params = run.with_parameters(epochs=3)
+    key = classification_step(params, run.paths, "resnet34", 1).key()
+    whole = loop._backward
+    monkeypatch.setattr(
+        loop,
+        "_backward",
+        lambda training, params, ranks, network, batch: (
+            whole(training, params, ranks, network, batch)
+            * (float("nan") if checkpoints_of(training.folder).is_dir() else 1.0)
+        ),
+    )
+    with pytest.raises(
+        UserError, match=r"epoch 2, step 1: the loss is nan at learning rate .* images (\w+, ){7}\w+$"
+    ):
+        train_classifier(params, run.paths, "resnet34", 1)
+    state = load_checkpoint(checkpoints_of(run.paths.classifier("resnet34", 1)), key)
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_out_of_memory_names_the_parameter_to_change(run, monkeypatch):
+    def too_much(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop, "_backward", too_much)
+    with pytest.raises(UserError, match=r"epoch 1: out of memory with 8 images of 32 pixels.* accumulate: 1 to 2"):
+        train_classifier(run.params, run.paths, "resnet34", 1)
