@@ -10,6 +10,8 @@ from manet_lib.data.sources.base import Archive, Source, rows_of
 from manet_lib.params import UserError
 
 FINDINGS = ("COVID-19", "COVID-19, ARDS", "Pneumonia/Viral/COVID-19")
+COMMIT = "9d6ecab1a351ae11cfeb36cb1a4f787b6ae066d8"
+"""Of June 2020, when the last films of the listing that the paper's count fits were added."""
 VIEWS = ("PA", "AP", "AP Supine")
 
 
@@ -50,7 +52,7 @@ SOURCE = Source(
     archives=(
         Archive(
             "covid-chestxray-dataset.zip",
-            "https://github.com/ieee8023/covid-chestxray-dataset/archive/refs/heads/master.zip",
+            f"https://github.com/ieee8023/covid-chestxray-dataset/archive/{COMMIT}.zip",
         ),
     ),
     counts={"covid19": 434},

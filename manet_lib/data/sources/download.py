@@ -35,7 +35,8 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
     Args:
         archive: what to fetch.
         folder: where to put it; ``lock.json`` is kept beside it.
-        mirror: base address to fetch from instead, as ``<mirror>/<name>``.
+        mirror: base address to fetch from instead, as ``<mirror>/<name>``; the publisher's size is not asked of
+            what it serves, which may be packed otherwise.
         timeout: seconds without a byte after which the server counts as stalled.
 
     Returns:
@@ -63,7 +64,7 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
         if total and part.stat().st_size < total:
             reason = f"the connection broke off after {part.stat().st_size:,} of {total:,} bytes"
             continue
-        _check(archive, url, part, total, folder / "lock.json")
+        _check(archive, url, part, total if mirror else archive.bytes or total, folder / "lock.json")
         part.replace(target)
         return target
     raise UserError(f"{archive.name}: {url}: {reason}; call again to go on from there")
@@ -90,9 +91,8 @@ def _continue(url: str, part: Path, timeout: float) -> int:
     return total
 
 
-def _check(archive: Archive, url: str, part: Path, total: int, lock_file: Path) -> None:
+def _check(archive: Archive, url: str, part: Path, expected: int, lock_file: Path) -> None:
     size = part.stat().st_size
-    expected = archive.bytes or total
     if expected and size != expected:
         part.unlink()
         raise UserError(f"{archive.name}: {url}: {size:,} bytes, expected {expected:,}; not kept")
