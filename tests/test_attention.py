@@ -1,12 +1,16 @@
 import copy
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
-from manet_lib.attention import grad_cam, share_inside
+from manet_lib.attention import grad_cam, heat_maps, score_attention, share_inside
+from manet_lib.data.manifest import read_manifest
 from manet_lib.models import model_names
+from manet_lib.training.classification import train_classifier
 
 
 def by_hand(model, image, mask, target):
@@ -111,3 +115,64 @@ def test_share_inside_of_a_uniform_map_is_the_area():
 
 def test_share_inside_of_an_empty_map_is_not_a_number():
     assert np.isnan(share_inside(np.zeros((3, 3), np.float32), np.ones((3, 3), bool)))
+
+
+@pytest.fixture(scope="module")
+def scored(tiny_run, tmp_path_factory):
+    """A copy of the tiny run with two trained models, its scores and the films that they are of."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = tiny_run.copy_to(tmp_path_factory.mktemp("scored"), patch)
+    params = run.params.model_copy(update={"cam_per_class": 2})
+    trained = [("resnet34", 1), ("resnet34_ma", 1)]
+    for pair in trained:
+        train_classifier(params, run.paths, *pair)
+    assert score_attention(params, run.paths, trained)
+    assert not score_attention(params, run.paths, trained), "done is done"
+    manifest = read_manifest(run.paths)
+    test = manifest[manifest["split"] == "test"]
+    films = pd.concat([test[test["label"] == label][:2] for label in params.classes])
+    return run, pd.read_csv(run.paths.attention / "scores.csv"), films
+
+
+@pytest.mark.slow  # trains two models
+class TestScores:
+    def test_every_model_is_scored_on_the_same_films(self, scored):
+        _, scores, films = scored
+        assert films["label"].nunique() == 5
+        expected = [
+            ("resnet34" + suffix, 1, film.image_id, film.label)
+            for suffix in ("", "_ma")
+            for film in films.itertuples()
+        ]
+        assert list(scores[["model", "trial", "image_id", "label"]].itertuples(index=False, name=None)) == expected
+
+    def test_the_area_is_the_mean_of_the_clean_mask(self, scored):
+        run, scores, films = scored
+        masks = np.load(run.paths.clean_masks)[films.index]
+        np.testing.assert_allclose(scores["lung_area"], np.tile(masks.mean(axis=(1, 2)), 2), atol=1e-6)
+
+    def test_the_share_is_that_of_the_heat_maps(self, scored):
+        run, scores, films = scored
+        masks = np.load(run.paths.clean_masks)[films.index]
+        maps, *_ = heat_maps(run.params, run.paths, films, "resnet34_ma", 1)
+        with np.errstate(invalid="ignore"):  # 0 / 0 of an empty map
+            expected = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
+        np.testing.assert_allclose(scores.loc[scores["model"] == "resnet34_ma", "lung_share"], expected, atol=1e-4)
+        assert np.isfinite(expected).any()
+
+    def test_lesions_are_scored_where_there_are_some(self, scored):
+        run, scores, films = scored
+        drawn = [
+            np.asarray(Image.open(run.paths.phantoms / path.replace("masks", "lesions"))) > 127
+            for path in films["mask_path"]
+        ]
+        area = np.tile([lesion.mean() for lesion in drawn], 2)  # the tiny run's films are not resized
+        np.testing.assert_allclose(scores["lesion_area"].fillna(0), area, atol=1e-6)
+        assert (scores["lesion_area"].isna() == (area == 0)).all()
+        assert scores.loc[area == 0, "lesion_share"].isna().all()
+        assert (area[scores["label"] == "normal"] == 0).all()
+        assert (area > 0).any()
+        maps, *_ = heat_maps(run.params, run.paths, films, "resnet34", 1)
+        share = [heat[lesion].sum() / heat.sum() for heat, lesion in zip(maps, drawn, strict=True) if heat.any()]
+        found = scores[scores["model"] == "resnet34"]
+        np.testing.assert_allclose(found.loc[maps.any(axis=(1, 2)), "lesion_share"].fillna(0), share, atol=1e-4)

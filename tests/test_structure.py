@@ -18,7 +18,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # From top to bottom; a module imports only from its own layer or those below.
 LAYERS = [
-    ["predict", "notebook"],
+    ["predict", "notebook", "execute"],
     ["report"],
     ["attention"],
     ["training"],
@@ -42,8 +42,19 @@ def imported(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "manet_lib":
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+def test_every_form_of_import_is_seen(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text(
+        "from manet_lib import report, paths\nfrom manet_lib.data import store\nimport manet_lib.models.vgg"
+    )
+    expected = ["manet_lib.report", "manet_lib.paths", "manet_lib.data", "manet_lib.models.vgg"]
+    assert list(imported(path)) == expected
 
 
 def layer_of(name):
@@ -90,6 +101,14 @@ def test_constraints_pin_every_dependency():
         assert re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower().replace("_", "-") in pinned
 
 
+def public_functions(path):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return [node.name for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+
+
+DRAWS = re.compile(rf"\b({'|'.join(public_functions(LIBRARY / 'report' / 'figures.py'))})\(|\bfigure = |\bplt\.")
+
+
 def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
 
@@ -109,6 +128,15 @@ class TestNotebooks:
         for cell in cells:
             if "nbval-check-output" in cell["metadata"].get("tags", []):
                 assert cell["outputs"], "a checked cell without stored output would pass silently"
+
+    def test_every_cell_that_draws_shows_its_picture(self, path):
+        drawing = [cell for cell in code_cells(path) if DRAWS.search("".join(cell["source"]))]
+        silent = [
+            cell["source"][-1]
+            for cell in drawing
+            if not any("image/png" in output.get("data", {}) for output in cell["outputs"])
+        ]
+        assert silent == [], "cells without a picture, by their last line"
 
     def test_no_injected_cell_no_path_of_a_machine_and_small(self, path):
         text = path.read_text()

@@ -19,8 +19,8 @@ ROOT = project_root()
 BIN = Path(sys.executable).parent
 
 
-def snakemake(output, *arguments, **overrides):
-    config = ["--config", "params=params/tiny.yaml", *(f"{key}={value}" for key, value in overrides.items())]
+def snakemake(output, *arguments, file="params/tiny.yaml", **overrides):
+    config = ["--config", f"params={file}", *(f"{key}={value}" for key, value in overrides.items())]
     command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", output, "--cores", "2"]
     command += ["--rerun-triggers", "mtime", "params", *arguments, *config]
     environment = os.environ | {"MANET_OUTPUT": str(output), "PATH": f"{BIN}:{os.environ['PATH']}"}
@@ -60,19 +60,76 @@ def test_a_second_call_does_nothing(finished):
 
 @pytest.mark.slow
 def test_a_figure_parameter_retrains_nothing_and_a_mask_parameter_only_what_follows(finished):
-    trained = finished / "runs/tiny/classification/resnet34-1/done.json"
-    segmented = finished / "runs/tiny/segmentation/done.json"
-    before = trained.stat().st_mtime_ns, segmented.stat().st_mtime_ns
+    runs = finished / "runs/tiny"
+    done = {
+        name: runs / name / "done.json" for name in ("segmentation", "clean_masks", "classification/resnet34-1")
+    }
+
+    def times():
+        return {name: path.stat().st_mtime_ns for name, path in done.items()}
+
+    before = times()
     assert snakemake(finished, figure_dpi=50).returncode == 0
-    assert (trained.stat().st_mtime_ns, segmented.stat().st_mtime_ns) == before
-    planned = snakemake(finished, "--dry-run", figure_dpi=50, min_object_fraction=0.02)
-    assert set(jobs(planned)) == {"postprocessing", "classification", "attention", "results", "cost"}
+    assert times() == before
+    result = snakemake(finished, figure_dpi=50, min_object_fraction=0.3)
+    assert result.returncode == 0, result.stderr[-3000:]
+    changed = {name for name, time in times().items() if time != before[name]}
+    assert changed == {"clean_masks", "classification/resnet34-1"}
 
 
 @pytest.mark.slow
-def test_a_grid_that_grows_runs_the_new_nodes_only(finished):
-    planned = snakemake(finished, "--dry-run", figure_dpi=50, trials=2)
+def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
+    settings = {"figure_dpi": 50, "min_object_fraction": 0.3, "trials": 2}
+    planned = snakemake(finished, "--dry-run", **settings)
     assert jobs(planned)["classification"] == 2
+    broken = finished / "runs/tiny/classification/resnet34-2"
+    broken.parent.joinpath("resnet34-2").mkdir()
+    broken.joinpath("weights.safetensors").mkdir()  # in the way of the file of this name
+    result = snakemake(finished, "--keep-going", **settings)
+    assert result.returncode != 0
+    assert "weights.safetensors: cannot be written" in result.stdout + result.stderr
+    assert not broken.joinpath("done.json").exists()
+    assert broken.with_name("resnet34_ma-2").joinpath("done.json").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_csv_of_other_classes_runs_the_whole_line(own_films, tmp_path):
+    mine = tmp_path / "mine.yaml"
+    settings = {
+        "profile": "mine",
+        "data_source": "manifest",
+        "data_dir": str(own_films(each=20, masked=12, labels=("healthy", "sick", "unsure"))),
+        "classes": ["healthy", "sick", "unsure"],
+        "image_size": 32,
+        "seg_encoder": "resnet18",
+        "seg_epochs": 1,
+        "seg_batch_size": 8,
+        "models": ["resnet34_ma"],
+        "trials": 1,
+        "epochs": 1,
+        "batch_size": 8,
+        "accelerator": "cpu",
+        "cost_repeats": 0,
+    }
+    mine.write_text(json.dumps(settings))  # JSON is YAML, too
+    result = snakemake(tmp_path / "out", file=mine)
+    assert result.returncode == 0, result.stderr[-3000:]
+    figures = tmp_path / "out/figures/mine"
+    assert (figures / "table1.md").read_text().splitlines()[2] == "| Set | healthy | sick | unsure | All |"
+    assert "paper" not in (figures / "table2.csv").read_text()
+    assert (figures / "figure9.png").stat().st_size > 2000
+
+
+@pytest.mark.slow
+def test_slurm_gets_the_grid_with_its_gpus_and_no_task_for_each(tmp_path):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    result = snakemake(tmp_path, "--profile", ROOT / "params/slurm", "--dry-run", file="params/paper.yaml", gpus=4)
+    assert result.returncode == 0, result.stderr[-3000:]
+    text = result.stdout + result.stderr
+    assert jobs(result)["classification"] == 30
+    trainings = re.findall(r"rule classification:.*?resources: ([^\n]+)", text, flags=re.S)
+    assert len(trainings) == 30
+    assert all("gpu=4" in one and "tasks=0" in one for one in trainings)
 
 
 def run_notebook(name, tmp_path, **parameters):
@@ -97,17 +154,34 @@ def test_a_typo_ends_in_one_line_that_names_the_nearest_key(tmp_path, monkeypatc
     assert "\n" not in error.value.evalue
 
 
-def test_a_notebook_without_its_inputs_names_the_command(tmp_path, monkeypatch):
+LATER = [path.stem for path in sorted((ROOT / "notebooks").glob("0[2-6]*.ipynb"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LATER)
+def test_a_notebook_without_its_inputs_runs_and_names_the_command(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
-    with pytest.raises(papermill.PapermillExecutionError) as error:
-        run_notebook("03_postprocessing", tmp_path, profile="tiny")
-    assert "make reproduce" in last_error(error)
+    text = json.dumps(run_notebook(name, tmp_path, profile="tiny"))
+    assert "run `make reproduce" in text
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_what_exists_of_a_run_that_is_under_way(tmp_path, monkeypatch, tiny_run):
+    run = tiny_run.copy_to(tmp_path, monkeypatch)
+    assert "2 missing; run `make reproduce`" in json.dumps(
+        run_notebook("05_attention_maps", tmp_path, profile="tiny")
+    )
+    trained = json.dumps(run_notebook("04_classification", tmp_path, profile="tiny", model="resnet34"))
+    assert "training resnet34, trial 1: done now" in trained
+    text = json.dumps(run_notebook("06_results", tmp_path, profile="tiny"))
+    assert "1 of 2 trainings done; run `make reproduce` for the rest" in text
+    assert "| ResNet34(MA) | \\u2013 |" in text
+    assert (run.paths.figures / "table4.csv").is_file()
 
 
 def test_results_of_nothing_show_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
-    book = run_notebook("06_results", tmp_path, profile="tiny")
-    text = json.dumps(book)
+    text = json.dumps(run_notebook("06_results", tmp_path, profile="tiny"))
     assert "0 of 2 trainings done; run `make reproduce` for the rest" in text
 
 
@@ -137,10 +211,9 @@ def test_jupyterlab_starts_and_executes_a_notebook_through_its_api(tmp_path):
         assert "JupyterLab" in wait_for(f"{base}/lab?token={token}")
         book = json.loads(wait_for(f"{base}/api/contents/notebooks/06_results.ipynb?token={token}"))["content"]
         kernel = json.loads(post(f"{base}/api/kernels?token={token}", {"name": "python3"}))
-        outputs = execute(
-            base, kernel["id"], token, [c["source"] for c in book["cells"] if c["cell_type"] == "code"][:2]
-        )
-        assert "0 of 2 trainings done" in outputs
+        cells = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
+        outputs = execute(base, kernel["id"], token, cells + cells)  # all cells, and once more
+        assert outputs.count("0 of 2 trainings done") == 2
     finally:
         server.terminate()
         assert server.wait(30) is not None

@@ -1,17 +1,29 @@
 """Readers of the original layouts, against the real file lists where they are at hand."""
 
+import functools
+import io
+import json
+import threading
+import zipfile
+import zlib
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import papermill
 import pytest
 from PIL import Image
 
+from manet_lib.artifacts import read_table
+from manet_lib.data.manifest import build_manifest, identical_films
 from manet_lib.data.sources import cohen, kermany, montgomery, shenzhen
+from manet_lib.data.sources.base import ROW_COLUMNS
 from manet_lib.data.sources.public import SOURCES, compose, gather
 from manet_lib.data.splits import join_patients
-from manet_lib.params import UserError
-from manet_lib.paths import sample_dir
+from manet_lib.data.store import build_store
+from manet_lib.params import CLASSES, Params, UserError, load_params
+from manet_lib.paths import RunPaths, params_file, project_root, sample_dir
 
 LISTS = sample_dir() / "original"
 needs_lists = pytest.mark.skipif(
@@ -31,12 +43,8 @@ def lines(name):
     return (LISTS / name).read_text().split()
 
 
-@pytest.fixture(scope="module")
-def collections(tmp_path_factory):
-    """All four collections in their original layouts, as the real lists name them."""
-    if not LISTS.is_dir():
-        pytest.skip("no original file lists; set MANET_CXR_DIR to a folder with original/")
-    data = tmp_path_factory.mktemp("data")
+def lay_out(data):
+    """All four collections in their original layouts, as the real lists name them; empty files."""
     nlm = lines("nlm_files.txt")
     county = [name for name in nlm if name.startswith("MCUCXR")]
     touch(data / "MontgomerySet", [f"CXR_png/{name}" for name in county])
@@ -53,7 +61,120 @@ def collections(tmp_path_factory):
     touch(repository, [f"{row.folder}/{row.filename}" for row in metadata.itertuples()])
     touch(repository / "annotations/lungVAE-masks", lines("cohen_lungvae_masks.txt"))
     (repository / "metadata.csv").write_bytes((LISTS / "cohen_metadata.csv").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory):
+    if not LISTS.is_dir():
+        pytest.skip("no original file lists; set MANET_CXR_DIR to a folder with original/")
+    data = tmp_path_factory.mktemp("data")
+    lay_out(data)
     return data
+
+
+def film(number, white=False):
+    """A small film of its own, or a mask, as PNG; readers go by content, not by the ending of a name."""
+    pixels = FILM.copy()
+    pixels[20, :4] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels // 120 * 255 if white else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pack(data, shelf):
+    """The publishers' archives of these collections, each file with a small picture in it."""
+    contents = {
+        "NLM-MontgomeryCXRSet.zip": ["MontgomerySet"],
+        "ChinaSet_AllFiles.zip": ["ChinaSet_AllFiles/CXR_png"],
+        "8gf9vpkhgy-2.zip": ["ChinaSet_AllFiles/mask"],
+        "ChestXRay2017.zip": ["chest_xray"],
+        "covid-chestxray-dataset.zip": ["covid-chestxray-dataset"],
+    }
+    assert set(contents) == {archive.name for source in SOURCES for archive in source.archives}
+    for name, folders in contents.items():
+        with zipfile.ZipFile(shelf / name, "w") as opened:
+            files = sorted(path for folder in folders for path in (data / folder).rglob("*") if path.is_file())
+            for path in files:
+                inside = path.relative_to(data).as_posix()
+                if name.startswith("8gf9"):  # the masks come in a folder of another name
+                    inside = f"masks/{path.name}"
+                picture = film(zlib.crc32(inside.encode()), white="mask" in inside.lower())
+                opened.writestr(inside, path.read_bytes() or picture)
+
+
+@pytest.mark.slow
+def test_the_published_setting_builds_its_data_from_a_server_end_to_end(collections, tmp_path, monkeypatch):
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    pack(collections, shelf)
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(shelf))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
+    values = load_params(params_file("paper")).model_dump() | {
+        "data_dir": str(tmp_path / "data"),
+        "mirror": f"http://127.0.0.1:{server.server_port}",
+        "image_size": 96,  # the paper's 512 only takes longer
+    }
+    try:
+        papermill.execute_notebook(
+            str(project_root() / "notebooks/01_data.ipynb"), str(tmp_path / "01.ipynb"), values, progress_bar=False
+        )
+    finally:
+        server.shutdown()
+    manifest = read_table(RunPaths.of("paper").manifest)
+    assert manifest["label"].value_counts().to_dict() == {
+        "bp": 2780,
+        "normal": 1840,
+        "vp": 1345,
+        "covid19": 434,
+        "tb": 394,
+    }
+    assert manifest["split"].value_counts().to_dict() == {"train": 5434, "test": 680, "val": 679}
+    masked = manifest[manifest["seg_split"] != ""]
+    assert masked["label"].value_counts().to_dict() == {"normal": 359, "tb": 345, "covid19": 154}
+    figures = RunPaths.of("paper").figures
+    table = pd.read_csv(figures / "composition.csv").set_index("Class")
+    assert table["Difference"].to_dict() == {"Normal": 0, "COVID-19": 1, "TB": 0, "BP": 0, "VP": 0}
+    assert table["With lung mask, paper"].to_dict() == {
+        "Normal": 359,
+        "COVID-19": 202,
+        "TB": 345,
+        "BP": 0,
+        "VP": 0,
+    }
+    assert "Normal, paper" in pd.read_csv(figures / "table1.csv")
+    lock = json.loads((tmp_path / "data/lock.json").read_text())
+    assert set(lock) == {path.name for path in shelf.iterdir()}
+
+
+def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
+    rows = pd.DataFrame(
+        [(f"{number}.png", CLASSES[number % 5], "x", f"p{number}", "", "") for number in range(60)],
+        columns=list(ROW_COLUMNS),
+    )
+    for number in range(60):
+        (tmp_path / f"{number}.png").write_bytes(film(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
+    rows["mask_path"] = rows["path"]
+    monkeypatch.setattr("manet_lib.data.sources.gather", lambda *_: rows)
+    paths = RunPaths(tmp_path / "run", tmp_path)
+    params = Params(
+        profile="x", data_source="public", data_dir=str(tmp_path), image_size=32, models=["vgg16"], batch_size=8
+    )
+    build_store(params, paths)
+    build_manifest(params, paths)
+    manifest = read_table(paths.manifest)
+    twins = identical_films(manifest)
+    assert twins["image_ids"].tolist() == ["18, 19", "38, 39", "58, 59"]
+    dropped = manifest[manifest["split"] == ""]
+    assert dropped["image_id"].tolist() == ["19", "39", "59"]
+    assert (dropped["seg_split"] == "").all()
+
+
+def test_the_papers_composition_needs_the_papers_films(refused):
+    rows = pd.DataFrame([("a.png", "tb", "x", "p", "", "")], columns=list(ROW_COLUMNS))
+    with refused("composition: paper needs", "set composition: all"):
+        compose(rows, "paper", 0)
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)

@@ -9,11 +9,46 @@ from manet_lib.models import model_names
 
 pytestmark = pytest.mark.slow
 every_model = pytest.mark.parametrize("name", model_names())
+TOLERANCE = 1e-4
+LOSES_DIGITS = ("inceptionv3",)
+"""Networks whose drawn weights magnify rounding in single precision up to TOLERANCE, wherever it is computed."""
 
 
 def graph(model, image, mask):
     batch = torch.export.Dim("batch", min=1, max=64)
     return torch.export.export(model, (image, mask), dynamic_shapes={"image": {0: batch}, "mask": {0: batch}})
+
+
+def exact(model, image, mask):
+    """Logits in double precision."""
+    with torch.no_grad():
+        return copy.deepcopy(model).double()(image.double(), mask.double())
+
+
+def size(model, logits):
+    """The largest part of the logits that comes from features, to measure errors by.
+
+    Of the 0.016 that an untrained Inception v3 with mask attention says, 0.0003 are its features', the rest bias.
+    """
+    bias = list(model.parameters())[-1].detach()
+    return (logits - bias).abs().max().item()
+
+
+def rounding(model, image, mask):
+    """The largest error of PyTorch's own single precision."""
+    with torch.no_grad():
+        return (model(image, mask) - exact(model, image, mask)).abs().max().item()
+
+
+@every_model
+def test_only_the_networks_named_above_lose_digits(classifier, films, name):
+    model, shares = classifier(name), []
+    for seed in range(3):
+        pair = films(name, 3, seed=seed)
+        shares.append(rounding(model, *pair) / size(model, exact(model, *pair)))
+    # 1.7e-4 of plain Inception v3, 2.1e-5 at most of the others: half the tolerance parts them on any processor
+    assert (max(shares) > TOLERANCE / 2) == (name in LOSES_DIGITS)
+    assert max(shares) < 4 * TOLERANCE, "a network that loses more digits proves nothing"
 
 
 @every_model
@@ -23,7 +58,8 @@ def test_exported_graphs_take_any_batch(classifier, films, name):
         for batch in (1, 3):
             image, mask = films(name, batch, seed=batch)
             expected = classifier(name)(image, mask)
-            torch.testing.assert_close(exported(image, mask), expected, rtol=1e-4, atol=1e-4)
+            error = (exported(image, mask) - expected).abs().max()
+            assert error < TOLERANCE * size(classifier(name), expected)
 
 
 @every_model
@@ -42,12 +78,10 @@ def test_onnx_runtime_gives_the_same_logits(classifier, films, name, tmp_path):
     for batch in (1, 3):
         image, mask = films(name, batch, seed=batch)
         (logits,) = session.run(None, {"image": image.numpy(), "mask": mask.numpy()})
-        with torch.no_grad():
-            exact = copy.deepcopy(classifier(name)).double()(image.double(), mask.double())
-            rounding = (classifier(name)(image, mask) - exact).abs().max().item()
-        # noise through drawn weights loses digits in single precision wherever it is computed
-        allowed = max(1e-4 * max(1, exact.abs().max().item()), 3 * rounding)
-        assert abs(logits - exact.numpy()).max() < allowed
-        assert rounding < 1e-3, "a network that loses more digits proves nothing"
+        expected = exact(classifier(name), image, mask)
+        allowed = TOLERANCE * size(classifier(name), expected)
+        if name in LOSES_DIGITS:
+            allowed = max(allowed, 3 * rounding(classifier(name), image, mask))
+        assert abs(logits - expected.numpy()).max() < allowed
     for file in tmp_path.iterdir():
         file.unlink()  # VGG16 weighs half a gigabyte
