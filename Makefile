@@ -20,11 +20,13 @@ reproduce: .venv/installed
 data: .venv/installed
 	@$(SNAKEMAKE) --until data
 
+# The fast tests; `make test MARK=` runs the slow ones as well.
+MARK ?= not slow
 test: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest tests
+	pytest tests -m "$(MARK)"
 	MANET_PROFILE=tiny MANET_OUTPUT=$(CURDIR)/.cache/nbval pytest --nbval-lax --timeout=900 notebooks
 
 lab: .venv/installed

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import threading
 import time
@@ -129,17 +130,19 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--films", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--output", type=Path, help="JSON file to write instead of the one in benchmarks/results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         preparing, paths = prepare(options.films, options.image_size, Path(folder))
         record = {
             "device": device_name(pick_device("cpu")),
+            "command": f"python benchmarks/data.py {' '.join(sys.argv[1:])}",
             "preparing": preparing,
             "loading_stage_1": load(paths, options.repeats, segmented=False),
             "loading_stage_2": load(paths, options.repeats, segmented=True),
         }
     print(json.dumps(record, indent=2))
-    (RESULTS / "data.json").write_text(json.dumps(record, indent=2) + "\n")
+    (options.output or RESULTS / "data.json").write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,16 +9,51 @@ written to ``benchmarks/results/``.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import sys
+import time
 from pathlib import Path
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from manet_lib.models import create_model, model_names
 from manet_lib.training.distributed import device_name, pick_device
 from manet_lib.training.timing import increase, interleaved_steps
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def multiplications(model: nn.Module, options: argparse.Namespace, device: torch.device) -> float:
+    """Seconds that the products with the lung maps take by themselves, forward and backward: memory traffic."""
+    shapes: list[torch.Size] = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function in (torch.Tensor.mul_, torch.Tensor.mul, torch.Tensor.__mul__):
+                shapes.append(args[0].shape)
+            return function(*args, **(kwargs or {}))
+
+    pair = [torch.empty(options.batch_size, 1, options.image_size, options.image_size, device="meta")] * 2
+    with Watch(), torch.no_grad():
+        copy.deepcopy(model).to("meta")(*pair)
+    total = 0.0
+    for shape in shapes:
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        features = torch.rand(shape, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+        lung_map = torch.rand(shape[0], 1, *shape[2:], dtype=dtype, device=device)
+        rounds = []
+        for _ in range(7):
+            started = time.perf_counter()
+            features.mul_(lung_map)
+            features * lung_map
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            rounds.append(time.perf_counter() - started)
+        total += sorted(rounds)[3]
+    return total
 
 
 def main() -> None:
@@ -30,12 +65,14 @@ def main() -> None:
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--backbones", nargs="+", default=["resnet34", "resnet50", "vgg16", "inceptionv3"])
+    parser.add_argument("--output", type=Path, help="JSON file to write instead of the one in benchmarks/results/")
     options = parser.parse_args()
     device = pick_device(options.accelerator)
     results = []
     for backbone in options.backbones:
         names = [name for name in model_names() if name.partition("_")[0] == backbone]
         models = {name: create_model(name) for name in names}
+        products = multiplications(models[f"{backbone}_ma"], options, device)
         if options.compile:
             models = {name: torch.compile(model) for name, model in models.items()}
         seconds = interleaved_steps(
@@ -43,19 +80,25 @@ def main() -> None:
         )
         for name in names[1:]:
             median, low, high = increase(seconds, name, backbone)
-            results.append({"model": name, "increase_pct": median, "interval_95": [low, high]})
-            print(f"{name}: {median:+.2f}% over {backbone} (95% interval {low:+.2f}% to {high:+.2f}%)", flush=True)
+            result = {
+                "model": name,
+                "increase_pct": round(median, 2),
+                "interval_95": [round(low, 2), round(high, 2)],
+            }
+            if name.endswith("_ma"):
+                result["multiplications_alone_pct"] = round(100 * products / seconds[backbone].median(), 2)
+            results.append(result)
+            print(result, flush=True)
     record = {
         "device": device_name(device),
         "torch": torch.__version__,
-        **vars(options),
+        "command": f"python benchmarks/mask_attention.py {' '.join(sys.argv[1:])}",
         "results": results,
     }
     mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
+    file = options.output or RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
     file.write_text(json.dumps(record, indent=2) + "\n")
-    print(f"written to {file.relative_to(RESULTS.parent.parent)}")
 
 
 if __name__ == "__main__":

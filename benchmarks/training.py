@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -150,6 +151,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--bf16", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--output", type=Path, help="JSON file to write instead of the one in benchmarks/results/")
     options = parser.parse_args()
     device = pick_device(options.accelerator)
     params = Params(
@@ -177,7 +179,7 @@ def main() -> None:
         record: dict[str, Any] = {
             "device": device_name(device),
             "torch": torch.__version__,
-            **vars(options),
+            "command": f"python benchmarks/training.py {' '.join(sys.argv[1:])}",
             "speed_over_plain_loop": round(float(np.median(ratio)), 4),
             "interval_95": [round(value, 4) for value in bootstrap_interval(ratio, "median")],
             "loader_alone_percent_of_epoch": round(100 * loading / epoch, 2),
@@ -194,7 +196,7 @@ def main() -> None:
     print(json.dumps(record, indent=2))
     mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
     file = RESULTS / f"training-{device.type}-{options.model}-{options.image_size}{mode}.json"
-    file.write_text(json.dumps(record, indent=2) + "\n")
+    (options.output or file).write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":
