@@ -1,0 +1,37 @@
+"""The benchmarks run and say what they measured; what they measure is for people to look at, never for a test."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from manet_lib.paths import project_root
+
+SMALL = {
+    "mask_attention.py": ["--image-size", "64", "--batch-size", "2", "--repeats", "2", "--backbones", "resnet34"],
+    "training.py": ["--image-size", "32", "--batch-size", "4", "--steps", "2", "--repeats", "2"],
+    "data.py": ["--image-size", "64", "--films", "60", "--repeats", "2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", SMALL)
+def test_benchmarks_write_what_they_measured(script, tmp_path):
+    output = tmp_path / "result.json"
+    command = [sys.executable, f"benchmarks/{script}", *SMALL[script], "--output", str(output)]
+    environment = os.environ | {"MANET_CXR_DIR": str(tmp_path / "none"), "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(command, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
+    record = json.loads(output.read_text())
+    assert record["device"]
+    assert f"benchmarks/{script} --image-size" in record["command"]
+
+
+def test_recorded_results_name_device_and_command():
+    files = sorted((project_root() / "benchmarks/results").glob("*.json"))
+    assert files
+    for file in files:
+        record = json.loads(file.read_text())
+        assert record["device"], file.name
+        assert record["command"].startswith("python benchmarks/"), file.name
