@@ -74,7 +74,7 @@ def prepare(films: int, size: int, folder: Path) -> tuple[dict[str, object], Run
     measured: dict[str, object] = {"films": len(table), "image_size": size}
     for share, rows in (("half", table.iloc[::2]), ("all", table)):
         rows.to_csv(folder / "index.csv", index=False)
-        values = {"profile": "bench", "data_source": "manifest", "data_dir": str(folder)}
+        values = {"profile": "bench", "data_source": "manifest", "data_dir": str(folder), "models": ["vgg16"]}
         paths = RunPaths(folder / share, folder)
         started = time.perf_counter()
         with Peak() as peak:

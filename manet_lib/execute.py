@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from manet_lib.params import UserError, read_yaml
 from manet_lib.processes import die_with_parent
 
 _NOISE = ("Passed unknown parameter", "Executing Cell", "Ending Cell", "Executing notebook", "Input Notebook")
-_KERNEL = Config({"KernelManager": {"transport": "ipc"}})  # TCP would be open to other users of the machine
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -37,9 +37,11 @@ def execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
     """
     part = output.with_suffix(".part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(
-        str(source), str(part), parameters, progress_bar=False, log_output=True, config=_KERNEL
-    )
+    with tempfile.TemporaryDirectory(prefix="manet-") as sockets:  # of its own, as notebooks run side by side
+        kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
+        papermill.execute_notebook(
+            str(source), str(part), parameters, progress_bar=False, log_output=True, config=kernel
+        )
     part.replace(output)
 
 

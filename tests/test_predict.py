@@ -46,9 +46,26 @@ def test_a_path_a_picture_and_an_array_give_the_same(trained, tmp_path):
     assert sum(answers[0].probabilities.values()) == pytest.approx(1)
 
 
+def test_networks_keep_the_parameters_that_they_were_made_with(trained):
+    run, manet = trained
+    save_settings(run.params.model_copy(update={"image_size": 128, "normalisation": "divide"}), run.paths)
+    again = MANet.from_run(run.paths.root, "resnet34_ma", 1)
+    film = Store.open(run.paths.store).images[0]
+    assert again.params.image_size == 64
+    assert again.predict(film).probabilities == manet.predict(film).probabilities
+
+
+def test_deep_films_are_stretched_whether_file_picture_or_array(trained, tmp_path):
+    _, manet = trained
+    deep = (np.linspace(0, 1, 80 * 64).reshape(80, 64) * 4000 + 100).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    answers = [manet.predict(one) for one in (tmp_path / "deep.png", Image.open(tmp_path / "deep.png"), deep)]
+    assert answers[0].probabilities == answers[1].probabilities == answers[2].probabilities
+
+
 def test_what_is_missing_is_named(trained, tmp_path):
     run, manet = trained
-    with pytest.raises(UserError, match=r"resnet50-1/weights\.safetensors: not trained yet; run `make reproduce`"):
+    with pytest.raises(UserError, match=r"resnet50-1 has not been run; run `make reproduce`"):
         MANet.from_run(run.paths.root, "resnet50", 1)
     with pytest.raises(ValueError, match=r"shape \(3, 4, 5\); expected \(H, W\)"):
         manet.predict(np.zeros((3, 4, 5)))

@@ -59,27 +59,28 @@ def test_a_second_call_does_nothing(finished):
 
 
 @pytest.mark.slow
-def test_a_figure_parameter_retrains_nothing_and_a_mask_parameter_only_what_follows(finished):
+def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finished):
     runs = finished / "runs/tiny"
-    done = {
-        name: runs / name / "done.json" for name in ("segmentation", "clean_masks", "classification/resnet34-1")
-    }
+    steps = ("segmentation", "clean_masks", "classification/resnet34-1", "classification/resnet34_ma-1", "cost")
+    done = {name: runs / name / "done.json" for name in steps}
 
     def times():
         return {name: path.stat().st_mtime_ns for name, path in done.items()}
 
     before = times()
     assert snakemake(finished, figure_dpi=50).returncode == 0
-    assert times() == before
-    result = snakemake(finished, figure_dpi=50, min_object_fraction=0.3)
+    assert times() == before, "a figure's parameter"
+    planned = snakemake(finished, "--dry-run", figure_dpi=50, min_object_fraction=0.02)
+    assert set(jobs(planned)) == {"postprocessing", "classification", "attention", "results", "cost"}
+    result = snakemake(finished, figure_dpi=50, learning_rate=0.001)
     assert result.returncode == 0, result.stderr[-3000:]
     changed = {name for name, time in times().items() if time != before[name]}
-    assert changed == {"clean_masks", "classification/resnet34-1"}
+    assert changed == {name for name in steps if name.startswith("classification")}, "a parameter of stage 2"
 
 
 @pytest.mark.slow
 def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
-    settings = {"figure_dpi": 50, "min_object_fraction": 0.3, "trials": 2}
+    settings = {"figure_dpi": 50, "learning_rate": 0.001, "trials": 2}
     planned = snakemake(finished, "--dry-run", **settings)
     assert jobs(planned)["classification"] == 2
     broken = finished / "runs/tiny/classification/resnet34-2"

@@ -40,7 +40,8 @@ def _heat() -> Figure:
     films = np.stack([FILM / 255.0] * 3).astype(np.float32)
     maps = [np.random.default_rng(n).random((3, 32, 32)).astype(np.float32) for n in range(2)]
     classes = ["normal", "covid19", "vp"]
-    return figures.heat_map_grid(films, maps, classes, ["resnet50", "resnet50_ma"])
+    masks = np.stack([FILM > 60] * 3).astype(np.uint8)
+    return figures.heat_map_grid(films, masks, maps, classes, ["resnet50", "resnet50_ma"])
 
 
 MAKERS: dict[str, Callable[[], Figure]] = {
