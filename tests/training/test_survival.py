@@ -83,7 +83,7 @@ def wait_until(process, condition, seconds=180):
     while not condition():
         assert process.poll() is None, process.communicate()[0][-3000:]
         assert time.monotonic() < deadline, f"nothing happened in {seconds} s"
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def finished_epochs(folder):
