@@ -128,9 +128,12 @@ def joined(params: Params) -> Iterator[Ranks]:
     device = pick_device(params.accelerator, params.devices, int(os.environ["LOCAL_RANK"]))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=params.timeout_minutes)
-    )
+    timeout = timedelta(minutes=params.timeout_minutes)
+    store, rank, world = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    # a restart uses the agent's store again, where the addresses of the processes that died still stand
+    store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
