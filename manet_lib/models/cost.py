@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -49,17 +50,15 @@ def _mask_pool(layer: MaskPool, inputs: Tensor, outputs: Tensor) -> int:
     return outputs.numel()
 
 
-_RULES: dict[type[nn.Module], Callable[[Any, Tensor, Tensor], int]] = {
+Rule = Callable[[Any, Tensor, Tensor], int]
+
+_RULES: dict[type[nn.Module], Rule] = {
     nn.Conv2d: _convolution,
     nn.BatchNorm2d: _batch_norm,
     nn.Linear: _linear,
     nn.AdaptiveAvgPool2d: _adaptive_pool,
     MaskPool: _mask_pool,
 }
-
-
-def _rule(layer: nn.Module) -> Callable[[Any, Tensor, Tensor], int] | None:
-    return next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
 
 
 def measure_cost(model: nn.Module, image_size: int = 512, in_channels: int = 1) -> Cost:
@@ -81,16 +80,16 @@ def measure_cost(model: nn.Module, image_size: int = 512, in_channels: int = 1) 
     twin = copy.deepcopy(model).to("meta").eval()
     counts = {"flops": 0, "mask": 0}
 
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        rule = _rule(layer)
-        flops = rule(layer, inputs[0], outputs) if rule else 0
+    def count(rule: Rule, layer: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
+        flops = rule(layer, inputs[0], outputs)
         counts["flops"] += flops
         counts["mask"] += flops if isinstance(layer, MaskPool) else 0
 
     uncounted = set()
     for layer in twin.modules():
-        if _rule(layer) is not None:
-            layer.register_forward_hook(count)
+        rule = next((rule for kind, rule in _RULES.items() if isinstance(layer, kind)), None)
+        if rule is not None:
+            layer.register_forward_hook(partial(count, rule))
         elif layer._parameters:
             uncounted.add(type(layer).__name__)
     if uncounted:

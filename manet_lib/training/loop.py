@@ -195,7 +195,7 @@ def _epoch(
                     training.scaler.step(training.optimiser)
                     training.scaler.update()
                     training.optimiser.zero_grad(set_to_none=True)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if "out of memory" in str(error) or "can't allocate memory" in str(error):
                     raise UserError(_out_of_memory(batch[0], params, epoch)) from None
                 raise
@@ -203,7 +203,8 @@ def _epoch(
             shown.update(len(batch[0]) * ranks.world)
             if number % _LOSSES_CHECKED_EVERY == 0 or number == len(loader):
                 recent = _check(training, losses, rows, epoch, parts)
-                shown.set_postfix(loss=recent, **{name: history[-1][name] for name in _shown(history)})
+                accuracy = history[-1].get("val_accuracy") if history else None
+                shown.set_postfix(loss=recent, val_accuracy=accuracy)
     mean = torch.stack(losses).double().mean().item()
     return float(np.mean(ranks.gather(mean)))
 
@@ -214,11 +215,6 @@ def _backward(training: Training, params: Params, ranks: Ranks, network: nn.Modu
         loss = training.loss(network, moved)
     training.scaler.scale(loss / params.accumulate).backward()
     return loss.detach()
-
-
-def _shown(history: list[dict[str, Any]]) -> list[str]:
-    """The metrics of the last epoch that the bar shows beside the loss."""
-    return [name for name in (history[-1] if history else {}) if name == "val_accuracy"]
 
 
 def _out_of_memory(image: Tensor, params: Params, epoch: int) -> str:

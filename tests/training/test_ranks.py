@@ -1,6 +1,5 @@
 """Several processes do what one does: Gloo on this machine, torchrun as on a cluster."""
 
-import os
 import shutil
 import socket
 import subprocess
@@ -11,27 +10,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from started import start
 
 from manet_lib.artifacts import read_done, save_settings
 from manet_lib.params import UserError
-from manet_lib.paths import checkpoints_of, output_root, project_root, weights_of
+from manet_lib.paths import checkpoints_of, weights_of
 from manet_lib.training import distributed
 from manet_lib.training.launch import torchrun_command, train
 
 RANKS = Path(__file__).with_name("ranks.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
-
-
-def start(command, **environment):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MANET_OUTPUT": str(output_root())} | environment
-    return subprocess.Popen(
-        [str(part) for part in command],
-        env=environment,
-        cwd=project_root(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def finish(*processes, seconds=240):

@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from started import BIN, start
 
 from manet_lib.artifacts import save_settings
 from manet_lib.params import UserError
@@ -25,7 +25,6 @@ from manet_lib.training.checkpoint import load_checkpoint
 from manet_lib.training.classification import classification_step, train_classifier
 from manet_lib.training.launch import torchrun_command, train
 
-BIN = Path(sys.executable).parent
 SOON = 20
 """Seconds within which what is told to end must have ended; torch alone takes some to start and to stop."""
 
@@ -58,23 +57,6 @@ def alone(run, params, model):
     save_settings(params, run.paths)
     command = [sys.executable, "-m", "manet_lib.training.launch", str(run.paths.settings)]
     return [*command, "--model", model, "--trial", "1"]
-
-
-def start(command):
-    environment = os.environ | {
-        "MANET_OUTPUT": str(output_root()),
-        "OMP_NUM_THREADS": "1",
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-    }
-    return subprocess.Popen(
-        [str(part) for part in command],
-        env=environment,
-        cwd=project_root(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
 
 
 def wait_until(process, condition, seconds=180):

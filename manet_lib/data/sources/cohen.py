@@ -11,7 +11,7 @@ from manet_lib.params import UserError
 
 FINDINGS = ("COVID-19", "COVID-19, ARDS", "Pneumonia/Viral/COVID-19")
 COMMIT = "9d6ecab1a351ae11cfeb36cb1a4f787b6ae066d8"
-"""Of June 2020, when the last films of the listing that the paper's count fits were added."""
+"""Near June 2020, when the last films of the listing that the paper's count fits were added."""
 VIEWS = ("PA", "AP", "AP Supine")
 
 
