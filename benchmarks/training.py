@@ -59,7 +59,7 @@ class Plain(Dataset[Any]):
 
     def __getitem__(self, position: int) -> Any:
         image, _, target, _ = self.data[0, position]
-        return image, target
+        return self.data.scale(image), target
 
 
 def plain_loop(options: argparse.Namespace, data: Pairs, device: torch.device) -> Any:

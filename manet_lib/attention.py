@@ -102,10 +102,10 @@ def heat_maps(
     manifest = read_manifest(paths)
     data: Pairs = segmented_pairs(params, paths, manifest.loc[films.index].assign(split="test"), ["test"])
     items = [data[0, position] for position in range(len(data))]
-    image, mask = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
+    image, mask = data.scale(torch.stack([item[0] for item in items])), torch.stack([item[1] for item in items])
     target = torch.tensor([item[2] for item in items])
-    maps = grad_cam(load_classifier(params, paths, model, trial), image, mask, target)
-    return maps, image[:, 0].numpy(), mask[:, 0].numpy().astype(np.uint8)
+    maps = grad_cam(load_classifier(params, paths, model, trial), image, mask.float(), target)
+    return maps, image[:, 0].numpy(), mask[:, 0].numpy()
 
 
 def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:

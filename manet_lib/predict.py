@@ -77,12 +77,12 @@ class MANet:
         grey = _grey(film)
         size = self.params.image_size
         small = resize(grey, (size, size))
-        unit = torch.from_numpy(to_unit(small, self.params.normalisation))[None, None]
+        unit = to_unit(torch.tensor(small)[None, None], self.params.normalisation)
         with torch.inference_mode():
             raw = self.segmenter(unit)[0, 0].numpy() > 0
         mask = clean_mask(raw, self.params.min_object_fraction).astype(np.uint8)
-        image = torch.from_numpy(to_signed(segment(small, mask), self.params.normalisation))[None, None]
-        lungs = torch.from_numpy(mask.astype(np.float32))[None, None]
+        image = to_signed(torch.from_numpy(segment(small, mask))[None, None], self.params.normalisation)
+        lungs = torch.from_numpy(mask)[None, None].float()
         with torch.inference_mode():
             scores = self.classifier(image, lungs)[0].double().softmax(0).numpy()
         heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]

@@ -74,12 +74,13 @@ def reseed(augmentation: A.Compose, *key: object) -> None:
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
-    """Films and lung masks as the networks take them, augmented if asked.
+    """Films and lung masks, augmented if asked.
 
-    An item is asked for by (epoch, position) and is ``image`` (1, S, S) float32, in [0, 1] for stage 1 and in
-    [-1, 1] for stage 2; ``mask`` (1, S, S) float32, 0 or 1; ``target``, the class number; and ``row``, the
-    film's row in the manifest. In stage 2 the film is segmented: zero outside the mask before scaling, and
-    again after the change of brightness if ``params.remask``.
+    An item is asked for by (epoch, position) and is ``image`` (1, S, S) uint8; ``mask`` (1, S, S) uint8, 0 or 1;
+    ``target``, the class number; and ``row``, the film's row in the manifest. In stage 2 the film is segmented:
+    zero outside the mask, and again after the change of brightness if ``params.remask``. A byte per pixel is a
+    quarter of what has to be copied and sent; :meth:`scale` makes of a whole batch, on its device, what the
+    networks take.
 
     Args:
         images: uint8 (N, S, S), of the whole store.
@@ -118,22 +119,21 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
         epoch, position = item
         row = self.rows[position]
-        image, mask = self.images[row], self.masks[row]
+        image, mask = np.array(self.images[row]), np.array(self.masks[row])
         if self.segmented:
             image = segment(image, mask)
         if self.augmentation is not None:
             reseed(self.augmentation, *self.key, epoch, self.names[position])
-            pair = self.augmentation(image=np.ascontiguousarray(image), mask=np.ascontiguousarray(mask))
+            pair = self.augmentation(image=image, mask=mask)
             image, mask = pair["image"], pair["mask"]
         if self.remask:
             image = segment(image, mask)
-        scaled = (to_signed if self.segmented else to_unit)(image, self.normalisation)
-        return (
-            torch.from_numpy(scaled)[None],
-            torch.from_numpy(mask.astype(np.float32))[None],
-            int(self.targets[position]),
-            int(row),
-        )
+        target = int(self.targets[position])
+        return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], target, int(row)
+
+    def scale(self, films: Tensor) -> Tensor:
+        """Films of this set as float32, in [0, 1] for stage 1 (section 2.2) or [-1, 1] for stage 2 (2.3)."""
+        return (to_signed if self.segmented else to_unit)(films, self.normalisation)
 
 
 class EpochOrder(Sampler[tuple[int, int]]):

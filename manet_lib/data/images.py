@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 
 from manet_lib.params import UserError
 
@@ -74,33 +75,32 @@ def resize(image: NDArray[np.uint8], shape: tuple[int, int], *, smooth: bool = T
     return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), method))
 
 
-def to_unit(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray[np.float32]:
-    """Scale a film to [0, 1] (section 2.2).
+def to_unit(films: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale films to [0, 1] (section 2.2).
 
-    ``min_max`` takes the film's own minimum and maximum; a constant film becomes 0. ``divide`` divides by 255.
+    ``min_max`` takes each film's own minimum and maximum; a constant film becomes 0. ``divide`` divides by 255.
 
     Args:
-        image: uint8, any shape.
+        films: uint8 (..., H, W), on any device.
         normalisation: `min_max` or `divide`.
 
     Returns:
-        float32 of the same shape.
+        float32 of the same shape, on the same device.
     """
-    return _look_up(image, normalisation, 0.0, 1.0)
+    return _scale(films, normalisation, 1, 0)
 
 
-def to_signed(image: NDArray[np.uint8], normalisation: str = "min_max") -> NDArray[np.float32]:
-    """Scale a segmented film to [-1, 1] (section 2.3); a constant film becomes -1."""
-    return _look_up(image, normalisation, -1.0, 2.0)
+def to_signed(films: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale segmented films to [-1, 1] (section 2.3); as :func:`to_unit`, but a constant film becomes -1."""
+    return _scale(films, normalisation, 2, -1)
 
 
-def _look_up(image: NDArray[np.uint8], normalisation: str, start: float, length: float) -> NDArray[np.float32]:
-    """Scale by a table of the 256 grey values: one pass over the pixels."""
-    low, high = (0, 255) if normalisation == "divide" else (int(image.min()), int(image.max()))
-    table = (np.arange(256, dtype=np.float32) - low) / np.float32(max(high - low, 1)) * np.float32(length)
-    table += np.float32(start)
-    scaled = cv2.LUT(np.ascontiguousarray(image).reshape(1, -1), table)
-    return np.asarray(scaled, dtype=np.float32).reshape(image.shape)
+def _scale(films: Tensor, normalisation: str, length: int, start: int) -> Tensor:
+    scaled = films.float()
+    low, high = torch.zeros_like(scaled[..., :1, :1]), torch.full_like(scaled[..., :1, :1], 255)
+    if normalisation == "min_max":
+        low, high = scaled.amin((-2, -1), keepdim=True), scaled.amax((-2, -1), keepdim=True)
+    return scaled.sub_(low).div_((high - low).clamp_(min=1)).mul_(length).add_(start)
 
 
 def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -90,13 +90,13 @@ def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_
     )
 
 
-def to_device(batch: Batch, params: Params, device: torch.device) -> Batch:
-    """Move a batch to the device, images in the networks' memory format."""
+def to_device(batch: Batch, data: Pairs, params: Params, device: torch.device) -> Batch:
+    """A batch as the networks take it: on the device, in their memory format, films scaled, masks float32."""
     image, mask, target, row = batch
     layout = torch.channels_last if params.channels_last else torch.contiguous_format
     return (
-        image.to(device, memory_format=layout, non_blocking=True),
-        mask.to(device, non_blocking=True),
+        data.scale(image.to(device, memory_format=layout, non_blocking=True)),
+        mask.to(device, non_blocking=True).float(),
         target.to(device, non_blocking=True),
         row,
     )
@@ -210,7 +210,7 @@ def _epoch(
 
 
 def _backward(training: Training, params: Params, ranks: Ranks, network: nn.Module, batch: Batch) -> Tensor:
-    moved = to_device(batch, params, ranks.device)
+    moved = to_device(batch, training.data, params, ranks.device)
     with autocast(params, ranks.device):
         loss = training.loss(network, moved)
     training.scaler.scale(loss / params.accumulate).backward()
@@ -287,7 +287,8 @@ def evaluate(
     scores, rows = [], []
     with torch.inference_mode(), autocast(params, ranks.device):
         for batch in batches(data, params, ranks, order, batch_size):
-            scores.append(score(model, to_device(batch, params, ranks.device)).float().cpu().numpy())
+            moved = to_device(batch, data, params, ranks.device)
+            scores.append(score(model, moved).float().cpu().numpy())
             rows.append(batch[3].numpy())
     mine = (np.concatenate(rows), np.concatenate(scores)) if rows else None
     parts = [part for part in ranks.gather(mine) if part is not None]

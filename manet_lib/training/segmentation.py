@@ -128,7 +128,7 @@ def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
         slices = list(in_batches(len(images), 64))
         with torch.inference_mode(), autocast(params, ranks.device):
             for part in bar(slices, len(slices), "predicting lung masks"):
-                film = np.stack([to_unit(image, params.normalisation) for image in images[part]])
-                logits = model(torch.from_numpy(film)[:, None].to(ranks.device))
+                films = torch.tensor(images[part])[:, None].to(ranks.device)
+                logits = model(to_unit(films, params.normalisation))
                 masks[part] = (logits[:, 0] > 0).cpu().numpy()
         masks.flush()

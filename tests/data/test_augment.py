@@ -57,6 +57,12 @@ def _pairs(
     )
 
 
+def _scaled(pairs: Pairs, epoch: int, position: int) -> Item:
+    """An item with its film as the networks take it."""
+    image, *others = pairs[epoch, position]
+    return pairs.scale(image), *others
+
+
 def _same(one: Item, two: Item) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(one, two, strict=True))
 
@@ -64,24 +70,27 @@ def _same(one: Item, two: Item) -> bool:
 class TestItems:
     def test_form_of_stage_2(self) -> None:
         params = _params()
-        image, mask, target, row = _pairs(params, classification_augmentation(params))[3, 7]
+        pairs = _pairs(params, classification_augmentation(params))
+        image, mask, target, row = pairs[3, 7]
         assert image.shape == mask.shape == (1, SIZE, SIZE)
-        assert image.dtype == mask.dtype == torch.float32
+        assert image.dtype == mask.dtype == torch.uint8
         assert (target, row) == (7 % 5, 7)
-        assert image.min() == -1
-        assert image.max() <= 1
+        assert (image[mask == 0] == 0).all()
+        scaled = pairs.scale(image)
+        assert scaled.dtype == torch.float32
+        assert (scaled.min(), scaled.max()) == (-1, 1)
         assert set(mask.unique().tolist()) == {0, 1}
 
     def test_form_of_stage_1(self) -> None:
         params = _params()
-        image, mask, _, _ = _pairs(params, segmentation_augmentation(params), segmented=False)[0, 2]
+        image, mask, _, _ = _scaled(_pairs(params, segmentation_augmentation(params), segmented=False), 0, 2)
         assert (image.min(), image.max()) == (0, 1)
         assert image[mask == 0].max() > 0.5  # the whole film, not the lungs alone
         assert set(mask.unique().tolist()) == {0, 1}
 
     def test_unaugmented_film_is_the_segmented_film(self) -> None:
         films, masks = _films()
-        image, mask, _, _ = _pairs(_params(normalisation="divide"), None)[5, 3]
+        image, mask, _, _ = _scaled(_pairs(_params(normalisation="divide"), None), 5, 3)
         np.testing.assert_allclose(image[0], films[3] * (masks[3] / 255) * 2 - 1, atol=1e-6)
         assert np.array_equal(mask[0], masks[3])
 
@@ -181,10 +190,9 @@ def _measured(film: NDArray[np.uint8]) -> tuple[float, float, float, float]:
 
 def _both(compose: A.Compose, film: NDArray[np.uint8], mask: NDArray[np.uint8], count: int) -> list[Any]:
     """Grey film and mask in so many epochs, as a data set draws them; the film is not segmented."""
-    params = _params(normalisation="divide")
-    pairs = _pairs(params, compose, segmented=False, films=film[None], masks=mask[None])
+    pairs = _pairs(_params(), compose, segmented=False, films=film[None], masks=mask[None])
     items = [pairs[epoch, 0] for epoch in range(count)]
-    return [(np.round(image[0].numpy() * 255).astype(np.uint8), mask[0].numpy()) for image, mask, _, _ in items]
+    return [(image[0].numpy(), mask[0].numpy()) for image, mask, _, _ in items]
 
 
 def _draws(compose: A.Compose, film: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
@@ -292,7 +300,7 @@ def test_film_and_mask_move_together() -> None:
     )
     for number in range(8):
         image, mask, _, _ = pairs[1, number]
-        bright, inside = image.numpy() > 0.5, mask.numpy() > 0.5
+        bright, inside = image.numpy() > 127, mask.numpy() > 0
         assert (bright & inside).sum() / (bright | inside).sum() > 0.95
         assert not np.array_equal(mask[0], masks[number])
 
@@ -311,7 +319,7 @@ class TestRemasking:
     def _items(self, **changes: Any) -> list[Item]:
         params = _params(augment_probability=1.0, **changes)
         pairs = _pairs(params, classification_augmentation(params))
-        return [pairs[0, number] for number in range(COUNT)]
+        return [_scaled(pairs, 0, number) for number in range(COUNT)]
 
     @pytest.mark.parametrize("normalisation", ["min_max", "divide"])
     def test_background_is_exactly_minus_one(self, normalisation: str) -> None:
@@ -334,7 +342,7 @@ class TestRemasking:
         params = _params(augment_probability=1.0)
         films, masks = _films()
         pairs = _pairs(params, classification_augmentation(params), films=films, masks=np.zeros_like(masks))
-        image, mask, _, _ = pairs[0, 0]
+        image, mask, _, _ = _scaled(pairs, 0, 0)
         assert (image == -1).all()
         assert (mask == 0).all()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
@@ -309,42 +310,58 @@ class TestResize:
 
 
 class TestScaling:
-    values = np.array([[20, 70], [120, 220]], np.uint8)
+    values = torch.tensor([[20, 70], [120, 220]], dtype=torch.uint8)
 
     def test_min_max(self) -> None:
         unit = to_unit(self.values)
-        assert unit.dtype == np.float32
+        assert unit.dtype == torch.float32
         np.testing.assert_allclose(unit, [[0, 0.25], [0.5, 1]], atol=1e-7)
 
     def test_divide(self) -> None:
         unit = to_unit(self.values, "divide")
-        assert unit.dtype == np.float32
+        assert unit.dtype == torch.float32
         np.testing.assert_allclose(unit, self.values / 255, atol=1e-7)
 
     def test_signed(self) -> None:
         signed = to_signed(self.values)
-        assert signed.dtype == np.float32
+        assert signed.dtype == torch.float32
         np.testing.assert_allclose(signed, [[-1, -0.5], [0, 1]], atol=1e-7)
-        assert to_signed(np.array([0, 255], np.uint8), "divide").tolist() == [-1, 1]
+        assert to_signed(torch.tensor([[0, 255]], dtype=torch.uint8), "divide").tolist() == [[-1, 1]]
 
     @pytest.mark.parametrize("level", [0, 1, 128, 255])
     def test_constant_film(self, level: int) -> None:
-        film = np.full((8, 8), level, np.uint8)
+        film = torch.full((8, 8), level, dtype=torch.uint8)
         assert (to_unit(film) == 0).all()
         assert (to_signed(film) == -1).all()
         np.testing.assert_allclose(to_unit(film, "divide"), level / 255, atol=1e-7)
 
     @pytest.mark.parametrize("normalisation", ["min_max", "divide"])
     def test_order_and_range_are_kept(self, normalisation: str) -> None:
-        film = np.arange(256, dtype=np.uint8)
-        signed = to_signed(film, normalisation)
-        assert (np.diff(signed) > 0).all()
+        film = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+        signed = to_signed(film, normalisation).flatten()
+        assert (signed.diff() > 0).all()
         assert (signed[0], signed[-1]) == (-1, 1)
+
+    @pytest.mark.parametrize("normalisation", ["min_max", "divide"])
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_each_film_of_a_batch_is_scaled_by_itself(
+        self, normalisation: str, layout: torch.memory_format
+    ) -> None:
+        generator = torch.Generator().manual_seed(0)
+        films = torch.randint(40, 200, (5, 1, 9, 7), generator=generator, dtype=torch.uint8)
+        films[1] //= 3
+        films[2] = 17
+        before = films.clone()
+        scaled = to_signed(films.to(memory_format=layout), normalisation)
+        for film, together in zip(films.numpy().astype(np.float64), scaled, strict=True):
+            low, high = (film.min(), film.max()) if normalisation == "min_max" else (0, 255)
+            np.testing.assert_allclose(together, (film - low) / max(high - low, 1) * 2 - 1, atol=2e-7)
+        assert torch.equal(films, before)
 
     def test_background_of_a_segmented_film_is_minus_one(self) -> None:
         mask = (GREY > 100).astype(np.uint8)
         film = segment(GREY, mask)
         assert film.dtype == np.uint8
         assert np.array_equal(film, np.where(mask, GREY, 0))
-        assert (to_signed(film)[mask == 0] == -1).all()
-        assert (to_signed(segment(GREY, np.zeros_like(GREY))) == -1).all()
+        assert (to_signed(torch.from_numpy(film))[torch.from_numpy(mask) == 0] == -1).all()
+        assert (to_signed(torch.from_numpy(np.zeros_like(GREY))) == -1).all()

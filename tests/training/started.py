@@ -1,6 +1,7 @@
 """How tests start the command lines that people type."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ BIN = Path(sys.executable).parent
 
 
 def start(command):
+    # what a shell starts in the background ignores Ctrl-C, and so would all that is started here
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     environment = os.environ | {
         "MANET_OUTPUT": str(output_root()),
         "OMP_NUM_THREADS": "1",
