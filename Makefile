@@ -20,13 +20,14 @@ reproduce: .venv/installed
 data: .venv/installed
 	@$(SNAKEMAKE) --until data
 
-# The fast tests; `make test MARK=` runs the slow ones as well.
+# The fast tests; `make test MARK=` runs the slow ones as well. They share two cores: one thread for each worker.
 MARK ?= not slow
+WORKERS ?= 2
 test: .venv/installed
 	ruff check .
 	ruff format --check .
 	mypy
-	pytest tests -m "$(MARK)"
+	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
 	MANET_PROFILE=tiny MANET_OUTPUT=$(CURDIR)/.cache/nbval pytest --nbval-lax --timeout=900 notebooks
 
 lab: .venv/installed
