@@ -1,7 +1,6 @@
 # The few commands that people type. `make reproduce PARAMS=params/cxr_sample.yaml` runs another profile.
 PARAMS ?= params/smoke.yaml
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
-GPUS ?= $(shell nvidia-smi -L 2>/dev/null | wc -l)
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -10,12 +9,13 @@ SHELL := /bin/bash
 
 .PHONY: reproduce test lab notebooks data clean
 
-SNAKEMAKE = snakemake --cores $(CORES) --resources gpu=$(GPUS) --quiet rules --rerun-triggers mtime params \
-	--rerun-incomplete --keep-going --config params=$(PARAMS) gpus=$(GPUS)
+# GPUS=2 keeps to two of the machine's GPUs. Snakemake's lock is left out: the Snakefile says why.
+SNAKEMAKE = snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime --nolock --rerun-incomplete \
+	--keep-going --config params="$(PARAMS)" $(if $(GPUS),gpus=$(GPUS))
 
 reproduce: .venv/installed
 	@$(SNAKEMAKE)
-	@python -m manet_lib.report.summary $(PARAMS)
+	@python -m manet_lib.report.summary "$(PARAMS)"
 
 data: .venv/installed
 	@$(SNAKEMAKE) --until data
@@ -28,10 +28,12 @@ test: .venv/installed
 	ruff format --check .
 	mypy
 	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
-	MANET_PROFILE=tiny MANET_OUTPUT=$(CURDIR)/.cache/nbval pytest --nbval-lax --timeout=900 notebooks
+	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks
 
 lab: .venv/installed
-	jupyter lab --notebook-dir=$(CURDIR) notebooks/01_data.ipynb
+	@if [ "$$(id -u)" = 0 ] && [ -z "$(findstring --allow-root,$(LAB))" ]; then echo \
+		"make lab: you are root, and so would be whoever opens the page; call make lab LAB=--allow-root" >&2; exit 1; fi
+	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) notebooks/01_data.ipynb
 
 # Executes the notebooks in place on the finished smoke run, so that the committed outputs are its.
 notebooks: .venv/installed

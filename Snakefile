@@ -1,146 +1,160 @@
-"""The graph of notebooks. Papermill executes each node; `done.json` in the run folder decides what a node redoes.
+"""The graph of notebooks. Snakemake orders and runs them; `done.json` in the run folder decides what is to be run.
 
-    snakemake --cores 2 --config params=params/smoke.yaml
+    snakemake --cores 2 --rerun-triggers mtime --nolock --config params=params/smoke.yaml
+
+Before anything is planned, the key files of the notebooks that are to be run are renewed (manet_lib/workflow.py).
+A notebook's input is its key, and whatever it waits for: notebooks before it that are to be run as well. Snakemake's
+own locks are left out, as a killed process leaves them behind: the run folder is claimed instead, and free again
+when the process is gone.
 """
 
+import os
+import shlex
 import signal
-from pathlib import Path
+from contextlib import ExitStack
 
 import psutil
+from snakemake.resources import Resource
 
-from manet_lib.params import READ_BY, load_params
+from manet_lib.artifacts import claimed
+from manet_lib.machine import gpu_count
+from manet_lib.params import load_params
 from manet_lib.paths import RunPaths, project_root
+from manet_lib.steps import grid
+from manet_lib.workflow import nodes, renew_keys, stale
 
-PARAMS = Path(project_root(), config.get("params", "params/smoke.yaml"))
+PARAMS = project_root() / config.get("params", "params/smoke.yaml")
 OVERRIDES = {name: value for name, value in config.items() if name not in ("params", "gpus")}
 SETTINGS = load_params(PARAMS, **OVERRIDES)
+PATHS = RunPaths.of(SETTINGS.profile)
+GPUS = 0 if SETTINGS.accelerator == "cpu" else int(config["gpus"]) if "gpus" in config else gpu_count()
+SIDE_BY_SIDE = GPUS // SETTINGS.devices  # trainings of stage 2 on GPUs
+ALONE = workflow.cores or 1
+
 SOURCE = f"{project_root()}/notebooks/"
-DONE = f"{RunPaths.of(SETTINGS.profile).root}/notebooks/"
-GPUS = 0 if SETTINGS.accelerator == "cpu" else int(config.get("gpus", 0))
-GRID = [f"{model}-{trial}" for model in SETTINGS.models for trial in SETTINGS.trial_numbers]
-
-
-def reads(*steps):
-    """The parameters that a notebook's steps read: a change of any other does not run it again."""
-    return {name: getattr(SETTINGS, name) for step in steps for name in READ_BY[step]}
-
+DONE = str(PATHS.executed("{name}")).removesuffix("{name}.ipynb")
+KEY = str(PATHS.node_key("{name}")).removesuffix("{name}.json")
+TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
+STALE = dict(stale(SETTINGS, PATHS))
 
 # `exec`, so that snakemake is the parent of Papermill, which ends with it.
-EXECUTE = (
-    f"exec python -m manet_lib.execute {{input[0]}} {{output}} -f {PARAMS} "
-    + "".join(f"-p {name} {value} " for name, value in OVERRIDES.items())
-    + "{params.own}"
+EXECUTE = f"exec python -m manet_lib.execute {{params.node:q}} -f {shlex.quote(str(PARAMS))}" + "".join(
+    f" -p {name} {shlex.quote(str(value))}" for name, value in OVERRIDES.items()
 )
+
+if workflow.is_main_process:
+    held = ExitStack()  # until this process ends
+    held.enter_context(claimed(PATHS.root))
+    renew_keys(STALE, nodes(SETTINGS, PATHS), PATHS)
+    if "gpu" not in workflow.global_resources:  # of this machine; a cluster's profile says what it has
+        workflow.register_resource("gpu", Resource("gpu", GPUS))
+
+
+def after(name, *before):
+    """The inputs of a notebook: its key, and those before it that it waits for."""
+    return [f"{KEY}{name}.json", *(f"{DONE}{one}.ipynb" for one in before if name in STALE and one in STALE)]
 
 
 def end_now(*_):
-    """On SIGTERM end the running notebooks, too; their trainings go on from the last checkpoint next time."""
+    """End the running notebooks, too; their trainings go on from the last checkpoint next time."""
     for child in psutil.Process().children():
         child.terminate()
     raise KeyboardInterrupt
 
 
 onstart:
-    signal.signal(signal.SIGTERM, end_now)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end_now)
 
 
 rule all:
     input:
-        DONE + "06_results.ipynb",
-        DONE + "07_cost.ipynb",
+        [f"{DONE}{name}.ipynb" for name in nodes(SETTINGS, PATHS)],
 
 
 rule data:
     input:
-        SOURCE + "01_data.ipynb",
+        after("01_data"),
     output:
         DONE + "01_data.ipynb",
     params:
-        own="",
-        reads=reads("store", "manifest") | {"figure_dpi": SETTINGS.figure_dpi, "published": SETTINGS.published},
-    threads: workflow.cores
+        node="01_data",
+    threads: ALONE
     shell:
         EXECUTE
 
 
 rule segmentation:
     input:
-        SOURCE + "02_segmentation.ipynb",
-        DONE + "01_data.ipynb",
+        after("02_segmentation", "01_data"),
     output:
         DONE + "02_segmentation.ipynb",
     params:
-        own="",
-        reads=reads("segmentation", "raw_masks") | {"figure_dpi": SETTINGS.figure_dpi},
-    threads: workflow.cores
+        node="02_segmentation",
+    resources:
+        gpu=min(SETTINGS.devices, GPUS),
+    threads: ALONE
     shell:
         EXECUTE
 
 
 rule postprocessing:
     input:
-        SOURCE + "03_postprocessing.ipynb",
-        DONE + "02_segmentation.ipynb",
+        after("03_postprocessing", "02_segmentation"),
     output:
         DONE + "03_postprocessing.ipynb",
     params:
-        own="",
-        reads=reads("clean_masks") | {"figure_dpi": SETTINGS.figure_dpi},
+        node="03_postprocessing",
     shell:
         EXECUTE
 
 
 rule classification:
     input:
-        SOURCE + "04_classification.ipynb",
-        DONE + "03_postprocessing.ipynb",
+        lambda match: after(f"04_classification-{match.model}-{match.trial}", "03_postprocessing"),
     output:
         DONE + "04_classification-{model}-{trial}.ipynb",
+    params:
+        node="04_classification-{model}-{trial}",
     resources:
         gpu=min(SETTINGS.devices, GPUS),
-    params:
-        own="-p model {model} -p trial {trial}",
-        reads=reads("classification"),
-    threads: SETTINGS.threads or workflow.cores
+    threads: SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))
     shell:
         EXECUTE
 
 
 rule attention:
     input:
-        SOURCE + "05_attention_maps.ipynb",
-        expand(DONE + "04_classification-{node}.ipynb", node=GRID),
+        after("05_attention_maps", *TRAININGS),
     output:
         DONE + "05_attention_maps.ipynb",
     params:
-        own="",
-        reads=reads("attention") | {"figure_dpi": SETTINGS.figure_dpi},
+        node="05_attention_maps",
     shell:
         EXECUTE
 
 
 rule results:
     input:
-        SOURCE + "06_results.ipynb",
-        DONE + "05_attention_maps.ipynb",
+        after("06_results", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps"),
     output:
         DONE + "06_results.ipynb",
     params:
-        own="",
-        reads={name: getattr(SETTINGS, name) for name in ("models", "trials", "figure_dpi", "published")},
+        node="06_results",
     shell:
         EXECUTE
 
 
 rule cost:
     input:
-        SOURCE + "07_cost.ipynb",
-        expand(DONE + "04_classification-{node}.ipynb", node=GRID),
+        after("07_cost", *TRAININGS),
     output:
         DONE + "07_cost.ipynb",
     params:
-        own="",
-        reads=reads("cost"),
-    threads: workflow.cores  # running times are measured with nothing beside them
+        node="07_cost",
+    resources:
+        gpu=min(1, GPUS),
+    threads: ALONE  # running times are measured with nothing beside them
     shell:
         EXECUTE

@@ -1,12 +1,12 @@
 """Atomic writes, hashes and ``done.json``: what makes a step of a run restartable.
 
 A step writes each file under a temporary name and renames it, and writes ``done.json`` last. The file holds
-the hashes of the step's inputs and outputs and the parameters that it reads; while they hold, the step is done.
+the hashes of the step's inputs and outputs, the parameters that it reads and the code that it ran; while they
+hold, the step is done. Nothing else decides that: notebooks, workflow and tables all ask :meth:`Step.fault`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -16,13 +16,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import yaml
 
+from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, fingerprint
-from manet_lib.paths import RunPaths, done_of
+from manet_lib.paths import RunPaths, done_of, reproduce_command
+from manet_lib.source_code import code_of
 
 _TEXT_COLUMNS = ("image_id", "path", "label", "source", "patient", "mask_path", "split", "seg_split", "predicted")
 _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
@@ -56,6 +58,15 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object from a file, or None where there is none that can be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
 def save_settings(params: Params, paths: RunPaths) -> None:
     """Keep all parameters of a run beside its results, for whoever loads them later."""
     text = yaml.safe_dump(params.model_dump(), sort_keys=False)
@@ -68,16 +79,8 @@ def read_table(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str), keep_default_na=False)
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def stable_hash(*parts: object) -> int:
-    """A 32-bit unsigned integer that depends on the parts alone, equal in every process and Python version."""
-    text = "\x1f".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")
+Known = dict[Path, str | None]
+"""What has been found out of steps, by folder, so that a look at many steps asks each of them once."""
 
 
 @dataclass(frozen=True)
@@ -88,56 +91,120 @@ class Step:
         name: the step's name in ``params.READ_BY``.
         folder: where the step writes, ``done.json`` included.
         params: all parameters of the run; only those that the step reads count.
-        inputs: folders of the steps whose files this step reads.
+        inputs: the steps whose files this step reads.
         outputs: the files that this step promises to write.
+        module: the module whose code makes the result, with all that it imports.
         extra: other values that the result depends on, such as model and trial.
+        outside: asked for what the result depends on outside of the run, such as a digest of the user's files.
     """
 
     name: str
     folder: Path
     params: Params
-    inputs: Sequence[Path]
+    inputs: Sequence[Step]
     outputs: Sequence[Path]
+    module: str
     extra: tuple[tuple[str, Any], ...] = ()
+    outside: Callable[[], dict[str, Any]] = dict
 
     def key(self) -> dict[str, Any]:
-        """What the result depends on: parameters, extra values and the hashes of the inputs.
+        """What the result depends on: parameters, extra and outside values, the hashes of the inputs, the code.
 
         Raises:
-            UserError: a step that this one reads from has not been run, or not with these parameters.
+            UserError: a step that this one reads from is not done.
         """
-        inputs: dict[str, str] = {}
-        for folder in self.inputs:
-            done = current(folder, self.params)
-            inputs |= {f"{folder.name}/{name}": value["sha256"] for name, value in done["outputs"].items()}
-        parameters = fingerprint(self.params, self.name) | dict(self.extra)
-        return {"parameters": json.loads(json.dumps(parameters)), "inputs": inputs}
+        for step in self.inputs:
+            step.record()
+        return self._key()
+
+    def _key(self) -> dict[str, Any]:
+        hashes = {
+            f"{step.folder.name}/{name}": value["sha256"]
+            for step in self.inputs
+            for name, value in (read_done(step.folder) or {"outputs": {}})["outputs"].items()
+        }
+        parameters = fingerprint(self.params, self.name) | dict(self.extra) | self.outside()
+        return {"parameters": json.loads(json.dumps(parameters)), "inputs": hashes, "code": self.code()}
+
+    def code(self) -> dict[str, str]:
+        """Digests of the modules that make the result; those of the steps before it are in the inputs' hashes."""
+        return code_of(self.module, leaving_out=frozenset(self._modules_before()) - {self.module})
+
+    def _modules_before(self) -> Iterator[str]:
+        for step in self.inputs:
+            yield step.module
+            yield from step._modules_before()
+
+    def fault(self, known: Known | None = None) -> str | None:
+        """Why the step is not done, in one line that begins with a step's name; None if it is done.
+
+        Args:
+            known: what this call may rely on and adds to, where many steps are asked at the same time.
+        """
+        known = {} if known is None else known
+        if self.folder not in known:
+            known[self.folder] = self._fault(known)
+        return known[self.folder]
+
+    def _fault(self, known: Known) -> str | None:
+        done, name = read_done(self.folder), self.folder.name
+        if done is None:
+            return f"{name}: this step has not been run yet"
+        for step in self.inputs:
+            before = step.fault(known)
+            if before is not None:
+                return before
+        key = self._key()
+        for parameter, value in key["parameters"].items():
+            if done["parameters"].get(parameter) != value:
+                made = f"{parameter}: {done['parameters'].get(parameter)!r}"
+                return f"{name}: was made with {made}, which is {value!r} now"
+        changed = sorted(file for file, sha256 in key["inputs"].items() if done["inputs"].get(file) != sha256)
+        if changed or done["inputs"].keys() != key["inputs"].keys():
+            return f"{name}: was made before {', '.join(changed) or 'its inputs'} changed"
+        if self.params.old_code == "rerun" and changed_modules(done, key):
+            return f"{name}: was made by an earlier version of {', '.join(changed_modules(done, key))}"
+        return self._missing(done)
+
+    def _missing(self, done: dict[str, Any]) -> str | None:
+        sizes = {file: value["bytes"] for file, value in done["outputs"].items()}
+        for path in self.outputs:
+            file = path.relative_to(self.folder).as_posix()
+            if not path.is_file() or path.stat().st_size != sizes.get(file):
+                return f"{self.folder.name}: {file} is missing or damaged"
+        return None
 
     def is_done(self) -> bool:
-        """Whether ``done.json`` matches today's parameters and inputs and the outputs are there, whole."""
+        """Whether ``done.json`` matches today's parameters, inputs and code and the outputs are there, whole."""
+        return self.fault() is None
+
+    def record(self) -> dict[str, Any]:
+        """The contents of ``done.json``.
+
+        Raises:
+            UserError: the step, or one before it, is not done; names the command that does it.
+        """
+        fault = self.fault()
+        if fault is not None:
+            raise UserError(f"{fault}; run `{reproduce_command(self.params.profile)}`")
         done = read_done(self.folder)
-        if done is None:
-            return False
-        try:
-            key = self.key()
-        except UserError:  # a step before this one is to be done again
-            return False
-        if {name: done.get(name) for name in ("parameters", "inputs")} != key:
-            return False
-        sizes = {name: value["bytes"] for name, value in done["outputs"].items()}
-        return all(
-            path.is_file() and path.stat().st_size == sizes.get(path.relative_to(self.folder).as_posix())
-            for path in self.outputs
-        )
+        assert done is not None
+        return done
+
+    def outdated_code(self) -> list[str]:
+        """Modules of which an earlier version made this result; what ``old_code: keep`` leaves standing."""
+        done = read_done(self.folder)
+        return changed_modules(done, {"code": self.code()}) if done else []
 
     def run(self, work: Callable[[], None], device: str = "cpu") -> bool:
         """Do the work unless it is done already; returns whether there was anything to do."""
         if self.is_done():
             return False
-        key = self.begin()
-        started = time.perf_counter()
-        work()
-        self.complete(key, device, time.perf_counter() - started)
+        with claimed(self.folder):
+            key = self.begin()
+            started = time.perf_counter()
+            work()
+            self.complete(key, device, time.perf_counter() - started)
         return True
 
     def begin(self) -> dict[str, Any]:
@@ -146,8 +213,8 @@ class Step:
         done_of(self.folder).unlink(missing_ok=True)
         return key
 
-    def complete(self, key: dict[str, Any], device: str, seconds: float) -> None:
-        """Write ``done.json``: the key, hashes and sizes of the outputs, versions, device and seconds."""
+    def complete(self, key: dict[str, Any], device: str, seconds: float, **facts: Any) -> None:
+        """Write ``done.json``: the key, hashes and sizes of the outputs, versions, device, seconds, facts."""
         outputs = {
             path.relative_to(self.folder).as_posix(): {
                 "sha256": sha256_of(path),
@@ -161,37 +228,62 @@ class Step:
             "outputs": outputs,
             "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
             "device": device,
+            **facts,
             "seconds": round(seconds, 2),
         }
         write_json(done_of(self.folder), record)
 
 
+def changed_modules(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """Modules that differ between two keys or records, or are in one of them only."""
+    old, new = theirs["code"], ours["code"]
+    return sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+
+
 def read_done(folder: Path) -> dict[str, Any] | None:
     """The contents of a folder's ``done.json``, or None where there is none that can be read."""
-    try:
-        done = json.loads(done_of(folder).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return done if isinstance(done, dict) else None
+    done = read_json(done_of(folder))
+    parts = ("parameters", "inputs", "outputs", "code")
+    return done if done and all(isinstance(done.get(part), dict) for part in parts) else None
 
 
-def current(folder: Path, params: Params) -> dict[str, Any]:
-    """The record of a finished step, checked against today's parameters, and so for the steps before it.
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process: nobody else may write there meanwhile.
+
+    The claim is a locked file, which the system lets go when the process ends, however it ends. Where the file
+    system knows no locks, nothing is guarded.
 
     Raises:
-        UserError: one of these steps has not been run, or with other parameters, or before one of its inputs.
+        UserError: another process holds the folder; names it.
     """
-    done = read_done(folder)
-    if done is None:
-        raise UserError(f"{folder.name}: this step has not been run yet; run `make reproduce`")
-    wanted = json.loads(json.dumps(fingerprint(params, done["step"])))
-    for name, value in wanted.items():
-        if done["parameters"].get(name) != value:
-            made = f"{name}: {done['parameters'].get(name)!r}"
-            raise UserError(f"{folder.name}: was made with {made}, which is {value!r} now; run `make reproduce`")
-    for name in dict.fromkeys(path.partition("/")[0] for path in done["inputs"]):
-        near = folder.parent / name  # trainings of stage 2 are one folder deeper than the other steps
-        before = current(near if near.is_dir() else folder.parent.parent / name, params)["outputs"]
-        if any(done["inputs"].get(f"{name}/{file}") != value["sha256"] for file, value in before.items()):
-            raise UserError(f"{folder.name}: was made before {name} changed; run `make reproduce`")
-    return done
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        opened = (folder / ".claim").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder.name}: cannot be written: {error.strerror or error}") from error
+    with opened as file:
+        if not _lock(file):
+            file.seek(0)
+            raise UserError(
+                f"{folder.name}: another process is at work there ({file.read().strip() or 'unknown'}); "
+                "wait for it, or end it, and call again"
+            )
+        file.truncate(0)
+        file.write(f"{platform.node()}, process {os.getpid()}")
+        file.flush()
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

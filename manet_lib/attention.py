@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,13 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path
+from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import Pairs
 from manet_lib.data.images import resize
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
+from manet_lib.steps import attention_step
 from manet_lib.training.classification import load_classifier, segmented_pairs
 
 
@@ -39,7 +41,8 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
     Gradients are taken at ``model.cam_layer``, the last block with a spatial extent.
 
     Args:
-        model: one of the ten classifiers; evaluated in evaluation mode, its weights unchanged.
+        model: one of the ten classifiers; evaluated in evaluation mode, its weights unchanged. They may be frozen,
+            and the call may stand under ``no_grad`` or ``inference_mode``.
         image: float (B, 1, H, W) in [-1, 1].
         mask: float (B, 1, H, W) in [0, 1].
         target: class number of each image, int (B,).
@@ -54,10 +57,13 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
     """
     model.eval()
     targets = [ClassifierOutputTarget(int(number)) for number in target]
-    pair = torch.cat([image, mask], dim=1)
     maps = None  # the library swallows an IndexError inside its block
-    with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
-        maps = cam(pair, targets)
+    with torch.inference_mode(False), torch.enable_grad():
+        if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+            model = copy.deepcopy(model)  # weights made in inference mode take no part in a gradient
+        pair = torch.cat([image.clone(), mask.clone()], dim=1).requires_grad_()  # frozen weights ask for none
+        with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
+            maps = cam(pair, targets)
     if maps is None or maps.shape != (len(image), *image.shape[2:]) or not np.isfinite(maps).all():
         raise RuntimeError("Grad-CAM gave no map; is model.cam_layer part of the forward pass?")
     return np.clip(maps, 0, 1).astype(np.float32)
@@ -77,12 +83,6 @@ def share_inside(heat: NDArray[np.float32], region: NDArray[np.bool_]) -> float:
 def lesion_path(mask_path: str) -> str:
     """Where a phantom's true lesion mask lies, from the path of its lung mask."""
     return mask_path.replace("masks/", "lesions/", 1)
-
-
-def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
-    """The step that scores attention, over the trainings that exist."""
-    inputs = [paths.store, paths.clean_masks.parent, *(paths.classifier(*pair) for pair in trained)]
-    return Step("attention", paths.attention, params, inputs, [paths.attention / "scores.csv"])
 
 
 def chosen_films(manifest: pd.DataFrame, classes: list[str], per_class: int) -> pd.DataFrame:

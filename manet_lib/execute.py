@@ -1,8 +1,8 @@
-"""Papermill as the workflow calls it: ``python -m manet_lib.execute IN.ipynb OUT.ipynb -f params/FILE.yaml``.
+"""Papermill as the workflow calls it: ``python -m manet_lib.execute NODE -f params/FILE.yaml``.
 
-The arguments mean what they mean to ``papermill``. What is added: it ends when snakemake does, however that ends;
-OUT appears when the notebook has run whole (until then, and after an error, it is OUT with ``.part``); and the log
-holds what the cells print, not how Papermill goes about it.
+What is added to Papermill: it ends when snakemake does, however that ends; the executed notebook appears when it
+has run whole (until then, and after an error, it is NODE.part.ipynb), and beside it the record of what it shows;
+and the log holds what the cells print, not how Papermill goes about it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import argparse
 import logging
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import papermill
 import yaml
 from traitlets.config import Config
 
-from manet_lib.params import UserError, read_yaml
+from manet_lib.params import UserError, read_yaml, validate
+from manet_lib.paths import RunPaths
 from manet_lib.processes import die_with_parent
+from manet_lib.workflow import nodes, record
 
 _NOISE = ("Passed unknown parameter", "Executing Cell", "Ending Cell", "Executing notebook", "Input Notebook")
 
@@ -37,7 +41,7 @@ def execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
     """
     part = output.with_suffix(".part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="manet-") as sockets:  # of its own, as notebooks run side by side
+    with short_folder() as sockets:  # of its own, as notebooks run side by side
         kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         papermill.execute_notebook(
             str(source), str(part), parameters, progress_bar=False, log_output=True, config=kernel
@@ -45,11 +49,18 @@ def execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
     part.replace(output)
 
 
+@contextmanager
+def short_folder() -> Iterator[str]:
+    """A temporary folder with a path that leaves room for the names of sockets, which hold 107 bytes in all."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="manet-", dir=usual if len(usual.encode()) < 60 else "/tmp") as folder:
+        yield folder
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Execute the notebook of a command line."""
     parser = argparse.ArgumentParser(description="Execute one notebook of a run; started by snakemake.")
-    parser.add_argument("source", type=Path)
-    parser.add_argument("output", type=Path)
+    parser.add_argument("node", help="name of the executed notebook, such as 04_classification-resnet50-1")
     parser.add_argument("-f", dest="file", type=Path, required=True, help="parameter file")
     parser.add_argument("-p", dest="own", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     options = parser.parse_args(arguments)
@@ -58,12 +69,16 @@ def main(arguments: list[str] | None = None) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
     try:
-        parameters = read_yaml(options.file) | {name: yaml.safe_load(value) for name, value in options.own}
-        execute(options.source, options.output, parameters)
+        values = read_yaml(options.file) | {name: yaml.safe_load(value) for name, value in options.own}
+        params = validate(values, options.file.name)
+        paths = RunPaths.of(params.profile)
+        node = nodes(params, paths)[options.node]
+        execute(node.source, paths.executed(node.name), values | dict(node.own))
+        record(node.name, params, paths)
     except papermill.PapermillExecutionError as error:
-        sys.exit(f"{options.source.name}: {error.ename}: {error.evalue}")
+        sys.exit(f"{options.node}: {error.ename}: {error.evalue}")
     except UserError as error:
-        sys.exit(f"{options.source.name}: {error}")
+        sys.exit(f"{options.node}: {error}")
 
 
 if __name__ == "__main__":

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown
 
-from manet_lib.artifacts import read_done, save_settings
+from manet_lib.artifacts import Step, save_settings
 from manet_lib.params import MODELS, READ_BY, Params, UserError, read_yaml, validate
-from manet_lib.paths import RunPaths, params_file
+from manet_lib.paths import RunPaths, params_file, reproduce_command
 from manet_lib.report.tables import to_markdown, write_table
 
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
@@ -75,12 +74,17 @@ def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) ->
     return Markdown(write_table(table, paths, name, caption))
 
 
-def ready(paths: RunPaths, *folders: Path) -> bool:
-    """Whether some steps have been run; says which have not, and the command that runs them."""
-    missing = [folder.name for folder in folders if read_done(folder) is None]
-    if missing:
-        print(f"{', '.join(missing)}: not run yet; run `make reproduce PARAMS=params/{paths.root.name}.yaml`")
-    return not missing
+def command(paths: RunPaths) -> str:
+    """What a person types to run this run whole."""
+    return reproduce_command(paths.root.name)
+
+
+def ready(step: Step) -> bool:
+    """Whether a step is done, with today's parameters; says why it is not, and the command that does it."""
+    fault = step.fault()
+    if fault is not None:
+        print(f"{fault}; run `{reproduce_command(step.params.profile)}`")
+    return fault is None
 
 
 def say_done(did: bool, what: str) -> None:

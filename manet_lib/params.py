@@ -10,7 +10,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -158,18 +158,24 @@ class Params(BaseModel):
     """Share batch-norm statistics between processes; GPUs only."""
     restarts: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often processes that died are started again, from the last checkpoint."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
+    """A checkpoint is taken after the first epoch that ends so long after the one before, and after the last."""
     timeout_minutes: Positive = 10.0
     """After so long without an answer a process counts as hung."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the forward pass; fp16 scales the loss."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of the forward pass; `auto` is bf16 where the device computes it natively, else fp32; `tf32` is
+    the rounded fp32 of newer GPUs; fp16 scales the loss."""
     channels_last: bool = True
     """Memory format of the networks; no effect on results beyond rounding."""
     compile: bool = False
     """Compile the networks with torch.compile; gains nothing on a CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of each training of stage 2, which run side by side as cores allow; 0 takes all cores."""
+    """CPU threads of each training; those of stage 2 run side by side as cores allow. 0 takes all cores."""
     num_workers: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that load images for each device; does not change the result."""
+
+    old_code: Literal["rerun", "keep"] = "rerun"
+    """What becomes of steps that an earlier version of `manet_lib` made: done again, or kept, which is said."""
 
     cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
     """Test images of each class whose Grad-CAM maps are scored; the first one is shown."""
@@ -211,6 +217,11 @@ class Params(BaseModel):
         return self
 
     @property
+    def at_paper_size(self) -> bool:
+        """Whether results may stand beside the paper's: its data, at its size."""
+        return self.published and self.image_size == 512
+
+    @property
     def trial_numbers(self) -> range:
         """The trials of this run: 1, 2, ..., `trials`."""
         return range(1, self.trials + 1)
@@ -223,7 +234,7 @@ _DATA = (
 _PHANTOM = ("phantom_images", "phantom_size", "confounder_strength")
 _MACHINE = (
     *("accelerator", "nodes", "devices", "accumulate", "sync_batchnorm", "restarts", "timeout_minutes"),
-    *("precision", "channels_last", "compile", "threads", "num_workers"),
+    *("precision", "channels_last", "compile", "threads", "num_workers", "checkpoint_minutes", "old_code"),
 )
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
@@ -244,7 +255,10 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *("seed", "normalisation", "seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate"),
         *("seg_weight_decay", "seg_rotation", *_AFFINE, *_MACHINE),
     ),
-    "raw_masks": ("normalisation", "seg_encoder", "accelerator", "precision", "channels_last"),
+    "raw_masks": (
+        *("normalisation", "seg_encoder", "seg_batch_size", "nodes", "devices", "accumulate"),
+        *("accelerator", "precision", "channels_last", "threads"),
+    ),
     "clean_masks": ("min_object_fraction",),
     "classification": (
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
@@ -261,31 +275,25 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "count_include_pad",
         ),
     ),
-    "cost": ("cost_repeats", "accelerator", "models", "image_size", "batch_size", "channels_last"),
+    "cost": (
+        *("cost_repeats", "models", "image_size", "batch_size", "nodes", "devices", "accumulate"),
+        *("accelerator", "precision", "channels_last", "compile", "threads"),
+    ),
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 
-_NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"}
+_NO_EFFECT = {
+    *("accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"),
+    *("checkpoint_minutes", "old_code"),
+}
 """Parameters that say where to compute, not what: changing them leaves finished steps valid."""
-
-
-class _View:
-    """A parameter set in which only the declared names can be read."""
-
-    def __init__(self, params: Params, step: str) -> None:
-        self.__dict__["_values"] = {name: getattr(params, name) for name in READ_BY[step]}
-        self.__dict__["_step"] = step
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["_values"][name]
-        except KeyError:
-            raise AttributeError(f"step {self.__dict__['_step']!r} does not declare parameter {name!r}") from None
 
 
 def view(params: Params, step: str) -> Params:
     """The parameters that ``step`` declares in ``READ_BY``; reading any other raises AttributeError."""
-    return cast(Params, _View(params, step))
+    part = params.model_copy()
+    part.__dict__ = {name: getattr(params, name) for name in READ_BY[step]}
+    return part
 
 
 def fingerprint(params: Params, step: str) -> dict[str, Any]:

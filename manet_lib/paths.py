@@ -35,6 +35,11 @@ def params_file(profile: str) -> Path:
     return project_root() / "params" / f"{profile}.yaml"
 
 
+def reproduce_command(profile: str) -> str:
+    """What a person types to run a profile whole."""
+    return "make reproduce" if profile == "smoke" else f"make reproduce PARAMS=params/{profile}.yaml"
+
+
 def sample_dir() -> Path:
     """Folder of the sample X-rays: the environment variable MANET_CXR_DIR, default ``../shared/cxr``."""
     return Path(os.environ.get("MANET_CXR_DIR") or project_root() / ".." / "shared" / "cxr")
@@ -62,6 +67,18 @@ class RunPaths:
     def settings(self) -> Path:
         """All parameters of the run, as last used."""
         return self.root / "settings.yaml"
+
+    def executed(self, node: str) -> Path:
+        """An executed notebook."""
+        return self.root / "notebooks" / f"{node}.ipynb"
+
+    def node_record(self, node: str) -> Path:
+        """What an executed notebook shows; see :mod:`manet_lib.workflow`."""
+        return self.root / "notebooks" / f"{node}.json"
+
+    def node_key(self, node: str) -> Path:
+        """The file that Snakemake looks at: newer than the executed notebook where that is to be run."""
+        return self.root / "notebooks" / "keys" / f"{node}.json"
 
     @property
     def phantoms(self) -> Path:

@@ -7,9 +7,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from skimage.morphology import remove_small_objects
 
-from manet_lib.artifacts import Step, atomic_path
+from manet_lib.artifacts import atomic_path
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
+from manet_lib.steps import clean_masks_step
 
 
 def clean_mask(mask: NDArray[np.bool_], min_object_fraction: float = 0.01) -> NDArray[np.bool_]:
@@ -36,11 +37,6 @@ def clean_mask(mask: NDArray[np.bool_], min_object_fraction: float = 0.01) -> ND
     smallest_kept = int(np.ceil(min_object_fraction * mask.size - 1e-9))
     filled = binary_fill_holes(mask)
     return remove_small_objects(filled, max_size=smallest_kept - 1) if smallest_kept > 1 else filled
-
-
-def clean_masks_step(params: Params, paths: RunPaths) -> Step:
-    """The step that post-processes all predicted masks."""
-    return Step("clean_masks", paths.clean_masks.parent, params, [paths.raw_masks.parent], [paths.clean_masks])
 
 
 def clean_masks(params: Params, paths: RunPaths) -> bool:

@@ -17,7 +17,7 @@ from manet_lib.attention import grad_cam
 from manet_lib.data.images import picture_to_grey, read_grey, resize, segment, stretch, to_signed, to_unit
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, validate
-from manet_lib.paths import RunPaths, weights_of
+from manet_lib.paths import RunPaths, reproduce_command, weights_of
 from manet_lib.postprocess import clean_mask
 from manet_lib.training.checkpoint import load_weights
 from manet_lib.training.classification import load_classifier
@@ -32,12 +32,14 @@ class Prediction:
         probabilities: of each class, in the order of the run's classes; they add up to 1.
         lung_mask: post-processed mask, bool, of the film's own size.
         heat_map: Grad-CAM map for ``label``, float32 in [0, 1], of the film's own size.
+        warnings: what makes the answer doubtful, such as a film without lungs; mostly none.
     """
 
     label: str
     probabilities: dict[str, float]
     lung_mask: NDArray[np.bool_]
     heat_map: NDArray[np.float32]
+    warnings: tuple[str, ...] = ()
 
 
 class MANet:
@@ -86,6 +88,7 @@ class MANet:
         with torch.inference_mode():
             scores = self.classifier(image, lungs)[0].double().softmax(0).numpy()
         heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]
+        none = "no lungs were found, so that the classifier saw a blank film; the answer means nothing"
         shape = (grey.shape[0], grey.shape[1])
         stretched = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
         return Prediction(
@@ -93,6 +96,7 @@ class MANet:
             dict(zip(self.params.classes, map(float, scores), strict=True)),
             resize(mask, shape, smooth=False).astype(bool),
             np.asarray(stretched, dtype=np.float32),
+            () if mask.any() else (none,),
         )
 
 
@@ -103,7 +107,8 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     for folder in folders:
         done = read_done(folder)
         if done is None:
-            raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `make reproduce`")
+            command = reproduce_command(paths.root.name)
+            raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `{command}`")
         values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
     return validate(values, str(paths.root.name))
 

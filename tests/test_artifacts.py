@@ -11,18 +11,11 @@ from typing import Any
 
 import pytest
 
-from manet_lib.artifacts import (
-    Step,
-    atomic_path,
-    read_done,
-    save_settings,
-    sha256_of,
-    stable_hash,
-    write_json,
-    write_text,
-)
+from manet_lib.artifacts import Step, atomic_path, read_done, save_settings, write_json, write_text
+from manet_lib.digests import sha256_of
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
+from manet_lib.seeds import stable_hash
 
 NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"}
 
@@ -112,7 +105,7 @@ def test_sha256_of_known_bytes(tmp_path: Path) -> None:
 class TestStableHash:
     def test_is_the_same_in_every_process(self) -> None:
         here = [stable_hash("split", 0), stable_hash(1, 2, "image"), stable_hash()]
-        code = "from manet_lib.artifacts import stable_hash as h; print([h('split', 0), h(1, 2, 'image'), h()])"
+        code = "from manet_lib.seeds import stable_hash as h; print([h('split', 0), h(1, 2, 'image'), h()])"
         for seed in ("0", "1"):
             assert json.loads(_python(code, PYTHONHASHSEED=seed).stdout) == here
 

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from manet_lib.artifacts import stable_hash
 from manet_lib.data.images import segment, to_signed, to_unit
 from manet_lib.params import Params
+from manet_lib.seeds import stable_hash
 
 cv2.setNumThreads(0)
 
@@ -112,6 +112,20 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         self.remask = segmented and augmentation is not None and params.remask
         self.segmented, self.augmentation, self.key = segmented, augmentation, key
         self.names = names or [str(row) for row in rows]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Mapped files go to workers by name: by value, each would get the whole store where none is forked."""
+        state = dict(self.__dict__)
+        for name in ("images", "masks"):
+            if isinstance(state[name], np.memmap):
+                state[name] = state[name].filename
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in ("images", "masks"):
+            if not isinstance(state[name], np.ndarray):
+                state[name] = np.load(state[name], mmap_mode="r")
+        self.__dict__ = state
 
     def __len__(self) -> int:
         return len(self.rows)

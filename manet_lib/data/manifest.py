@@ -6,21 +6,17 @@ from collections import Counter
 
 import pandas as pd
 
-from manet_lib.artifacts import Step, atomic_path, read_table
+from manet_lib.artifacts import atomic_path, read_table
 from manet_lib.data.splits import SPLITS, join_patients, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
+from manet_lib.steps import manifest_step
 
 COLUMNS = (
     *("image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"),
     *("split", "seg_split"),
 )
-
-
-def manifest_step(params: Params, paths: RunPaths) -> Step:
-    """The step that writes the manifest."""
-    return Step("manifest", paths.manifest_dir, params, [paths.store], [paths.manifest])
 
 
 def build_manifest(params: Params, paths: RunPaths) -> bool:

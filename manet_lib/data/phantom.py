@@ -23,8 +23,9 @@ from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 
-from manet_lib.artifacts import atomic_path, stable_hash
+from manet_lib.artifacts import atomic_path
 from manet_lib.params import CLASSES
+from manet_lib.seeds import stable_hash
 
 Array = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from manet_lib.artifacts import stable_hash
 from manet_lib.params import UserError
+from manet_lib.seeds import stable_hash
 
 SPLITS = ("train", "val", "test")
 

@@ -16,13 +16,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.artifacts import Step, atomic_path, read_table, write_text
+from manet_lib.artifacts import atomic_path, read_table, write_text
 from manet_lib.data.images import read_grey, read_mask, resize
-from manet_lib.data.sources import find_rows, listing_of
-from manet_lib.data.sources.base import stamp
+from manet_lib.data.sources import find_rows
+from manet_lib.digests import stamp
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
 from manet_lib.progress import bar
+from manet_lib.steps import store_step
 
 _CHUNK = 64
 """Films that are decoded, written and recorded together; what an interrupted build has to read again at most."""
@@ -59,12 +60,6 @@ class Store:
         """Open the store in a folder, without reading its pixels."""
         images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
         return cls(images, masks, read_table(folder / "index.csv"))
-
-
-def store_step(params: Params, paths: RunPaths) -> Step:
-    """The step that builds the store; it depends on the listing of a user's own films, too."""
-    outputs = [paths.store / name for name in ("images.npy", "masks.npy", "index.csv")]
-    return Step("store", paths.store, params, [], outputs, (("listing", listing_of(params)),))
 
 
 def build_store(params: Params, paths: RunPaths) -> bool:

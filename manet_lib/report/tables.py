@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from manet_lib.artifacts import read_done, write_text
+from manet_lib.artifacts import Known, read_done, write_text
 from manet_lib.data.splits import SPLITS
 from manet_lib.evaluation.metrics import classification_report, confusion_matrix
 from manet_lib.evaluation.statistics import bootstrap_interval, wilson_interval
 from manet_lib.params import CLASS_TITLES, Params
 from manet_lib.paths import RunPaths, log_of
+from manet_lib.steps import all_steps, classification_step
 from manet_lib.training.classification import read_predictions
 
 SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -53,13 +54,17 @@ def data_note(params: Params) -> str:
     """What a title says about the data, so that no table is taken for a reproduction that is none."""
     if params.data_source == "phantom":
         return "drawn phantoms, not comparable with the paper"
-    return "the paper's data" if params.published else f"data of profile {params.profile}, not the paper's"
+    if not params.published:
+        return f"data of profile {params.profile}, not the paper's"
+    size = f" at {params.image_size} pixels instead of 512" if not params.at_paper_size else ""
+    return f"the paper's data{size}"
 
 
 def trained_models(params: Params, paths: RunPaths) -> list[tuple[str, int]]:
-    """The (model, trial) pairs of a run that have been trained, in Table 2's order."""
+    """The (model, trial) pairs of a run that are trained, with its parameters of today, in Table 2's order."""
     pairs = [(model, trial) for model in params.models for trial in params.trial_numbers]
-    return [pair for pair in pairs if read_done(paths.classifier(*pair)) is not None]
+    known: Known = {}
+    return [pair for pair in pairs if classification_step(params, paths, *pair).fault(known) is None]
 
 
 def distribution(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
@@ -114,7 +119,7 @@ def segmentation_scores(iou: pd.DataFrame, manifest: pd.DataFrame, params: Param
             "Test IoU (%)": f"{100 * values.mean():.2f}",
             "95% interval": f"{100 * low:.2f} to {100 * high:.2f}",
         }
-        if params.published:
+        if params.at_paper_size:
             row["Paper (%)"] = printed["test_iou_pct"].get(label, "")
         rows.append(row)
     return pd.DataFrame(rows)
@@ -145,7 +150,7 @@ def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
         row["Average (%)"] = f"{100 * np.mean(shares):.2f}" if shares else "–"
         low, high = wilson_interval(hits, total) if total else (float("nan"), float("nan"))
         row["95% interval"] = f"{100 * low:.1f} to {100 * high:.1f}" if total else "–"
-        if params.published:
+        if params.at_paper_size:
             row["Paper, average (%)"] = printed.loc[model, "average"]
         rows.append(row)
     return pd.DataFrame(rows)
@@ -177,7 +182,7 @@ def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
     for column, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score")):
         table[title] = [f"{value:.2f}" for value in report[column]]
     table["Support"] = report["support"]
-    if params.published:
+    if params.at_paper_size:
         printed = published("table4_report_resnet50_ma")
         table["F1-score of ResNet50(MA), paper"] = printed["f1"].tolist()
     return table
@@ -205,18 +210,20 @@ def attention_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
-    """What each step of the run took: seconds and device, from its done.json."""
-    folders = [paths.store, paths.manifest_dir, paths.segmentation, paths.raw_masks.parent]
-    folders += [
-        paths.clean_masks.parent,
-        *(paths.classifier(*pair) for pair in trained_models(params, paths)),
-    ]
+    """What each step of the run took: seconds, device and arithmetic, from its done.json.
+
+    Where ``old_code`` keeps results that an earlier version of the code made, a last column says so.
+    """
+    known: Known = {}
     rows = []
-    for folder in [*folders, paths.attention, paths.cost]:
-        done = read_done(folder)
-        if done is not None:
-            rows.append({"Step": folder.name, "Seconds": done["seconds"], "Device": done["device"]})
-    return pd.DataFrame(rows)
+    for step in all_steps(params, paths):
+        done = read_done(step.folder)
+        if done is not None and step.fault(known) is None:
+            row = {"Step": step.folder.name, "Seconds": done["seconds"], "Device": done["device"]}
+            row |= {"Precision": done.get("precision", ""), "Changed since": ", ".join(step.outdated_code())}
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=["Step", "Seconds", "Device", "Precision", "Changed since"])
+    return table if table["Changed since"].any() else table.drop(columns="Changed since")
 
 
 def logs(params: Params, paths: RunPaths) -> dict[tuple[str, int], pd.DataFrame]:

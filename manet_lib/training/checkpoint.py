@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from manet_lib.artifacts import atomic_path, sha256_of
+from manet_lib.artifacts import atomic_path, changed_modules
+from manet_lib.digests import sha256_of
 from manet_lib.params import UserError
 
 _KEPT = 2
@@ -48,12 +49,15 @@ def _disk_faults() -> Iterator[None]:
         raise OSError(f"{' '.join(str(error).split())[:160]}; is the disk full?") from error
 
 
-def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; a damaged one is named and passed over.
+
+    So is one that an earlier version of the code wrote, unless ``old_code`` is `keep`.
 
     Args:
         folder: of this training's checkpoints.
         key: what the training depends on; see :meth:`manet_lib.artifacts.Step.key`.
+        old_code: `rerun` or `keep`.
 
     Returns:
         The state, or None where there is no checkpoint.
@@ -70,7 +74,11 @@ def load_checkpoint(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
             reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
             print(f"checkpoint {path.name}: damaged, going back to the checkpoint before it ({reason})")
             continue
-        if theirs != key:
+        changed = changed_modules(theirs, key) if old_code == "rerun" else []
+        if changed:
+            print(f"checkpoint {path.name}: written by an earlier version of {', '.join(changed)}; starting anew")
+            return None
+        if any(theirs[part] != key[part] for part in ("parameters", "inputs")):
             raise UserError(
                 f"{path.name}: the checkpoint belongs to another setting: {_difference(theirs, key)}; "
                 f"remove {folder.parent.name}/{folder.name}/ to start anew"

@@ -8,24 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path, read_table, stable_hash
+from manet_lib.artifacts import Step, atomic_path, read_table
 from manet_lib.data.augment import Pairs, classification_augmentation
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.store import Store
 from manet_lib.models import create_model
 from manet_lib.params import Params, view
-from manet_lib.paths import RunPaths, log_of, weights_of
+from manet_lib.paths import RunPaths, weights_of
+from manet_lib.seeds import stable_hash
+from manet_lib.steps import classification_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
-from manet_lib.training.loop import Batch, Training, evaluate, fit, prepare
-
-
-def classification_step(params: Params, paths: RunPaths, model: str, trial: int) -> Step:
-    """The step that trains one model in one trial."""
-    folder = paths.classifier(model, trial)
-    outputs = [weights_of(folder), log_of(folder), paths.predictions(model, trial)]
-    inputs = [paths.store, paths.manifest_dir, paths.clean_masks.parent]
-    return Step("classification", folder, params, inputs, outputs, (("model", model), ("trial", trial)))
+from manet_lib.training.loop import (
+    Batch,
+    Training,
+    evaluate,
+    evaluation_loader,
+    fit,
+    loss_scaler,
+    prepare,
+    use_threads,
+)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -78,8 +81,7 @@ def train_classifier(params: Params, paths: RunPaths, model: str, trial: int) ->
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str, trial: int) -> None:
-    if params.threads:
-        torch.set_num_threads(params.threads)
+    use_threads(params)
     manifest = read_manifest(paths)
     torch.manual_seed(stable_hash("stage 2", params.seed, trial))
     model = create_model(
@@ -96,9 +98,10 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
         weight_decay=params.weight_decay,
     )
     validation = segmented_pairs(params, paths, manifest, ["val"])
+    loader = evaluation_loader(validation, params, ranks, params.batch_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        _, logits = evaluate(network, validation, params, ranks, _logits)
+        _, logits = evaluate(network, loader, params, ranks, _logits)
         truth = torch.from_numpy(validation.targets)
         scores = torch.from_numpy(logits)
         return {
@@ -118,10 +121,12 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
         data=segmented_pairs(params, paths, manifest, ["train"], trial),
         epochs=params.epochs,
         batch_size=params.batch_size,
+        scaler=loss_scaler(params, ranks.device),
     )
     history = fit(training, params, ranks)
     held_out = segmented_pairs(params, paths, manifest, ["val", "test"])
-    rows, logits = evaluate(model, held_out, params, ranks, _logits)
+    loader = evaluation_loader(held_out, params, ranks, params.batch_size)
+    rows, logits = evaluate(model, loader, params, ranks, _logits)
     if ranks.leads:
         _write(params, paths, manifest.loc[rows], logits, name, trial)
         facts = {"key": step.key(), "val_accuracy": float(history["val_accuracy"].iloc[-1])}

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import getpass
 import os
-import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
-from manet_lib.artifacts import Step
+from manet_lib.artifacts import Step, claimed
+from manet_lib.machine import processor_has_bf16, processor_name
 from manet_lib.params import Params, UserError
 from manet_lib.paths import checkpoints_of
 
@@ -56,6 +57,15 @@ class Ranks:
         dist.all_gather_object(values, value)
         return values
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the buffers of rank 0: after a step, each has batch-norm statistics of its own.
+
+        What is evaluated on all ranks is then the network that rank 0 saves.
+        """
+        if self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def wait(self) -> None:
         """Return when every process has come here."""
         if self.world > 1:
@@ -66,10 +76,8 @@ def device_name(device: torch.device) -> str:
     """A device in words: the GPU's name, or the processor's and the number of threads that PyTorch uses."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     threads = torch.get_num_threads()
-    return f"{names[0] if names else platform.processor() or 'cpu'}, {threads} thread{'s' * (threads > 1)}"
+    return f"{processor_name()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torch.device:
@@ -89,29 +97,37 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
     if gpus < devices:
         way_out = "set `accelerator: cpu`" if gpus == 0 else f"set `devices: {gpus}`"
         raise UserError(f"devices: {devices} with accelerator: {accelerator}, but {gpus} GPUs are here; {way_out}")
-    return torch.device("cuda", local_rank if devices > 1 or under_torchrun() else _free_gpu(gpus))
+    return torch.device("cuda", local_rank)
 
 
-@cache
-def _free_gpu(count: int) -> int:
-    """The first GPU that no other training of this machine has claimed; trainings side by side take one each.
+@contextmanager
+def own_gpu(device: torch.device) -> Iterator[torch.device]:
+    """The first GPU that no other training of this user has claimed, until the block ends; the processor as it is.
 
-    The claim is a locked file, which the system unlocks when this process ends. With all claimed, GPU 0 is shared.
+    The claim is a locked file named after the GPU, which the system lets go when this process ends. With all of
+    them claimed, one is shared, which is said.
     """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return 0
-    for number in range(count):
-        try:
-            claim = os.open(
-                Path(tempfile.gettempdir()) / f"manet-{os.getuid()}-gpu{number}.lock", os.O_CREAT | os.O_RDWR
-            )
-            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue
-        return number
-    return 0
+    if device.type == "cpu":
+        yield device
+        return
+    count = torch.cuda.device_count()
+    with ExitStack() as held:
+        for number in range(count):
+            folder = Path(tempfile.gettempdir()) / f"manet-{getpass.getuser()}-gpu-{_gpu_name(number)}"
+            try:
+                held.enter_context(claimed(folder))
+            except UserError:
+                continue
+            device = torch.device("cuda", number)
+            break
+        else:
+            print(f"all {count} GPUs are at work for other trainings of yours; sharing the first", flush=True)
+        yield device
+
+
+def _gpu_name(number: int) -> str:
+    """A name that stays the same however CUDA_VISIBLE_DEVICES numbers the GPUs."""
+    return str(getattr(torch.cuda.get_device_properties(number), "uuid", number))
 
 
 def under_torchrun() -> bool:
@@ -123,9 +139,12 @@ def under_torchrun() -> bool:
 def joined(params: Params) -> Iterator[Ranks]:
     """Join the processes that torchrun started, or be the only one; leave again at the end of the block."""
     if not under_torchrun():
-        yield Ranks(0, 1, pick_device(params.accelerator))
+        with own_gpu(pick_device(params.accelerator)) as device:
+            set_arithmetic(params.precision)
+            yield Ranks(0, 1, device)
         return
     device = pick_device(params.accelerator, params.devices, int(os.environ["LOCAL_RANK"]))
+    set_arithmetic(params.precision)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=params.timeout_minutes)
@@ -140,21 +159,49 @@ def joined(params: Params) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+def set_arithmetic(precision: str) -> None:
+    """How GPUs compute: fp32 in full, as the paper's P100 did, unless TF32 is asked for.
+
+    Convolutions are chosen by measurement (cudnn.benchmark), as every batch has the same size; two GPU trainings
+    may therefore differ in their last bits.
+    """
+    tf32 = precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = True
+
+
+def resolved_precision(precision: str, device: torch.device) -> str:
+    """The arithmetic behind ``precision: auto`` on a device; other values as they are."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    return "bf16" if processor_has_bf16() else "fp32"
+
+
 def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
     """Do a step's work on all ranks unless it is done already; rank 0 records it and removes its checkpoints.
 
     Returns:
         Whether there was anything to do.
+
+    Raises:
+        UserError: another process is at work in the step's folder.
     """
     if step.is_done():
         return False
-    with joined(params) as ranks:
-        ranks.wait()
+    with joined(params) as ranks, claimed(step.folder) if ranks.leads else nullcontext():
+        folders = ranks.gather("/".join(step.folder.parts[-3:]))
+        if len(set(folders)) > 1:
+            raise UserError(
+                f"torchrun: processes of {' and '.join(sorted(set(folders)))} met; give each an --rdzv-id"
+            )
         started = time.perf_counter()
         key = step.begin() if ranks.leads else {}
         work(ranks)
         ranks.wait()
         if ranks.leads:
-            step.complete(key, ranks.device_name, time.perf_counter() - started)
+            facts = {"precision": resolved_precision(params.precision, ranks.device)}
+            step.complete(key, ranks.device_name, time.perf_counter() - started, **facts)
             shutil.rmtree(checkpoints_of(step.folder), ignore_errors=True)
     return True

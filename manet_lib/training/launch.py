@@ -10,6 +10,7 @@ import argparse
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -21,14 +22,17 @@ from manet_lib.artifacts import save_settings
 from manet_lib.params import MODELS, Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.processes import die_with_parent
-from manet_lib.training.classification import classification_step, train_classifier
+from manet_lib.steps import classification_step, segmentation_step
+from manet_lib.training.classification import train_classifier
 from manet_lib.training.distributed import pick_device, under_torchrun
-from manet_lib.training.segmentation import segmentation_step, train_segmenter
+from manet_lib.training.segmentation import train_segmenter
 
 _TAIL = 30
 
 
-def torchrun_command(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> list[str]:
+def torchrun_command(
+    params: Params, paths: RunPaths, model: str = "", trial: int = 0, endpoint: str = "HOST:29400"
+) -> list[str]:
     """The command line that trains on ``params.devices`` processes of each of ``params.nodes`` machines.
 
     Args:
@@ -36,14 +40,31 @@ def torchrun_command(params: Params, paths: RunPaths, model: str = "", trial: in
         paths: of the run; its ``settings.yaml`` is read by the processes.
         model: classifier of stage 2, or nothing for stage 1.
         trial: of the classifier.
+        endpoint: where the agents of several machines meet; they have a name in common that no other training has.
     """
     where = ["--standalone"]
     if params.nodes > 1:
-        where = [f"--nnodes={params.nodes}", "--rdzv-backend=c10d", "--rdzv-endpoint=HOST:29400"]
+        name = "-".join([params.profile, *([model, str(trial)] if model else ["segmentation"])])
+        where = [f"--nnodes={params.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}"]
+        where += [f"--rdzv-id={name}"]
     command = [sys.executable, "-u", "-m", "torch.distributed.run", *where]
     command += [f"--nproc-per-node={params.devices}", f"--max-restarts={params.restarts}"]
     command += ["-m", "manet_lib.training.launch", str(paths.settings)]
     return command + (["--model", model, "--trial", str(trial)] if model else [])
+
+
+def srun_command(params: Params) -> list[str]:
+    """What starts a command once on every machine of the Slurm job that this process is part of."""
+    # --overlap: the step that this process may be part of holds what the agents are to use
+    one_each = [f"--nodes={params.nodes}", f"--ntasks={params.nodes}", "--ntasks-per-node=1"]
+    return ["srun", *one_each, "--overlap", "--kill-on-bad-exit=1"]
+
+
+def _free_endpoint() -> str:
+    """A port of this machine, the first of the Slurm job, at which nobody else meets."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return f"{socket.gethostname()}:{probe.getsockname()[1]}"
 
 
 def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> bool:
@@ -62,10 +83,13 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
         return False
     pick_device(params.accelerator, params.devices)
     save_settings(params, paths)
-    command = torchrun_command(params, paths, model, trial)
+    in_slurm = params.nodes > 1 and "SLURM_JOB_ID" in os.environ
+    endpoint = _free_endpoint() if in_slurm else "HOST:29400"
+    command = torchrun_command(params, paths, model, trial, endpoint)
     typed = shlex.join([Path(command[0]).name, *command[1:]]).replace(f"{project_root()}/", "")
-    if params.nodes > 1:
+    if params.nodes > 1 and not in_slurm:
         raise UserError(f"nodes: {params.nodes}: run on each of them, HOST being one, then go on here: {typed}")
+    command = srun_command(params) + command if in_slurm else command
     print("running", typed, flush=True)
     _run(command)
     return True

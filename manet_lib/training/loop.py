@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from manet_lib.artifacts import atomic_path, stable_hash
+from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import EpochOrder, Pairs
 from manet_lib.params import Params, UserError
 from manet_lib.paths import checkpoints_of, log_of, timing_of
 from manet_lib.progress import bar
+from manet_lib.seeds import stable_hash
 from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
-from manet_lib.training.distributed import Ranks
+from manet_lib.training.distributed import Ranks, resolved_precision
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _LOSSES_CHECKED_EVERY = 20
@@ -48,7 +49,7 @@ class Training:
         data: the training set, augmented.
         epochs: how many.
         batch_size: images per step over all ranks.
-        scaler: of the loss; set by :func:`fit`, and idle but for fp16.
+        scaler: of the loss; idle but for fp16.
     """
 
     folder: Path
@@ -62,7 +63,7 @@ class Training:
     data: Pairs
     epochs: int
     batch_size: int
-    scaler: torch.amp.GradScaler = field(init=False)
+    scaler: torch.amp.GradScaler
 
 
 def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module:
@@ -72,10 +73,27 @@ def prepare(model: nn.Module, params: Params, device: torch.device) -> nn.Module
     return model.to(device)
 
 
+def use_threads(params: Params) -> None:
+    """Keep PyTorch to ``params.threads`` threads of the processor, where that is set."""
+    if params.threads:
+        torch.set_num_threads(params.threads)
+
+
 def autocast(params: Params, device: torch.device) -> AbstractContextManager[None]:
     """The arithmetic of ``params.precision``."""
-    dtype = torch.float16 if params.precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=params.precision != "fp32")
+    precision = resolved_precision(params.precision, device)
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision in ("bf16", "fp16"))
+
+
+def loss_scaler(params: Params, device: torch.device) -> torch.amp.GradScaler:
+    """The scaler of the loss, which fp16 alone needs."""
+    return torch.amp.GradScaler(device.type, enabled=params.precision == "fp16")
+
+
+def part_size(params: Params, batch_size: int) -> int:
+    """Images that one process works on at a time: its share of a batch, in ``accumulate`` parts."""
+    return max(1, batch_size // (params.nodes * params.devices * params.accumulate))
 
 
 def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_size: int) -> DataLoader[Any]:
@@ -105,8 +123,9 @@ def to_device(batch: Batch, data: Pairs, params: Params, device: torch.device) -
 def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
     """Train, from the newest checkpoint if there is one, and return the log.
 
-    After each epoch the log is written whole and a checkpoint is taken; timing goes to a file of its own, so that
-    the log of an interrupted training is the log of an undisturbed one.
+    After each epoch the log is written whole, and after the first that ends ``checkpoint_minutes`` after the last
+    checkpoint another is taken; timing goes to a file of its own, so that the log of an interrupted training is
+    the log of an undisturbed one.
 
     Returns:
         One row per epoch: epoch, learning_rate, train_loss and the metrics of ``training.validate``.
@@ -119,8 +138,7 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
             f"batch_size: {training.batch_size} images, but the training set has {len(training.data)}; "
             f"expected at most that"
         )
-    training.scaler = torch.amp.GradScaler(ranks.device.type, enabled=params.precision == "fp16")
-    history = _resume(training)
+    history = _resume(training, params)
     if len(set(ranks.gather(len(history)))) > 1:
         raise UserError("checkpoints: the nodes see different ones; expected a run folder that all of them share")
     order = EpochOrder(
@@ -133,6 +151,7 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
     )
     loader = batches(training.data, params, ranks, order, training.batch_size // ranks.world // params.accumulate)
     network = _distribute(training.model, params, ranks)
+    saved = time.monotonic()
     for epoch in range(len(history), training.epochs):
         order.epoch = epoch
         torch.manual_seed(stable_hash("torch", *training.seeds, epoch, ranks.rank))
@@ -144,6 +163,9 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
         history.append({"epoch": epoch + 1, "learning_rate": rate, "train_loss": loss, **metrics})
         if ranks.leads:
             _record(training, history, order.used, time.perf_counter() - started)
+            if epoch + 1 == training.epochs or time.monotonic() - saved >= 60 * params.checkpoint_minutes:
+                _save(training, history)
+                saved = time.monotonic()
     return pd.DataFrame(history)
 
 
@@ -159,8 +181,8 @@ def _distribute(model: nn.Module, params: Params, ranks: Ranks) -> nn.Module:
     return torch.compile(model) if params.compile else model  # type: ignore[return-value]
 
 
-def _resume(training: Training) -> list[dict[str, Any]]:
-    state = load_checkpoint(checkpoints_of(training.folder), training.key)
+def _resume(training: Training, params: Params) -> list[dict[str, Any]]:
+    state = load_checkpoint(checkpoints_of(training.folder), training.key, params.old_code)
     if state is None:
         return []
     training.model.load_state_dict(state["model"])
@@ -188,17 +210,13 @@ def _epoch(
     with bar(None, images, text, unit="images", quiet=not ranks.leads) as shown:
         for number, batch in enumerate(loader, start=1):
             last = number % parts == 0
-            try:
+            with memory_named(f"epoch {epoch}", batch[0], params):
                 with nullcontext() if last or ranks.world == 1 else network.no_sync():  # type: ignore[operator]
                     losses.append(_backward(training, params, ranks, network, batch))
                 if last:
                     training.scaler.step(training.optimiser)
                     training.scaler.update()
                     training.optimiser.zero_grad(set_to_none=True)
-            except RuntimeError as error:
-                if "out of memory" in str(error) or "can't allocate memory" in str(error):
-                    raise UserError(_out_of_memory(batch[0], params, epoch)) from None
-                raise
             rows.append(batch[3])
             shown.update(len(batch[0]) * ranks.world)
             if number % _LOSSES_CHECKED_EVERY == 0 or number == len(loader):
@@ -217,11 +235,18 @@ def _backward(training: Training, params: Params, ranks: Ranks, network: nn.Modu
     return loss.detach()
 
 
-def _out_of_memory(image: Tensor, params: Params, epoch: int) -> str:
-    return (
-        f"epoch {epoch}: out of memory with {len(image)} images of {image.shape[-1]} pixels at a time; raise "
-        f"accumulate: {params.accumulate} to {2 * params.accumulate}, lower image_size, or set precision: bf16"
-    )
+@contextmanager
+def memory_named(what: str, image: Tensor, params: Params) -> Iterator[None]:
+    """Turn a lack of memory into one line that says what to change."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise UserError(
+            f"{what}: out of memory with {len(image)} images of {image.shape[-1]} pixels at a time; raise "
+            f"accumulate: {params.accumulate} to {2 * params.accumulate}, lower image_size, or set precision: bf16"
+        ) from None
 
 
 def _check(training: Training, losses: list[Tensor], rows: list[Tensor], epoch: int, parts: int) -> float:
@@ -245,6 +270,14 @@ def _record(training: Training, history: list[dict[str, Any]], images: int, seco
     timing = timing_of(training.folder)
     row = pd.DataFrame([{"epoch": len(history), "seconds": seconds, "images_per_second": images / seconds}])
     row.round(3).to_csv(timing, mode="a", index=False, header=not timing.exists())
+    metrics = ", ".join(f"{name} {value:.4f}" for name, value in history[-1].items() if name not in ("epoch",))
+    print(
+        f"epoch {len(history)}/{training.epochs}: {metrics} ({images / seconds:.1f} images/s, {seconds:.0f} s)",
+        flush=True,
+    )
+
+
+def _save(training: Training, history: list[dict[str, Any]]) -> None:
     state = {
         "key": json.dumps(training.key),
         "model": training.model.state_dict(),
@@ -254,41 +287,53 @@ def _record(training: Training, history: list[dict[str, Any]], images: int, seco
         "history": json.dumps(history),
     }
     save_checkpoint(checkpoints_of(training.folder), len(history), state)
-    metrics = ", ".join(f"{name} {value:.4f}" for name, value in history[-1].items() if name not in ("epoch",))
-    print(
-        f"epoch {len(history)}/{training.epochs}: {metrics} ({images / seconds:.1f} images/s, {seconds:.0f} s)",
-        flush=True,
-    )
+
+
+def evaluation_loader(data: Pairs, params: Params, ranks: Ranks, batch_size: int) -> DataLoader[Any]:
+    """A loader for :func:`evaluate`; to be kept where a set is evaluated again, as its workers stay.
+
+    Args:
+        data: not augmented.
+        params: machine settings.
+        ranks: this process.
+        batch_size: of the training, which a step of evaluation does not exceed.
+    """
+    order = EpochOrder(len(data), (0, 0), shuffle=False, rank=ranks.rank, world=ranks.world)
+    return batches(data, params, ranks, order, part_size(params, batch_size))
 
 
 def evaluate(
     model: nn.Module,
-    data: Pairs,
+    loader: DataLoader[Any],
     params: Params,
     ranks: Ranks,
     score: Callable[[nn.Module, Batch], Tensor],
-    batch_size: int = 64,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Score every image of a set exactly once, on any number of ranks.
+    """Score every image of a set exactly once, on any number of ranks, all with the network of rank 0.
 
     Args:
-        model: on its device; in evaluation mode while this runs.
-        data: not augmented.
+        model: on its device; in evaluation mode while this runs. Its buffers become rank 0's.
+        loader: from :func:`evaluation_loader`.
         params: machine settings.
         ranks: this process.
         score: per-image numbers (B, K) of a batch.
-        batch_size: images at a time on each rank.
 
     Returns:
         Rows of the images in the manifest (N,) and their scores (N, K), in the order of the set, on every rank.
+
+    Raises:
+        UserError: memory ran out.
     """
     model.eval()
-    order = EpochOrder(len(data), (0, 0), shuffle=False, rank=ranks.rank, world=ranks.world)
+    ranks.share_buffers(model)
+    data = loader.dataset
+    assert isinstance(data, Pairs)
     scores, rows = [], []
     with torch.inference_mode(), autocast(params, ranks.device):
-        for batch in batches(data, params, ranks, order, batch_size):
-            moved = to_device(batch, data, params, ranks.device)
-            scores.append(score(model, moved).float().cpu().numpy())
+        for batch in loader:
+            with memory_named("evaluation", batch[0], params):
+                moved = to_device(batch, data, params, ranks.device)
+                scores.append(score(model, moved).float().cpu().numpy())
             rows.append(batch[3].numpy())
     mine = (np.concatenate(rows), np.concatenate(scores)) if rows else None
     parts = [part for part in ranks.gather(mine) if part is not None]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path, stable_hash
+from manet_lib.artifacts import Step, atomic_path
 from manet_lib.data.augment import Pairs, segmentation_augmentation
 from manet_lib.data.images import to_unit
 from manet_lib.data.manifest import read_manifest
@@ -14,23 +14,26 @@ from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import create_segmenter, soft_dice_loss
 from manet_lib.params import Params, view
-from manet_lib.paths import RunPaths, log_of, weights_of
+from manet_lib.paths import RunPaths, weights_of
 from manet_lib.progress import bar
+from manet_lib.seeds import stable_hash
+from manet_lib.steps import raw_masks_step, segmentation_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
-from manet_lib.training.loop import Batch, Training, autocast, evaluate, fit, in_batches, prepare
-
-
-def segmentation_step(params: Params, paths: RunPaths) -> Step:
-    """The step that trains stage 1."""
-    outputs = [weights_of(paths.segmentation), log_of(paths.segmentation), paths.iou]
-    return Step("segmentation", paths.segmentation, params, [paths.store, paths.manifest_dir], outputs)
-
-
-def raw_masks_step(params: Params, paths: RunPaths) -> Step:
-    """The step that predicts the lung masks of all films."""
-    folder = paths.raw_masks.parent
-    return Step("raw_masks", folder, params, [paths.store, paths.segmentation], [paths.raw_masks])
+from manet_lib.training.loop import (
+    Batch,
+    Training,
+    autocast,
+    evaluate,
+    evaluation_loader,
+    fit,
+    in_batches,
+    loss_scaler,
+    memory_named,
+    part_size,
+    prepare,
+    use_threads,
+)
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -56,6 +59,7 @@ def train_segmenter(params: Params, paths: RunPaths) -> bool:
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
+    use_threads(params)
     manifest, store = read_manifest(paths), Store.open(paths.store)
 
     def pairs(side: str) -> Pairs:
@@ -91,9 +95,11 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
         data=train,
         epochs=params.seg_epochs,
         batch_size=_batch_size(params, len(train)),
+        scaler=loss_scaler(params, ranks.device),
     )
     fit(training, params, ranks)
-    rows, scores = evaluate(model, pairs("test"), params, ranks, _iou)
+    loader = evaluation_loader(pairs("test"), params, ranks, params.seg_batch_size)
+    rows, scores = evaluate(model, loader, params, ranks, _iou)
     if ranks.leads:
         table = manifest.loc[rows, ["image_id", "label"]].assign(iou=scores[:, 0])
         with atomic_path(paths.iou) as temporary:
@@ -119,16 +125,18 @@ def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
 
 
 def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
+    use_threads(params)
     images = Store.open(paths.store).images
     model = create_segmenter(params.seg_encoder)
     load_weights(weights_of(paths.segmentation), model)
     model = prepare(model, params, ranks.device).eval()
     with atomic_path(paths.raw_masks) as temporary:
         masks = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=images.shape)
-        slices = list(in_batches(len(images), 64))
+        slices = list(in_batches(len(images), part_size(params, params.seg_batch_size)))
         with torch.inference_mode(), autocast(params, ranks.device):
             for part in bar(slices, len(slices), "predicting lung masks"):
                 films = torch.tensor(images[part])[:, None].to(ranks.device)
-                logits = model(to_unit(films, params.normalisation))
+                with memory_named("lung masks", films, params):
+                    logits = model(to_unit(films, params.normalisation))
                 masks[part] = (logits[:, 0] > 0).cpu().numpy()
         masks.flush()

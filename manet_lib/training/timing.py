@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from manet_lib.evaluation.statistics import bootstrap_interval
+from manet_lib.params import Params
 from manet_lib.progress import bar
+from manet_lib.training.loop import autocast, memory_named, prepare
 
 WARM_UP = 3
 
@@ -23,9 +25,7 @@ def interleaved_steps(
     batch_size: int,
     repeats: int,
     device: torch.device,
-    *,
-    channels_last: bool = True,
-    bf16: bool = False,
+    params: Params,
 ) -> pd.DataFrame:
     """Time training steps (forward, backward, SGD) of several networks in turn, A B C A B C ...
 
@@ -37,17 +37,17 @@ def interleaved_steps(
         batch_size: images per step.
         repeats: counted rounds, after ``WARM_UP`` uncounted ones.
         device: where to compute.
-        channels_last: memory format.
-        bf16: compute the forward pass under bf16 autocast.
+        params: precision, channels_last, compile and accumulate.
 
     Returns:
         Seconds, one row per round and one column per network.
     """
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+    layout = torch.channels_last if params.channels_last else torch.contiguous_format
     image = torch.rand(batch_size, 1, image_size, image_size).to(device, memory_format=layout) * 2 - 1
     mask = (torch.rand(batch_size, 1, image_size, image_size) > 0.5).float().to(device)
     target = torch.arange(batch_size, device=device) % 5
-    ready = {name: model.to(device, memory_format=layout).train() for name, model in models.items()}  # type: ignore[call-overload]
+    ready = {name: prepare(model, params, device).train() for name, model in models.items()}
+    networks = {name: torch.compile(model) if params.compile else model for name, model in ready.items()}
     optimisers = {name: torch.optim.SGD(model.parameters(), 1e-4, 0.9) for name, model in ready.items()}
 
     def step(name: str) -> float:
@@ -55,10 +55,11 @@ def interleaved_steps(
             torch.cuda.synchronize(device)
         started = time.perf_counter()
         optimisers[name].zero_grad(set_to_none=True)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = F.cross_entropy(ready[name](image, mask).float(), target)
-        loss.backward()
-        optimisers[name].step()
+        with memory_named(f"timing {name}", image, params):
+            with autocast(params, device):
+                loss = F.cross_entropy(networks[name](image, mask).float(), target)
+            loss.backward()
+            optimisers[name].step()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         return time.perf_counter() - started

@@ -20,9 +20,10 @@ from started import BIN, start
 from manet_lib.artifacts import save_settings
 from manet_lib.params import UserError
 from manet_lib.paths import checkpoints_of, log_of, output_root, project_root, weights_of
+from manet_lib.steps import classification_step
 from manet_lib.training import loop
 from manet_lib.training.checkpoint import load_checkpoint
-from manet_lib.training.classification import classification_step, train_classifier
+from manet_lib.training.classification import train_classifier
 from manet_lib.training.launch import torchrun_command, train
 
 SOON = 20

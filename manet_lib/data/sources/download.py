@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from manet_lib.artifacts import sha256_of, write_json
+from manet_lib.artifacts import write_json
 from manet_lib.data.sources.base import Archive
+from manet_lib.digests import sha256_of
 from manet_lib.params import UserError
 from manet_lib.progress import bar
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from manet_lib.artifacts import stable_hash
-from manet_lib.data.sources.base import ROW_COLUMNS, stamp
+from manet_lib.data.sources.base import ROW_COLUMNS
+from manet_lib.digests import stamp
 from manet_lib.params import UserError
+from manet_lib.seeds import stable_hash
 
 
 def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: int, seed: int) -> pd.DataFrame:

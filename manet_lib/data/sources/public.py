@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from manet_lib.artifacts import stable_hash
 from manet_lib.data.sources.base import Source
 from manet_lib.data.sources.cohen import SOURCE as COHEN
 from manet_lib.data.sources.download import fetch, unpack
@@ -15,6 +14,7 @@ from manet_lib.data.sources.kermany import SOURCE as KERMANY
 from manet_lib.data.sources.montgomery import SOURCE as MONTGOMERY
 from manet_lib.data.sources.shenzhen import SOURCE as SHENZHEN
 from manet_lib.params import UserError
+from manet_lib.seeds import stable_hash
 
 SOURCES = (MONTGOMERY, SHENZHEN, COHEN, KERMANY)
 KERMANY_NORMALS = 1434

@@ -1,0 +1,89 @@
+"""Which code a result was made by: a digest of every module of this package that a step or a notebook runs.
+
+Comments, docstrings and layout do not count. Nor do the modules of ``PLUMBING``, which carry values and files
+about but compute nothing: with them, a new parameter or a clearer message would make every result look outdated.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+PLUMBING = frozenset(
+    f"{PACKAGE.name}.{name}"
+    for name in (
+        "artifacts",
+        "notebook",
+        "params",
+        "paths",
+        "processes",
+        "progress",
+        "source_code",
+        "training.launch",
+    )
+)
+
+
+def _file_of(module: str) -> Path | None:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The modules of this package that some code imports, wherever it does."""
+    for node in ast.walk(tree):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            if name.split(".")[0] == PACKAGE.name and _file_of(name) is not None:
+                yield name
+
+
+def imported_by(sources: Iterable[str]) -> list[str]:
+    """The modules of this package that the cells of a notebook import; lines for IPython alone are passed over."""
+    text = "\n".join(sources)
+    plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in text.splitlines())
+    return sorted(set(imported(ast.parse(plain))))
+
+
+class _Bare(ast.NodeTransformer):
+    """Removes docstrings and other text that stands as a statement."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+@cache
+def _read(module: str) -> tuple[str, tuple[str, ...]]:
+    file = _file_of(module)
+    assert file is not None, f"{module} is no module of this package"
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    imports = tuple(imported(tree))
+    return hashlib.sha256(ast.unparse(_Bare().visit(tree)).encode()).hexdigest()[:16], imports
+
+
+def code_of(*modules: str, leaving_out: frozenset[str] = frozenset()) -> dict[str, str]:
+    """Digests of some modules and of all that they import from this package, directly or not.
+
+    Args:
+        modules: full names, such as ``manet_lib.training.classification``.
+        leaving_out: modules that are not looked into, besides ``PLUMBING``.
+
+    Returns:
+        16 hex digits for each module, by name, sorted.
+    """
+    found: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        module = todo.pop()
+        if module not in found and module not in leaving_out | PLUMBING:
+            found[module], more = _read(module)
+            todo += more
+    return dict(sorted(found.items()))

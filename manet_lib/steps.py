@@ -1,0 +1,82 @@
+"""The steps of a run: what each reads, writes and runs, and so what it depends on. No work is done here."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from manet_lib.artifacts import Step
+from manet_lib.digests import device_digest, films_digest, pretrained_digest
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths, log_of, weights_of
+
+
+def store_step(params: Params, paths: RunPaths) -> Step:
+    """Films and drawn masks, decoded and resized; depends on the user's own files, too."""
+    outputs = [paths.store / name for name in ("images.npy", "masks.npy", "index.csv")]
+    outside = partial(films_digest, params)
+    return Step("store", paths.store, params, [], outputs, "manet_lib.data.store", outside=outside)
+
+
+def manifest_step(params: Params, paths: RunPaths) -> Step:
+    """One row per film, and its side of the split."""
+    inputs = [store_step(params, paths)]
+    return Step("manifest", paths.manifest_dir, params, inputs, [paths.manifest], "manet_lib.data.manifest")
+
+
+def segmentation_step(params: Params, paths: RunPaths) -> Step:
+    """Stage 1, trained and tested."""
+    inputs = [store_step(params, paths), manifest_step(params, paths)]
+    outputs = [weights_of(paths.segmentation), log_of(paths.segmentation), paths.iou]
+    module = "manet_lib.training.segmentation"
+    return Step("segmentation", paths.segmentation, params, inputs, outputs, module)
+
+
+def raw_masks_step(params: Params, paths: RunPaths) -> Step:
+    """Lung masks of all films as stage 1 predicts them."""
+    inputs = [store_step(params, paths), segmentation_step(params, paths)]
+    folder, module = paths.raw_masks.parent, "manet_lib.training.segmentation"
+    return Step("raw_masks", folder, params, inputs, [paths.raw_masks], module)
+
+
+def clean_masks_step(params: Params, paths: RunPaths) -> Step:
+    """Lung masks after post-processing."""
+    inputs, folder = [raw_masks_step(params, paths)], paths.clean_masks.parent
+    return Step("clean_masks", folder, params, inputs, [paths.clean_masks], "manet_lib.postprocess")
+
+
+def classification_step(params: Params, paths: RunPaths, model: str, trial: int) -> Step:
+    """One model of stage 2, trained and tested in one trial."""
+    folder = paths.classifier(model, trial)
+    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
+    outputs = [weights_of(folder), log_of(folder), paths.predictions(model, trial)]
+    module, extra = "manet_lib.training.classification", (("model", model), ("trial", trial))
+    outside = partial(pretrained_digest, params)
+    return Step("classification", folder, params, inputs, outputs, module, extra, outside)
+
+
+def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
+    """Scores of the heat maps of some trainings."""
+    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
+    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    outputs = [paths.attention / "scores.csv"]
+    return Step("attention", paths.attention, params, inputs, outputs, "manet_lib.attention")
+
+
+def cost_step(params: Params, paths: RunPaths) -> Step:
+    """Counts of all models, and running times of the run's; depends on the device, too."""
+    outputs = [paths.cost / "counts.csv", paths.cost / "seconds.csv"]
+    outside = partial(device_digest, params)
+    return Step("cost", paths.cost, params, [], outputs, "manet_lib.training.cost", outside=outside)
+
+
+def all_steps(params: Params, paths: RunPaths) -> list[Step]:
+    """Every step of a run, in an order in which each comes after what it reads."""
+    single = (store_step, manifest_step, segmentation_step, raw_masks_step, clean_masks_step)
+    trainings = [classification_step(params, paths, *pair) for pair in grid(params)]
+    attention = attention_step(params, paths, grid(params))
+    return [*(make(params, paths) for make in single), *trainings, attention, cost_step(params, paths)]
+
+
+def grid(params: Params) -> list[tuple[str, int]]:
+    """The trainings of stage 2 that a run is made of: (model, trial), in Table 2's order."""
+    return [(model, trial) for model in params.models for trial in params.trial_numbers]
