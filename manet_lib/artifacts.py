@@ -251,15 +251,15 @@ def read_done(folder: Path) -> dict[str, Any] | None:
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder for this process: nobody else may write there meanwhile.
 
-    The claim is a locked file, which the system lets go when the process ends, however it ends. Where the file
-    system knows no locks, nothing is guarded.
+    The claim is a locked file beside the folder, which the system lets go when the process ends, however it
+    ends. Where the file system knows no locks, nothing is guarded.
 
     Raises:
         UserError: another process holds the folder; names it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        opened = (folder / ".claim").open("a+", encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        opened = folder.with_name(f".{folder.name}.claim").open("a+", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{folder.name}: cannot be written: {error.strerror or error}") from error
     with opened as file:

@@ -70,7 +70,7 @@ class Params(BaseModel):
     classes: Annotated[list[str], Field(min_length=2)] = list(CLASSES)
     """Class names, in the order of the logits."""
     max_per_class: Annotated[int, Field(ge=0)] = 0
-    """At most so many images of each class, drawn with the seed, those with lung masks first; 0 takes all."""
+    """At most so many images of each class, drawn with the seed; 0 takes all."""
     phantom_images: Annotated[int, Field(ge=10)] = 600
     """Phantoms to draw, spread evenly over the five classes."""
     phantom_size: Annotated[int, Field(ge=64, le=1024)] = 128

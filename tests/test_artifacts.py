@@ -6,18 +6,22 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from manet_lib.artifacts import Step, atomic_path, read_done, save_settings, write_json, write_text
+from manet_lib.artifacts import Step, atomic_path, claimed, read_done, save_settings, write_json, write_text
 from manet_lib.digests import sha256_of
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
 from manet_lib.seeds import stable_hash
 
-NO_EFFECT = {"accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"}
+NO_EFFECT = {
+    *("accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"),
+    *("checkpoint_minutes", "old_code"),
+}
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -130,8 +134,10 @@ def steps(tmp_path: Path) -> Callable[[Params], tuple[Step, Step]]:
     def make(params: Params) -> tuple[Step, Step]:
         one, two = tmp_path / "one", tmp_path / "two"
         return (
-            Step("store", one, params, [], [one / "a.txt", one / "deep" / "b.txt"]),
-            Step("clean_masks", two, params, [one], [two / "c.txt"], (("trial", 1),)),
+            store := Step(
+                "store", one, params, [], [one / "a.txt", one / "deep" / "b.txt"], "manet_lib.data.store"
+            ),
+            Step("clean_masks", two, params, [store], [two / "c.txt"], "manet_lib.postprocess", (("trial", 1),)),
         )
 
     return make
@@ -155,6 +161,8 @@ def _other(value: Any) -> Any:
         return not value
     if isinstance(value, list):
         return value[:-1]
+    if value == "rerun":
+        return "keep"
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
@@ -186,7 +194,7 @@ class TestStep:
     def test_redone_for_another_extra_value(self, steps: Any) -> None:
         _run(steps(Params(profile="x")))
         second = steps(Params(profile="x"))[1]
-        other = Step("clean_masks", second.folder, second.params, second.inputs, second.outputs, (("trial", 2),))
+        other = replace(second, extra=(("trial", 2),))
         assert second.is_done()
         assert not other.is_done()
 
@@ -237,6 +245,43 @@ class TestStep:
         _, second = steps(Params(profile="x"))
         with refused("one", "make reproduce"):
             second.run(_work(second))
+
+    def test_redone_when_what_it_depends_on_outside_changed(self, steps: Any) -> None:
+        first, second = pair = steps(Params(profile="x"))
+        _run(pair)
+        listed = replace(first, outside=lambda: {"listing": "abc"})
+        assert "store" not in (listed.fault() or "")
+        assert listed.fault() == "one: was made with listing: None, which is 'abc' now"
+        assert replace(second, inputs=[listed]).fault() == listed.fault(), "the cause, not what follows from it"
+
+    def test_redone_for_newer_code_unless_that_is_to_be_kept(self, steps: Any) -> None:
+        first, second = pair = steps(Params(profile="x"))
+        _run(pair)
+        done = done_of(second.folder)
+        record = json.loads(done.read_text())
+        assert "manet_lib.data.store" not in record["code"], "it is the code of a step before, whose output counts"
+        record["code"]["manet_lib.postprocess"] = "of yesterday"
+        done.write_text(json.dumps(record))
+        assert second.fault() == "two: was made by an earlier version of manet_lib.postprocess"
+        kept = steps(Params(profile="x", old_code="keep"))[1]
+        assert kept.is_done()
+        assert kept.outdated_code() == ["manet_lib.postprocess"]
+        assert first.outdated_code() == []
+
+    def test_a_folder_in_use_is_left_alone(self, steps: Any, refused: Any) -> None:
+        first, _ = steps(Params(profile="x"))
+        with claimed(first.folder), refused("one: another process is at work there", f"process {os.getpid()}"):
+            first.run(lambda: pytest.fail("somebody else is writing there"))
+        assert first.run(_work(first))
+
+    def test_a_claim_ends_with_its_process(self, tmp_path: Path) -> None:
+        code = (
+            "import os, signal; from pathlib import Path; from manet_lib.artifacts import claimed; "
+            f"claimed(Path({str(tmp_path / 'run')!r})).__enter__(); os.kill(os.getpid(), signal.SIGKILL)"
+        )
+        assert _python(code).returncode == -9
+        with claimed(tmp_path / "run"):
+            pass
 
     def test_record_says_what_it_was_made_from(self, steps: Any) -> None:
         first, second = pair = steps(Params(profile="x"))

@@ -301,7 +301,7 @@ def test_step_sees_what_it_declares_and_nothing_else(step: str) -> None:
         if name in READ_BY[step]:
             assert getattr(seen, name) == getattr(params, name)
         else:
-            with pytest.raises(AttributeError, match=f"{step}.*{name}"):
+            with pytest.raises(AttributeError, match=name):
                 getattr(seen, name)
 
 

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from manet_lib.artifacts import Step
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.postprocess import clean_mask, clean_masks
+from manet_lib.steps import raw_masks_step
 
 Mask = NDArray[np.bool_]
 
@@ -121,12 +122,14 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
         clean_mask(np.zeros(shape, bool))
 
 
-def test_masks_of_a_run(paths: RunPaths) -> None:
+def test_masks_of_a_run(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     raw = (np.random.default_rng(3).random((3, 24, 24)) < 0.6).astype(np.uint8)
     params = Params(profile="x", min_object_fraction=0.03)
-    made = Step("raw_masks", paths.raw_masks.parent, params, [], [paths.raw_masks])
+    made = raw_masks_step(params, paths)
+    alone = replace(made, inputs=[])  # nothing has to be trained for this
+    monkeypatch.setattr("manet_lib.steps.raw_masks_step", lambda *_: alone)
     paths.raw_masks.parent.mkdir(parents=True)
-    made.run(lambda: np.save(paths.raw_masks, raw))
+    alone.run(lambda: np.save(paths.raw_masks, raw))
     assert clean_masks(params, paths)
     clean = np.load(paths.clean_masks)
     assert clean.dtype == np.uint8

@@ -18,7 +18,8 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # From top to bottom; a module imports only from its own layer or those below.
 LAYERS = [
-    ["predict", "notebook", "execute"],
+    ["execute", "predict", "notebook"],
+    ["workflow"],
     ["report"],
     ["attention"],
     ["training"],
@@ -26,8 +27,10 @@ LAYERS = [
     ["models"],
     ["postprocess"],
     ["data"],
+    ["steps"],
     ["artifacts"],
-    ["paths", "progress", "processes"],
+    ["digests"],
+    ["listing", "machine", "paths", "progress", "processes", "seeds", "source_code"],
     ["params"],
 ]
 MACHINE = re.compile(rf"/(home|root|Users|tmp)/|site-packages|{re.escape(str(ROOT))}/")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import tifffile
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from manet_lib.params import UserError
+
+_LABELS = 8
+"""A mask of at most so many levels is a label map; soft edges and JPEG give more."""
+
+LARGEST = 500_000_000
+"""Pictures of more pixels than this are refused: no film is that large, and they would fill the memory."""
 
 SMALLEST = 16
 """Films with fewer pixels than this on a side are refused: nothing could be seen on them."""
@@ -21,8 +31,9 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     """Read a film as 8-bit grey, whatever its file holds.
 
     The format is recognised by content. Palette, RGB and RGBA become grey (ITU-R 601-2), transparent pixels
-    black; more than 8 bits and DICOM are stretched from their own minimum and maximum to 0..255 (DICOM after its
-    VOI LUT, MONOCHROME1 inverted).
+    black; more than 8 bits and DICOM are stretched from their own minimum and maximum to 0..255. What lies on its
+    side by EXIF is turned, what is white at zero inverted. DICOM passes its modality LUT, its VOI LUT or window
+    where that can be used, and is inverted under MONOCHROME1; its padding becomes black.
 
     Args:
         path: the file, named in messages.
@@ -32,7 +43,8 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
         uint8, (H, W).
 
     Raises:
-        UserError: the file is missing, empty, truncated, no image, or under ``SMALLEST`` pixels on a side.
+        UserError: the file is missing, empty, truncated, no image, under ``SMALLEST`` pixels on a side, over
+            ``LARGEST`` in all, or compressed in a way that needs another package, which is named.
     """
     pixels = _decode(path, _bytes(path) if data is None else data)
     if min(pixels.shape) < SMALLEST:
@@ -52,7 +64,8 @@ def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = No
         data: its bytes, if they have been read already.
 
     Returns:
-        bool, of that shape; True where the file is brighter than half its range.
+        bool, of that shape. In a file of few levels, such as a label map, all above the lowest is lung; else what
+        is brighter than half of its range.
 
     Raises:
         UserError: the file cannot be read, or its proportions are not those of the film.
@@ -63,8 +76,17 @@ def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = No
         raise UserError(
             f"{path.name}: a mask of {pixels.shape[1]}×{pixels.shape[0]} does not fit its film of {width}×{height}"
         )
-    mask = pixels > (127 if pixels.max() > 1 else 0)
+    mask = _above_background(pixels)
     return resize(mask.astype(np.uint8), (height, width), smooth=False).astype(bool)
+
+
+def _above_background(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """The lung of a drawn mask; a file of one level is lung where it is not black."""
+    low, high = int(pixels.min()), int(pixels.max())
+    if low == high:
+        return pixels > 0
+    few = np.count_nonzero(np.bincount(pixels.ravel(), minlength=256)) <= _LABELS
+    return pixels > (low + (high - low) / 32 if few else (low + high) / 2)
 
 
 def resize(image: NDArray[np.uint8], shape: tuple[int, int], *, smooth: bool = True) -> NDArray[np.uint8]:
@@ -121,47 +143,116 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     if data[128:132] == b"DICM":
         return _decode_dicom(path, data)
     try:
-        with Image.open(io.BytesIO(data)) as opened:
+        with _raised_limits(), Image.open(io.BytesIO(data)) as opened:
+            if opened.width * opened.height > LARGEST:
+                raise ValueError(f"{opened.width}×{opened.height} pixels; expected at most {LARGEST:,}")
             opened.load()
             return picture_to_grey(opened)
     except UnidentifiedImageError:
-        raise UserError(f"{path.name}: not an image that can be read (PNG, JPEG, TIFF, DICOM, ...)") from None
+        return _decode_other(path, data)
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
 
 
+def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
+    """What Pillow does not know: DICOM without preamble and meta header, and some TIFF that is white at zero."""
+    if data[:2] in (b"II", b"MM"):
+        try:
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                page = file.pages.first
+                values = np.asarray(page.asarray(), dtype=np.float64)
+            return stretch(-values if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else values)
+        except Exception as error:  # tifffile, too
+            raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
+    from manet_lib.data.dicom import is_dicom
+
+    if is_dicom(data):
+        return _decode_dicom(path, data)
+    raise UserError(f"{path.name}: not an image that can be read (PNG, JPEG, TIFF, DICOM, ...)")
+
+
+class _Limits:
+    """Pillow's limits, lifted while films are read, in however many threads; :data:`LARGEST` holds instead."""
+
+    def __init__(self) -> None:
+        self.lock, self.readers, self.before = threading.Lock(), 0, (Image.MAX_IMAGE_PIXELS, 0, 0)
+
+    def lift(self) -> None:
+        with self.lock:
+            if self.readers == 0:
+                self.before = (
+                    Image.MAX_IMAGE_PIXELS,
+                    PngImagePlugin.MAX_TEXT_CHUNK,
+                    PngImagePlugin.MAX_TEXT_MEMORY,
+                )
+                Image.MAX_IMAGE_PIXELS = None
+                PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 30
+            self.readers += 1
+
+    def restore(self) -> None:
+        with self.lock:
+            self.readers -= 1
+            if self.readers == 0:
+                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = self.before
+
+
+_LIMITS = _Limits()
+
+
+@contextmanager
+def _raised_limits() -> Iterator[None]:
+    _LIMITS.lift()
+    try:
+        yield
+    finally:
+        _LIMITS.restore()
+
+
 def picture_to_grey(picture: Image.Image) -> NDArray[np.uint8]:
     """A picture of any mode as 8-bit grey (H, W); see :func:`read_grey`."""
+    inverted = _is_deep_white_at_zero(picture)
+    if picture.format != "TIFF":  # which Pillow turns by itself
+        picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("L", "1") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
     if picture.mode.startswith(("I", "F")):
-        return stretch(np.asarray(picture, dtype=np.float64))
+        values = np.asarray(picture, dtype=np.float64)
+        return stretch(-values if inverted else values)
     if "A" in picture.mode or "transparency" in picture.info:
         layered = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", layered.size, (0, 0, 0, 255)), layered)
     return np.asarray(picture.convert("RGB").convert("L"))
 
 
+def _is_deep_white_at_zero(picture: Image.Image) -> bool:
+    """Whether a TIFF of more than 8 bits has white at zero; Pillow inverts those of 8 bits, and only those."""
+    tags = getattr(picture, "tag_v2", {})
+    return picture.mode.startswith(("I", "F")) and tags.get(262) == 0
+
+
 def _decode_dicom(path: Path, data: bytes) -> NDArray[np.uint8]:
-    import pydicom
-    from pydicom.pixels import apply_voi_lut
+    from manet_lib.data.dicom import read_frame
 
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
-        values = np.asarray(apply_voi_lut(dataset.pixel_array, dataset), dtype=np.float64)
-        if values.ndim != 2:
-            raise ValueError(f"its shape is {values.shape}; expected one grey frame")
-        return stretch(-values if dataset.PhotometricInterpretation == "MONOCHROME1" else values)
+        return stretch(*read_frame(data))
     except Exception as error:  # pydicom raises many kinds for broken files
         raise UserError(f"{path.name}: DICOM that cannot be read: {' '.join(str(error).split())}") from None
 
 
-def stretch(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+def stretch(values: NDArray[np.float64], padding: NDArray[np.bool_] | None = None) -> NDArray[np.uint8]:
     """Stretch grey values from their own minimum and maximum to 0..255.
+
+    Args:
+        values: float (H, W).
+        padding: bool (H, W); what takes no part in the stretch and becomes 0.
 
     Raises:
         ValueError: they are not all numbers.
     """
+    if padding is not None and padding.any():
+        if padding.all():
+            return np.zeros(values.shape, np.uint8)
+        values = np.where(padding, values[~padding].min(), values)
     low, high = values.min(), values.max()
     if not np.isfinite(high - low):
         raise ValueError("its pixels are not all numbers")

@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 
 from manet_lib.artifacts import atomic_path, read_table
-from manet_lib.data.splits import SPLITS, join_patients, split_images, split_pairs, split_patients
+from manet_lib.data.splits import SPLITS, join_patients, missing_classes, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
@@ -23,7 +23,7 @@ def build_manifest(params: Params, paths: RunPaths) -> bool:
     """Split the films of the store and write the manifest, one row per film in the store's order.
 
     ``split`` is stage 2's side (train, val, test), ``seg_split`` stage 1's (train, test, or empty without mask).
-    Where byte-identical films are dropped, all but the first have neither.
+    Where byte-identical films are dropped, all but the first have neither. A class that a side lacks is named.
 
     Returns:
         Whether there was anything to do.
@@ -55,6 +55,11 @@ def _build(params: Params, paths: RunPaths) -> None:
     empty = [side for side in SPLITS if not sizes[side]]
     if empty:
         raise UserError(f"split: {len(index)} films leave no film for {' and '.join(empty)}; add films")
+    lacking = missing_classes(kept["label"], chosen, params.classes)
+    if lacking:
+        named = "; ".join(f"{label} has no film in {' and '.join(absent)}" for label, absent in lacking.items())
+        ways = "add films, raise a fraction, set another seed, or split: patient, which spreads them"
+        print(f"split: {named}; {ways}")
     has_mask = (index["mask_path"] != "") & ~dropped
     pairs = split_pairs(has_mask, sides, params.split, params.seg_test_fraction, params.seed)
     manifest = index.assign(split=sides, seg_split=pairs)[list(COLUMNS)]

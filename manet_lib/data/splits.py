@@ -72,7 +72,33 @@ def split_patients(
         side = int(np.argmax(lag))
         filled[side] += counts
         side_of[patient] = SPLITS[side]
+    _spread(side_of, table.loc[order])
     return [side_of[patient] for patient in patients]
+
+
+def _spread(side_of: dict[str, str], table: pd.DataFrame) -> None:
+    """Give each side a patient of each class that has three or more: of the fullest side, one with few films.
+
+    Args:
+        side_of: side of each patient; changed in place.
+        table: images by patient (rows, most images first) and class.
+    """
+    for label in table.columns:
+        having = [patient for patient in table.index if table.loc[patient, label]]
+        for side in SPLITS:
+            places = [side_of[patient] for patient in having]
+            if len(having) >= len(SPLITS) and side not in places:
+                donor = max(SPLITS, key=places.count)
+                side_of[next(patient for patient in reversed(having) if side_of[patient] == donor)] = side
+
+
+def missing_classes(labels: pd.Series, sides: list[str], classes: list[str]) -> dict[str, list[str]]:
+    """The sides that have no film of a class, by class; classes that are on all sides are left out."""
+    counts = pd.crosstab(labels.to_numpy(), np.asarray(sides, dtype=object)).reindex(
+        index=classes, columns=list(SPLITS), fill_value=0
+    )
+    lacking = {label: [side for side in SPLITS if not counts.loc[label, side]] for label in classes}
+    return {label: absent for label, absent in lacking.items() if absent}
 
 
 def join_patients(patients: pd.Series, hashes: pd.Series) -> pd.Series:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path, read_table, write_text
 from manet_lib.data.images import read_grey, read_mask, resize
-from manet_lib.data.sources import find_rows
+from manet_lib.data.sources import fetch, find_rows
 from manet_lib.digests import stamp
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
@@ -27,6 +27,9 @@ from manet_lib.steps import store_step
 
 _CHUNK = 64
 """Films that are decoded, written and recorded together; what an interrupted build has to read again at most."""
+
+MASK_AT_MOST = 0.9
+"""Share of its film that a drawn lung mask may cover."""
 
 _FACTS = ("row", "width", "height", "sha256", "stamp")
 
@@ -77,7 +80,10 @@ def build_store(params: Params, paths: RunPaths) -> bool:
     Raises:
         UserError: one line that lists every file that cannot be used.
     """
-    return store_step(params, paths).run(lambda: _build(view(params, "store"), paths))
+    step = store_step(params, paths)
+    if not step.is_done():
+        fetch(params)  # before the step looks at what is there
+    return step.run(lambda: _build(view(params, "store"), paths))
 
 
 def _build(params: Params, paths: RunPaths) -> None:
@@ -199,6 +205,12 @@ def _load(folder: Path, path: str, mask_path: str, size: int) -> _Film | list[st
             mask |= resize(drawn.astype(np.uint8), (size, size), smooth=False)
         except UserError as error:
             faults.append(str(error))
+    if mask_path and not faults:
+        share = float(mask.mean())
+        if share == 0:
+            faults.append(f"{mask_path}: the drawn mask is empty; redraw it, or leave its mask_path empty")
+        elif share > MASK_AT_MOST:
+            faults.append(f"{mask_path}: the drawn mask covers over nine tenths of its film; is it inverted?")
     if faults:
         return faults
     height, width = film.shape

@@ -22,12 +22,23 @@ def convert_first_layer(weight: Tensor, in_channels: int) -> Tensor:
     return weight.sum(dim=1, keepdim=True).repeat(1, in_channels, 1, 1) / in_channels
 
 
+def _unwrapped(state: object) -> object:
+    """A state dict out of a checkpoint around it, without the prefix that DataParallel gives."""
+    for name in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(name), dict):
+            state = state[name]
+    if isinstance(state, dict) and state and all(str(name).startswith("module.") for name in state):
+        return {str(name).removeprefix("module."): value for name, value in state.items()}
+    return state
+
+
 def load_torchvision_weights(model: nn.Module, path: Path) -> None:
     """Load a torchvision state dict of the same architecture into a classifier.
 
-    The first convolution is converted; the last linear layer is kept as it is in the model where the number of
-    classes differs; an auxiliary head in the file is ignored. Parameters that only the model has (CBAM's) keep
-    their drawn values.
+    A checkpoint around it (``state_dict`` or ``model``) and the prefix ``module.`` are removed. The first
+    convolution is converted; the last linear layer is kept as it is in the model where the number of classes
+    differs; an auxiliary head in the file is ignored. Parameters that only the model has (CBAM's) keep their
+    drawn values.
 
     Args:
         model: from :func:`manet_lib.models.create_model`.
@@ -45,6 +56,7 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
     except Exception as error:  # torch, pickle, zip and safetensors each have their own
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"pretrained: {path.name}: cannot be read as a state dict: {reason}") from None
+    state = _unwrapped(state)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):

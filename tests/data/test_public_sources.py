@@ -155,7 +155,8 @@ def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
     )
     for number in range(60):
         (tmp_path / f"{number}.png").write_bytes(film(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
-    rows["mask_path"] = rows["path"]
+    rows["mask_path"] = "mask.png"
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0)).save(tmp_path / "mask.png")
     monkeypatch.setattr("manet_lib.data.sources.gather", lambda *_: rows)
     paths = RunPaths(tmp_path / "run", tmp_path)
     params = Params(

@@ -11,6 +11,9 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report import cost
 from manet_lib.report.tables import published
+from manet_lib.training import cost as measuring
+from manet_lib.training.cost import counts as measured_counts
+from manet_lib.training.cost import fvcore_cost
 
 POOLED_AT_512 = {"resnet34_ma": 226_816, "resnet50_ma": 154_368, "vgg16_ma": 807_168, "inceptionv3_ma": 260_980}
 PRINTED = published("table3_cost").set_index("model")
@@ -38,13 +41,13 @@ def overlooked(name: str, side: int) -> int:
 @pytest.mark.parametrize("name", ["resnet34", "resnet34_ma", "resnet50_cbam", "vgg16", "inceptionv3"])
 def test_fvcore_counts_all_but_biases_averages_and_pooled_masks(name: str) -> None:
     flops = measure_cost(create_model(name), 128).flops
-    assert flops - cost.fvcore_cost(name, 128)[1] == overlooked(name, 128)
+    assert flops - fvcore_cost(name, 128)[1] == overlooked(name, 128)
 
 
 @pytest.fixture(scope="module")
 def counts() -> pd.DataFrame:
     """The table of counts, by name of the model."""
-    return cost.count_table().set_axis(list(model_names()))
+    return cost.count_table(measured_counts()).set_axis(list(model_names()))
 
 
 @pytest.mark.slow  # fvcore computes what it counts, VGG16 at 512×512 included
@@ -103,15 +106,20 @@ def test_increases_stand_beside_the_papers_where_the_data_is_so(times: pd.DataFr
     assert "Increase, paper (%)" not in times
     published = Params(profile="test", data_source="manifest", composition="paper", published=True)
     table = cost.time_table(published, paths)
+    assert "Increase, paper (%)" not in table, "the paper's batch was divided among four devices"
+    table = cost.time_table(published.model_copy(update={"devices": 4}), paths)
     assert table["Increase, paper (%)"].tolist() == ["–", "21.55", "40.52", "5.78"]
+    for name, value in (("image_size", 224), ("batch_size", 32)):
+        other = published.model_copy(update={"devices": 4, name: value})
+        assert "Increase, paper (%)" not in cost.time_table(other, paths)
 
 
 def test_only_the_models_of_the_run_are_timed_once(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cost, "count_table", lambda: pd.DataFrame({"Model": ["counted elsewhere"]}))
+    monkeypatch.setattr(measuring, "counts", lambda: pd.DataFrame({"model": ["counted elsewhere"]}))
     models = ["resnet34", "resnet50_ma", "resnet34_ma"]
     params = Params(profile="test", models=models, image_size=32, batch_size=2, cost_repeats=2, accelerator="cpu")
-    assert cost.measure(params, paths)
-    assert not cost.measure(params, paths), "done is done"
+    assert measuring.measure(params, paths)
+    assert not measuring.measure(params, paths), "done is done"
     seconds = pd.read_csv(paths.cost / "seconds.csv")
     assert sorted(seconds.columns) == sorted(models)
     assert len(seconds) == 2

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from manet_lib.artifacts import Step
 from manet_lib.params import CLASSES, MODELS, Params, UserError, validate
 from manet_lib.paths import RunPaths, done_of, log_of, project_root
 from manet_lib.report import tables
@@ -39,7 +40,13 @@ def _papers_manifest() -> pd.DataFrame:
 
 
 @pytest.fixture
-def trained(paths: RunPaths) -> Callable[..., None]:
+def outdated() -> list[str]:
+    """Modules of which an earlier version made the results."""
+    return []
+
+
+@pytest.fixture
+def trained(paths: RunPaths, outdated: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Pretends that a model was trained: so many of 680 test films right, and a log of two epochs."""
 
     def make(model: str, trial: int, hits: int, count: int = 680, done: bool = True) -> None:
@@ -53,8 +60,15 @@ def trained(paths: RunPaths) -> Callable[..., None]:
         table.assign(image_id=table.index).to_csv(paths.predictions(model, trial), index=False)
         pd.DataFrame({"epoch": [1, 2], "val_accuracy": [0.5, 0.7]}).to_csv(log_of(folder), index=False)
         if done:
-            done_of(folder).write_text('{"seconds": 1.5, "device": "cpu"}')
+            done_of(folder).write_text("done")
 
+    def fault(step: Step, known: object = None) -> str | None:
+        return None if done_of(step.folder).is_file() else "not run"
+
+    monkeypatch.setattr(Step, "fault", fault)
+    record = {"seconds": 1.5, "device": "cpu", "precision": "bf16", "code": {}}
+    monkeypatch.setattr(tables, "read_done", lambda folder: record if done_of(folder).is_file() else None)
+    monkeypatch.setattr(Step, "outdated_code", lambda step: outdated)
     return make
 
 
@@ -182,9 +196,22 @@ class TestAccuracy:
     def test_logs_and_steps(self, trained: Any, paths: RunPaths) -> None:
         trained("resnet34", 1, 600)
         assert list(tables.logs(OWN, paths)) == [("resnet34", 1)]
-        assert tables.steps_table(OWN, paths).to_dict("records") == [
-            {"Step": "resnet34-1", "Seconds": 1.5, "Device": "cpu"}
-        ]
+        row = {"Step": "resnet34-1", "Seconds": 1.5, "Device": "cpu", "Precision": "bf16"}
+        assert tables.steps_table(OWN, paths).to_dict("records") == [row]
+
+    def test_results_of_older_code_are_said_to_be(self, trained: Any, outdated: Any, paths: RunPaths) -> None:
+        outdated.append("manet_lib.models.vgg")
+        trained("vgg16", 1, 600)
+        assert tables.steps_table(OWN, paths)["Changed since"].tolist() == ["manet_lib.models.vgg"]
+
+    def test_printed_numbers_stand_beside_results_at_their_size_alone(self, trained: Any, paths: RunPaths) -> None:
+        trained("resnet50_ma", 1, 600)
+        smaller = PUBLISHED.model_copy(update={"image_size": 224})
+        assert "Paper, average (%)" in tables.test_accuracy(PUBLISHED, paths)
+        assert "Paper, average (%)" not in tables.test_accuracy(smaller, paths)
+        assert tables.data_note(smaller) == "the paper's data at 224 pixels instead of 512"
+        confusion = tables.confusion_of(smaller, paths, "resnet50_ma", 1)
+        assert not any("paper" in column for column in tables.report_table(confusion, smaller))
 
 
 class TestReport:

@@ -14,7 +14,7 @@ import torch
 from manet_lib.params import UserError
 from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
 
-KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}}
+KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}, "code": {"manet_lib.models.vgg": "12"}}
 
 
 def state(epoch, key=KEY):
@@ -46,6 +46,14 @@ def test_a_checkpoint_of_other_parameters_is_refused_with_the_difference(tmp_pat
     save_checkpoint(tmp_path, 1, state(1))
     with pytest.raises(UserError, match="epochs was 3 and is 5"):
         load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}})
+
+
+def test_a_checkpoint_of_older_code_is_passed_over_and_said_unless_it_is_to_be_kept(tmp_path, capsys):
+    save_checkpoint(tmp_path, 1, state(1))
+    newer = KEY | {"code": {"manet_lib.models.vgg": "34"}}
+    assert load_checkpoint(tmp_path, newer) is None
+    assert "written by an earlier version of manet_lib.models.vgg; starting anew" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path, newer, "keep")["weight"][0] == 1
 
 
 class Evil:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from manet_lib.params import Params
 from manet_lib.training.timing import WARM_UP, increase, interleaved_steps
 
 CPU = torch.device("cpu")
@@ -28,12 +29,12 @@ class Tiny(nn.Module):
         return logits
 
 
-def timed(names="abc", pauses=None, **options):
+def timed(names="abc", pauses=None, **changes):
     """Seconds, the networks before and after, and all calls in their order."""
     calls = []
     models = {name: Tiny(name, calls, (pauses or {}).get(name, 0.0)) for name in names}
     before = copy.deepcopy(models)
-    seconds = interleaved_steps(models, 12, 4, REPEATS, CPU, **options)
+    seconds = interleaved_steps(models, 12, 4, REPEATS, CPU, Params(profile="x", **changes))
     return seconds, before, models, calls
 
 
@@ -86,9 +87,9 @@ def test_the_memory_format_is_the_one_asked_for(channels_last):
     assert {model.conv.weight.stride() for model in models.values()} == {strides}
 
 
-@pytest.mark.parametrize(("bf16", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_bf16_is_for_the_forward_pass_not_for_the_weights(bf16, dtype):
-    _, _, models, calls = timed(bf16=bf16)
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp32", torch.float32)])
+def test_bf16_is_for_the_forward_pass_not_for_the_weights(precision, dtype):
+    _, _, models, calls = timed(precision=precision)
     assert {call[3] for call in calls} == {dtype}
     assert {model.conv.weight.dtype for model in models.values()} == {torch.float32}
 

@@ -7,10 +7,20 @@ from pathlib import Path
 import pandas as pd
 
 from manet_lib.data.phantom import write_phantoms
-from manet_lib.data.sources.own import listing, read_rows
+from manet_lib.data.sources.own import read_rows
 from manet_lib.data.sources.public import compose, gather
 from manet_lib.params import Params
 from manet_lib.paths import expand
+
+
+def fetch(params: Params) -> None:
+    """Fetch and unpack what is missing of the public collections; nothing to do for other films.
+
+    Raises:
+        UserError: see ``public.gather``.
+    """
+    if params.data_source == "public":
+        gather(expand(params.data_dir), params.mirror, params.download)
 
 
 def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
@@ -37,8 +47,3 @@ def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
     else:
         rows = read_rows(folder, params.data_csv, params.classes, params.max_per_class, params.seed)
     return folder, compose(rows, params.composition, params.seed)
-
-
-def listing_of(params: Params) -> str:
-    """What tells a user's films from the same films after a change; "" for drawn and published ones."""
-    return listing(expand(params.data_dir), params.data_csv) if params.data_source == "manifest" else ""

@@ -43,6 +43,7 @@ class Source:
         counts: films by class in the published listing.
         marker: a path inside the unpacked collection by which its folder is recognised.
         read: rows of the films in that folder; paths relative to it.
+        fits: whether a folder with the marker is this collection's, and not another's of the same layout.
     """
 
     name: str
@@ -54,12 +55,13 @@ class Source:
     counts: dict[str, int]
     marker: str
     read: Callable[[Path], pd.DataFrame]
+    fits: Callable[[Path], bool] = Path.is_dir
 
     def folder(self, data: Path) -> Path | None:
         """The folder below ``data`` that holds the unpacked collection, or None."""
         first = self.marker.split("/")[0]
-        found = [folder for folder in [data, *sorted(_folders(data, first))] if (folder / self.marker).exists()]
-        return found[0] if found else None
+        places = [data, *sorted(_folders(data, first))]
+        return next((place for place in places if (place / self.marker).exists() and self.fits(place)), None)
 
 
 def _folders(data: Path, name: str, depth: int = 4) -> Iterator[Path]:
@@ -67,18 +69,24 @@ def _folders(data: Path, name: str, depth: int = 4) -> Iterator[Path]:
     if not data.is_dir() or depth == 0:
         return
     for child in data.iterdir():
-        if child.is_dir() and not child.name.startswith("."):
+        if child.is_dir() and not is_litter(child.name):
             if (child / name).exists():
                 yield child
             yield from _folders(child, name, depth - 1)
 
 
+def is_litter(name: str) -> bool:
+    """Whether a name is what other systems leave among the files of an archive (``._film.jpeg``, ``__MACOSX``)."""
+    return name.startswith((".", "__MACOSX"))
+
+
 def rows_of(rows: list[tuple[str, str, str, str, str, str]], source: str, folder: Path) -> pd.DataFrame:
-    """A source's rows as a table, in the order of their paths.
+    """A source's rows as a table, in the order of their paths, without what other systems left among its files.
 
     Raises:
         UserError: there are none.
     """
+    rows = [row for row in rows if not any(map(is_litter, Path(row[0]).parts))]
     if not rows:
         raise UserError(f"{source}: no film found in {folder.name}/; is the archive unpacked whole?")
     return pd.DataFrame(sorted(rows), columns=list(ROW_COLUMNS))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 import pandas as pd
 
 from manet_lib.data.sources.base import Archive, Source, rows_of
-from manet_lib.params import UserError
 
 FINDINGS = ("COVID-19", "COVID-19, ARDS", "Pneumonia/Viral/COVID-19")
 COMMIT = "9d6ecab1a351ae11cfeb36cb1a4f787b6ae066d8"
@@ -21,26 +21,52 @@ def select(metadata: pd.DataFrame) -> pd.DataFrame:
     return metadata[metadata["finding"].isin(FINDINGS) & frontal]
 
 
+_COLUMNS = {"patientid", "finding", "view", "modality", "folder", "filename"}
+_PICTURES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+
+
+def _metadata(folder: Path) -> pd.DataFrame:
+    path = folder / "metadata.csv"
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+    except UnicodeDecodeError:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="latin-1")
+
+
+def is_cohen(folder: Path) -> bool:
+    """Whether the metadata in a folder have Cohen's columns; other collections have a ``metadata.csv``, too."""
+    try:
+        return set(_metadata(folder).columns) >= _COLUMNS
+    except (OSError, ValueError):
+        return False
+
+
 def read(folder: Path) -> pd.DataFrame:
     """Rows of ``{metadata.csv,images,annotations/lungVAE-masks}``.
 
-    A listed film whose file is missing (some were withdrawn) is left out; the count shows it.
-
-    Raises:
-        UserError: the metadata lacks a column.
+    A listed film whose file is missing (some were withdrawn) is left out; the count shows it. A file of the same
+    name with another ending, as mirrored copies have, is taken unless it is a listed film of its own.
     """
-    metadata = pd.read_csv(folder / "metadata.csv", dtype=str, keep_default_na=False)
-    missing = {"patientid", "finding", "view", "modality", "folder", "filename"} - set(metadata.columns)
-    if missing:
-        raise UserError(f"cohen: metadata.csv has no column {', '.join(sorted(missing))}; fetch it again")
+    listed = select(_metadata(folder)).drop_duplicates("filename")
+    own = set(listed["filename"])
     rows = []
-    for film in select(metadata).drop_duplicates("filename").itertuples():
-        path = Path(str(film.folder)) / str(film.filename)
+    for film in listed.itertuples():
+        path = _film(folder, Path(str(film.folder)) / str(film.filename), own)
         mask = Path("annotations/lungVAE-masks") / f"{Path(str(film.filename)).stem}_mask.png"
-        if (folder / path).is_file():
+        if path is not None:
             mask_path = mask.as_posix() if (folder / mask).is_file() else ""
             rows.append((path.as_posix(), "covid19", "cohen", f"cohen_{film.patientid}", mask_path, ""))
     return rows_of(rows, "cohen", folder)
+
+
+def _film(folder: Path, path: Path, listed: set[str]) -> Path | None:
+    """The file of a listed film, relative to the folder, or None."""
+    if (folder / path).is_file():
+        return path
+    twins = sorted((folder / path.parent).glob(f"{glob.escape(path.stem)}.*"))
+    found = (twin.name for twin in twins if twin.suffix.lower() in _PICTURES and twin.name not in listed)
+    name = next(found, None)
+    return None if name is None else path.with_name(name)
 
 
 SOURCE = Source(
@@ -58,4 +84,5 @@ SOURCE = Source(
     counts={"covid19": 434},
     marker="metadata.csv",
     read=read,
+    fits=is_cohen,
 )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from manet_lib.data.sources.base import ROW_COLUMNS
-from manet_lib.digests import stamp
+from manet_lib.listing import read_listing
 from manet_lib.params import UserError
 from manet_lib.seeds import stable_hash
 
@@ -24,7 +22,7 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
         folder: holds the CSV and the films.
         csv_name: the CSV's name inside the folder.
         classes: the labels that may occur; each must occur.
-        max_per_class: keep at most so many films of each class, those with a mask first; 0 keeps all.
+        max_per_class: keep at most so many films of each class, drawn at random; 0 keeps all.
         seed: of that choice.
 
     Returns:
@@ -38,11 +36,11 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
         raise UserError(f"data_dir: {folder.name}: no such folder; set data_dir, or MANET_CXR_DIR for the sample")
     path = folder / csv_name
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = read_listing(path)
     except FileNotFoundError:
         raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"data_csv: {csv_name}: not a CSV: {' '.join(str(error).split())}") from None
+        raise UserError(f"data_csv: {csv_name}: cannot be used: {' '.join(str(error).split())}") from None
     for column in ("path", "label"):
         if column not in table:
             near = difflib.get_close_matches(column, list(table.columns), n=1)
@@ -61,7 +59,7 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
 def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
     unknown = sorted(set(table["label"]) - set(classes))
     if unknown:
-        rows = [str(row + 2) for row in np.flatnonzero(~table["label"].isin(classes))]
+        rows = [str(line) for line in table.index[~table["label"].isin(classes)]]
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         raise UserError(
             f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in line {', '.join(rows[:5])}{more}; "
@@ -75,20 +73,8 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
         raise UserError(f"{csv_name}: listed twice: {', '.join(twice)}; keep one line of each")
 
 
-def listing(folder: Path, csv_name: str) -> str:
-    """A digest of a CSV and of the sizes and times of the files that it names; "" where there is no such CSV."""
-    try:
-        table = pd.read_csv(folder / csv_name, dtype=str, keep_default_na=False)
-    except (OSError, ValueError):
-        return ""
-    digest = hashlib.sha256(table.to_csv(index=False).encode())
-    for column in table.columns.intersection(["path", "mask_path"]):
-        digest.update("\n".join(stamp(folder, name) for name in table[column]).encode())
-    return digest.hexdigest()
-
-
 def _subset(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
     rank = table["path"].map(lambda name: stable_hash("subset", seed, name))
-    ordered = table.assign(_bare=table["mask_path"] == "", _rank=rank).sort_values(["_bare", "_rank"])
+    ordered = table.assign(_rank=rank).sort_values("_rank")
     kept = ordered.groupby("label", sort=False).head(count)
     return table.loc[sorted(kept.index)]
