@@ -28,6 +28,12 @@ OVERRIDES = {name: value for name, value in config.items() if name not in ("para
 SETTINGS = load_params(PARAMS, **OVERRIDES)
 PATHS = RunPaths.of(SETTINGS.profile)
 GPUS = 0 if SETTINGS.accelerator == "cpu" else int(config["gpus"]) if "gpus" in config else gpu_count()
+# What a training asks of Slurm. On several machines it starts its agents by srun itself, one on each.
+TRAINING = {"gpu": SETTINGS.nodes * min(SETTINGS.devices, GPUS), "nodes": SETTINGS.nodes}
+if SETTINGS.nodes > 1:
+    TRAINING |= {"mpi": "srun", "tasks": SETTINGS.nodes, "tasks_per_gpu": 0}
+    if GPUS:
+        TRAINING["slurm_extra"] = f"--gpus-per-node={SETTINGS.devices}"
 SIDE_BY_SIDE = GPUS // SETTINGS.devices  # trainings of stage 2 on GPUs
 ALONE = workflow.cores or 1
 
@@ -93,7 +99,7 @@ rule segmentation:
     params:
         node="02_segmentation",
     resources:
-        gpu=min(SETTINGS.devices, GPUS),
+        **TRAINING,
     threads: ALONE
     shell:
         EXECUTE
@@ -118,7 +124,7 @@ rule classification:
     params:
         node="04_classification-{model}-{trial}",
     resources:
-        gpu=min(SETTINGS.devices, GPUS),
+        **TRAINING,
     threads: SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))
     shell:
         EXECUTE

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,9 +67,8 @@ def test_deep_films_are_stretched_whether_file_picture_or_array(trained, tmp_pat
 
 def test_what_is_missing_is_named(trained, tmp_path):
     run, manet = trained
-    with pytest.raises(
-        UserError, match=r"resnet50-1 has not been run; run `make reproduce PARAMS=params/tiny.yaml`"
-    ):
+    said = "resnet50-1 has not been run; run `make reproduce PARAMS=params/tiny.yaml`"
+    with pytest.raises(UserError, match=re.escape(said)):
         MANet.from_run(run.paths.root, "resnet50", 1)
     with pytest.raises(ValueError, match=r"shape \(3, 4, 5\); expected \(H, W\)"):
         manet.predict(np.zeros((3, 4, 5)))

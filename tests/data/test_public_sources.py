@@ -153,14 +153,16 @@ def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
         [(f"{number}.png", CLASSES[number % 5], "x", f"p{number}", "", "") for number in range(60)],
         columns=list(ROW_COLUMNS),
     )
+    data = tmp_path / "data"
+    data.mkdir()
     for number in range(60):
-        (tmp_path / f"{number}.png").write_bytes(film(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
+        (data / f"{number}.png").write_bytes(film(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
     rows["mask_path"] = "mask.png"
-    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0)).save(tmp_path / "mask.png")
+    Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0)).save(data / "mask.png")
     monkeypatch.setattr("manet_lib.data.sources.gather", lambda *_: rows)
     paths = RunPaths(tmp_path / "run", tmp_path)
     params = Params(
-        profile="x", data_source="public", data_dir=str(tmp_path), image_size=32, models=["vgg16"], batch_size=8
+        profile="x", data_source="public", data_dir=str(data), image_size=32, models=["vgg16"], batch_size=8
     )
     build_store(params, paths)
     build_manifest(params, paths)

@@ -15,7 +15,7 @@ from manet_lib.data.augment import Pairs
 from manet_lib.models import create_model
 from manet_lib.params import Params
 from manet_lib.training.distributed import joined
-from manet_lib.training.loop import Training, evaluate, fit
+from manet_lib.training.loop import Training, evaluate, evaluation_loader, fit, loss_scaler
 
 PARAMS = Params(profile="x", accelerator="cpu", image_size=32, models=["resnet34"], batch_size=12)
 
@@ -33,8 +33,9 @@ def films(count, size=32):
 def score_films(output, ranks):
     """Mean and row of each of 680 films, the paper's test set, as rank 0 knows them."""
     data = films(680)
+    loader = evaluation_loader(data, PARAMS, ranks, 64)
     rows, scores = evaluate(
-        nn.Identity(), data, PARAMS, ranks, lambda model, batch: batch[0].mean(dim=(1, 2, 3))[:, None]
+        nn.Identity(), loader, PARAMS, ranks, lambda model, batch: batch[0].mean(dim=(1, 2, 3))[:, None]
     )
     if ranks.leads:
         np.savez(output, rows=rows, scores=scores)
@@ -52,7 +53,7 @@ def train_frozen(output, ranks):
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.01, 0.9)
     training = Training(
         folder=output.with_suffix(""),
-        key={"parameters": {}, "inputs": {}},
+        key={"parameters": {}, "inputs": {}, "code": {}},
         seeds=(0, 1),
         model=model,
         optimiser=optimiser,
@@ -62,6 +63,7 @@ def train_frozen(output, ranks):
         data=films(40),
         epochs=2,
         batch_size=12,
+        scaler=loss_scaler(PARAMS, ranks.device),
     )
     parts = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     history = fit(training, PARAMS.model_copy(update={"accumulate": parts}), ranks)

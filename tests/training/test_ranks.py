@@ -1,5 +1,6 @@
 """Several processes do what one does: Gloo on this machine, torchrun as on a cluster."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -12,11 +13,16 @@ import torch
 from safetensors.torch import load_file
 from started import start
 
-from manet_lib.artifacts import read_done, save_settings
+from manet_lib import machine
+from manet_lib.artifacts import read_done, read_table, save_settings
+from manet_lib.data.manifest import read_manifest
 from manet_lib.params import UserError
 from manet_lib.paths import checkpoints_of, weights_of
 from manet_lib.training import distributed
+from manet_lib.training.classification import load_classifier, segmented_pairs
+from manet_lib.training.distributed import Ranks, own_gpu, resolved_precision, set_arithmetic
 from manet_lib.training.launch import torchrun_command, train
+from manet_lib.training.loop import evaluate, evaluation_loader, prepare
 
 RANKS = Path(__file__).with_name("ranks.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -52,6 +58,26 @@ def test_ranks_and_parts_of_a_batch_end_with_the_weights_of_one_process(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_predictions_are_those_of_the_saved_weights(smallest_run, tmp_path, monkeypatch, ranks):
+    """Each rank has batch-norm statistics of its own after the last step; one network is saved and evaluated."""
+    run = smallest_run.copy_to(tmp_path, monkeypatch)
+    params = run.with_parameters(devices=ranks, batch_size=6, seg_batch_size=6, epochs=2)
+    train(params, run.paths, "resnet34_ma", 1)
+    stored = read_table(run.paths.predictions("resnet34_ma", 1))
+    model = load_classifier(params, run.paths, "resnet34_ma", 1)
+    data = segmented_pairs(params, run.paths, read_manifest(run.paths), ["val", "test"])
+    alone = Ranks(0, 1, torch.device("cpu"))
+    loader = evaluation_loader(data, params, alone, params.batch_size)
+    rows, logits = evaluate(
+        prepare(model, params, alone.device), loader, params, alone, lambda net, b: net(b[0], b[1])
+    )
+    probabilities = torch.from_numpy(logits).double().softmax(1).numpy().round(6)
+    assert len(rows) == len(stored)
+    assert np.array_equal(stored.filter(like="p_").to_numpy(float), probabilities)
+
+
+@pytest.mark.slow
 def test_two_nodes_do_what_two_devices_do(smallest_run, tmp_path, monkeypatch):
     run = smallest_run.copy_to(tmp_path, monkeypatch)
     folder = run.paths.classifier("resnet34_ma", 1)
@@ -61,7 +87,8 @@ def test_two_nodes_do_what_two_devices_do(smallest_run, tmp_path, monkeypatch):
     shutil.rmtree(folder)
     params = run.with_parameters(devices=1, nodes=2)
     save_settings(params, run.paths)
-    with pytest.raises(UserError, match=r"nodes: 2: run on each of them, .*--nnodes=2 .*--rdzv-endpoint=HOST"):
+    typed = r"nodes: 2: run on each of them, .*--nnodes=2 .*--rdzv-endpoint=HOST.*--rdzv-id=tiny-resnet34_ma-1"
+    with pytest.raises(UserError, match=typed):
         train(params, run.paths, "resnet34_ma", 1)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -92,20 +119,77 @@ def test_sync_batchnorm_is_refused_where_there_is_no_gpu(smallest_run, tmp_path,
         train(params, run.paths, "resnet34", 1)
 
 
-def test_trainings_side_by_side_take_a_gpu_each(tmp_path, monkeypatch):
+@pytest.fixture
+def two_gpus(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "_gpu_name", lambda number: f"of this test {number}")
     monkeypatch.setattr(distributed.tempfile, "gettempdir", lambda: str(tmp_path))
-    distributed._free_gpu.cache_clear()
+    return torch.device("cuda", 0)
+
+
+def test_trainings_side_by_side_take_a_gpu_each_and_give_it_back(two_gpus, capsys):
+    with own_gpu(two_gpus) as first:
+        with own_gpu(two_gpus) as second:
+            assert (first.index, second.index) == (0, 1)
+            assert capsys.readouterr().out == ""
+            with own_gpu(two_gpus) as third:
+                assert third.index == 0
+            assert (
+                "all 2 GPUs are at work for other trainings of yours; sharing the first" in capsys.readouterr().out
+            )
+        with own_gpu(two_gpus) as again:
+            assert again.index == 1
+
+
+def test_a_claimed_gpu_is_the_same_one_under_another_number(two_gpus, monkeypatch):
+    with own_gpu(two_gpus):
+        monkeypatch.setattr(distributed, "_gpu_name", lambda number: f"of this test {1 - number}")  # as under 1,0
+        with own_gpu(two_gpus) as other:
+            assert other.index == 0, "number 0 is the card that is free"
+
+
+def test_gpus_that_are_hidden_do_not_count():
+    code = "from manet_lib.machine import gpu_count; print(gpu_count())"
+    hidden = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert hidden.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((6, 0), "fp32"), ((7, 5), "fp32"), ((8, 0), "bf16")])
+def test_auto_is_bf16_on_gpus_that_compute_it(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert resolved_precision("auto", torch.device("cuda", 0)) == expected
+    assert resolved_precision("fp16", torch.device("cuda", 0)) == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16", "bf16"),
+        ("flags : amx_bf16 amx_tile", "bf16"),
+        ("flags : avx2", "fp32"),
+        ("Features\t: fp asimd bf16", "bf16"),
+        ("Features\t: fp asimd", "fp32"),
+        ("", "fp32"),
+    ],
+)
+def test_auto_is_bf16_on_processors_that_compute_it(flags, expected, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: some\n{flags}\n{flags}\n")
+    monkeypatch.setattr(machine, "Path", lambda name: tmp_path / Path(name).name)
+    assert resolved_precision("auto", torch.device("cpu")) == expected
+
+
+def test_fp32_is_fp32_and_tf32_is_asked_for():
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.benchmark
     try:
-        assert distributed.pick_device("auto").index == 0
-        assert distributed.pick_device("auto").index == 0, "one process keeps its GPU"
-        code = (
-            "import tempfile, torch; tempfile.tempdir = {!r}; torch.cuda.device_count = lambda: 2; "
-            "from manet_lib.training.distributed import pick_device; print(pick_device('cuda').index)"
-        )
-        text = subprocess.run(
-            [sys.executable, "-c", code.format(str(tmp_path))], capture_output=True, text=True, check=True
-        )
-        assert text.stdout.strip() == "1"
+        for precision, allowed in (("tf32", True), ("bf16", False), ("fp32", False)):
+            set_arithmetic(precision)
+            assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is allowed
     finally:
-        distributed._free_gpu.cache_clear()
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before[:2]
+        torch.backends.cudnn.benchmark = before[2]
