@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,29 +51,31 @@ def refused() -> Callable[..., Any]:
     return check
 
 
+def write_films(
+    folder: Path, each: int = 4, masked: int = 2, labels: tuple[str, ...] = ("healthy", "sick")
+) -> Path:
+    """Write a folder of films of some classes, the first ones of each with a lung mask, and their index.csv."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    rows = []
+    for label in labels:
+        for number in range(each):
+            name = f"{label}{number}.png"
+            Image.fromarray(rng.integers(0, 256, (40, 48), dtype=np.uint8)).save(folder / name)
+            mask = f"mask_{name}" if number < masked else ""
+            if mask:
+                drawn = np.zeros((40, 48), np.uint8)
+                drawn[5 : 20 + number, 8:30] = 255
+                Image.fromarray(drawn).save(folder / mask)
+            rows.append((name, label, mask))
+    pd.DataFrame(rows, columns=["path", "label", "mask_path"]).to_csv(folder / "index.csv", index=False)
+    return folder
+
+
 @pytest.fixture
 def own_films(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a folder of films of two classes, the first ones of each with a lung mask, and their index.csv."""
-
-    def make(each: int = 4, masked: int = 2, labels: tuple[str, ...] = ("healthy", "sick")) -> Path:
-        folder = tmp_path / "own"
-        folder.mkdir()
-        rng = np.random.default_rng(0)
-        rows = []
-        for label in labels:
-            for number in range(each):
-                name = f"{label}{number}.png"
-                Image.fromarray(rng.integers(0, 256, (40, 48), dtype=np.uint8)).save(folder / name)
-                mask = f"mask_{name}" if number < masked else ""
-                if mask:
-                    drawn = np.zeros((40, 48), np.uint8)
-                    drawn[5 : 20 + number, 8:30] = 255
-                    Image.fromarray(drawn).save(folder / mask)
-                rows.append((name, label, mask))
-        pd.DataFrame(rows, columns=["path", "label", "mask_path"]).to_csv(folder / "index.csv", index=False)
-        return folder
-
-    return make
+    """``write_films`` into a folder of this test."""
+    return partial(write_films, tmp_path / "own")
 
 
 @pytest.fixture

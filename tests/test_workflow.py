@@ -3,27 +3,36 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import papermill
+import psutil
 import pytest
+import torch
+from conftest import write_films
 
-from manet_lib.paths import project_root
+from manet_lib.models import create_model
+from manet_lib.params import READ_BY, Params, load_params
+from manet_lib.paths import RunPaths, project_root
+from manet_lib.workflow import stale
 
 ROOT = project_root()
 BIN = Path(sys.executable).parent
 
 
-def snakemake(output, *arguments, file="params/tiny.yaml", **overrides):
+def snakemake(output, *arguments, file="params/tiny.yaml", root=ROOT, **overrides):
     config = ["--config", f"params={file}", *(f"{key}={value}" for key, value in overrides.items())]
-    command = [BIN / "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", output, "--cores", "2"]
+    command = [BIN / "snakemake", "--snakefile", root / "Snakefile", "--directory", output, "--cores", "2"]
     command += ["--rerun-triggers", "mtime", "--nolock", *arguments, *config]
     environment = os.environ | {"MANET_OUTPUT": str(output), "PATH": f"{BIN}:{os.environ['PATH']}"}
+    environment |= {"PYTHONPATH": str(root)}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
@@ -70,8 +79,6 @@ def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finishe
     before = times()
     assert snakemake(finished, figure_dpi=50).returncode == 0
     assert times() == before, "a figure's parameter"
-    planned = snakemake(finished, "--dry-run", figure_dpi=50, min_object_fraction=0.02)
-    assert set(jobs(planned)) == {"postprocessing", "classification", "attention", "results", "cost"}
     result = snakemake(finished, figure_dpi=50, learning_rate=0.001)
     assert result.returncode == 0, result.stderr[-3000:]
     changed = {name for name, time in times().items() if time != before[name]}
@@ -81,8 +88,7 @@ def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finishe
 @pytest.mark.slow
 def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
     settings = {"figure_dpi": 50, "learning_rate": 0.001, "trials": 2}
-    planned = snakemake(finished, "--dry-run", **settings)
-    assert jobs(planned)["classification"] == 2
+    assert jobs(snakemake(finished, "--dry-run", **settings))["classification"] == 2
     broken = finished / "runs/tiny/classification/resnet34-2"
     broken.parent.joinpath("resnet34-2").mkdir()
     broken.joinpath("weights.safetensors").mkdir()  # in the way of the file of this name
@@ -93,13 +99,63 @@ def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the
     assert broken.with_name("resnet34_ma-2").joinpath("done.json").exists()
 
 
+# Which notebooks show the result of each step; a notebook of a step that is done again is executed again.
+SHOWN_BY = {
+    "store": {"01_data"},
+    "manifest": {"01_data"},
+    "segmentation": {"02_segmentation"},
+    "raw_masks": {"02_segmentation"},
+    "clean_masks": {"03_postprocessing"},
+    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1"},
+    "attention": {"05_attention_maps"},
+    "cost": {"07_cost"},
+}
+ORDER = ("store", "manifest", "segmentation", "raw_masks", "clean_masks", "classification", "attention")
+NO_EFFECT = {"profile", "accelerator", "num_workers", "threads", "download", "mirror", "restarts"} | {
+    *("timeout_minutes", "checkpoint_minutes", "old_code")
+}
+
+
+def other(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [*value, value[0]]
+    return f"{value}x" if isinstance(value, str) else value + 1
+
+
 @pytest.mark.slow
-def test_a_folder_with_a_csv_of_other_classes_runs_the_whole_line(own_films, tmp_path):
-    mine = tmp_path / "mine.yaml"
+def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypatch):
+    monkeypatch.setenv("MANET_OUTPUT", str(finished))
+    params = load_params(ROOT / "params/tiny.yaml")
+    paths = RunPaths.of("tiny")
+    assert dict(stale(params, paths)) == {}
+    for key in Params.model_fields:
+        changed = params.model_copy(update={key: other(getattr(params, key))})
+        found = {name for name, _ in stale(changed, paths)}
+        first = next((step for step in ORDER if key in READ_BY[step]), None)
+        expected = set()
+        if key not in NO_EFFECT:
+            after = ORDER[ORDER.index(first) :] if first else ()
+            expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
+            expected |= SHOWN_BY["cost"] if key in READ_BY["cost"] else set()
+        if key == "figure_dpi":
+            expected = set().union(*SHOWN_BY.values()) | {"06_results"}
+        if key == "published":
+            expected = {"01_data", "02_segmentation", "06_results", "07_cost"}
+        assert {name for name in found if not name.endswith(("34-2", "_ma-2"))} == expected, key
+
+
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A finished run on somebody's own films, from weights of their own: output folder, parameter file, films."""
+    folder = tmp_path_factory.mktemp("mine")
+    films = write_films(folder / "own", each=20, masked=12, labels=("healthy", "sick", "unsure"))
+    torch.save(create_model("resnet34").state_dict(), folder / "weights.pth")
     settings = {
         "profile": "mine",
         "data_source": "manifest",
-        "data_dir": str(own_films(each=20, masked=12, labels=("healthy", "sick", "unsure"))),
+        "data_dir": str(films),
         "classes": ["healthy", "sick", "unsure"],
         "image_size": 32,
         "seg_encoder": "resnet18",
@@ -109,16 +165,132 @@ def test_a_folder_with_a_csv_of_other_classes_runs_the_whole_line(own_films, tmp
         "trials": 1,
         "epochs": 1,
         "batch_size": 8,
+        "pretrained": str(folder / "weights.pth"),
         "accelerator": "cpu",
         "cost_repeats": 0,
     }
-    mine.write_text(json.dumps(settings))  # JSON is YAML, too
-    result = snakemake(tmp_path / "out", file=mine)
+    file = folder / "mine.yaml"
+    file.write_text(json.dumps(settings))  # JSON is YAML, too
+    result = snakemake(folder / "out", file=file)
     assert result.returncode == 0, result.stderr[-3000:]
-    figures = tmp_path / "out/figures/mine"
+    return folder / "out", file, films
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_csv_of_other_classes_runs_the_whole_line(mine):
+    figures = mine[0] / "figures/mine"
     assert (figures / "table1.md").read_text().splitlines()[2] == "| Set | healthy | sick | unsure | All |"
     assert "paper" not in (figures / "table2.csv").read_text()
     assert (figures / "figure9.png").stat().st_size > 2000
+
+
+@contextmanager
+def other_content(path, data):
+    """A file with other content for a while, and then as it was, its time included."""
+    state, before = path.stat(), path.read_bytes()
+    path.write_bytes(data)
+    yield
+    path.write_bytes(before)
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def planned(mine, root=ROOT):
+    output, file, _ = mine
+    result = snakemake(output, "--dry-run", file=file, root=root)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return set(jobs(result))
+
+
+LATER_STEPS = {"classification", "attention", "results"}
+LINE = {"data", "segmentation", "postprocessing"} | LATER_STEPS
+
+
+@pytest.mark.slow
+def test_what_changes_in_somebodys_films_is_noticed(mine):
+    folder = mine[2]
+    listing = folder / "index.csv"
+    lines = listing.read_text().splitlines()
+    assert planned(mine) == set()
+    for text in (lines[:-5], [*lines[:-1], lines[-1].replace("unsure,", "sick,")]):
+        with other_content(listing, "\n".join(text).encode()):
+            assert planned(mine) == LINE
+    for name in ("sick3.png", "mask_sick3.png"):
+        with other_content(folder / name, (folder / name.replace("3", "4")).read_bytes()):
+            assert planned(mine) == LINE
+    weights = mine[1].with_name("weights.pth")
+    with other_content(weights, weights.read_bytes() + b"x"):
+        assert planned(mine) == LATER_STEPS
+    assert planned(mine) == set()
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the project that may be changed, in a folder with a blank and an apostrophe in its name."""
+    copy = tmp_path_factory.mktemp("somebody's checkout of")
+    for name in ("manet_lib", "notebooks", "params", "Snakefile", "Makefile", "pyproject.toml", "constraints.txt"):
+        put = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        put(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(BIN.parent)
+    return copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "before", "after", "expected"),
+    [
+        ("notebooks/03_postprocessing.ipynb", "Post-processing", "Post-Processing", {"postprocessing"}),
+        (
+            "manet_lib/models/vgg.py",
+            "in_channels != 3",
+            "in_channels == 1",
+            {"classification", "attention", "results", "cost"},
+        ),
+        ("manet_lib/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
+        ("manet_lib/postprocess.py", "Fill the holes", "Fill all holes", set()),
+        ("manet_lib/artifacts.py", "is the disk full", "is your disk full", set()),
+    ],
+)
+def test_changed_code_redoes_what_runs_it(mine, checkout, file, before, after, expected):
+    path = checkout / file
+    text = path.read_text()
+    assert before in text or expected == set()
+    with other_content(path, text.replace(before, after).encode()):
+        assert planned(mine, root=checkout) == expected
+
+
+def tree(process):
+    return [process, *process.children(recursive=True)]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
+    """Blanks and an apostrophe in paths, long names, everything killed at once: the same command ends the run."""
+    tiny = (checkout / "params/tiny.yaml").read_text()
+    smaller = tiny.replace("tiny", "my-run").replace("image_size: 64", "image_size: 32")
+    (checkout / "params/my run.yaml").write_text(smaller)
+    long = tmp_path / ("a temporary folder with a long name " * 3)
+    long.mkdir()
+    environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "an output"), "TMPDIR": str(long)}
+    environment |= {"PYTHONPATH": str(checkout)}
+    command = ["make", "-o", ".venv/installed", "reproduce", "PARAMS=params/my run.yaml"]
+    first = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
+    done = tmp_path / "an output/runs/my-run/segmentation/done.json"
+    deadline = time.monotonic() + 240
+    while not done.is_file():
+        assert first.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    refused = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "my-run: another process is at work there" in refused.stdout + refused.stderr
+    for process in tree(psutil.Process(first.pid)):
+        process.kill()
+    first.wait()
+    made = done.stat().st_mtime_ns
+    again = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, (again.stdout + again.stderr)[-3000:]
+    assert done.stat().st_mtime_ns == made
+    assert (tmp_path / "an output/figures/my-run/table2.md").is_file()
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Scores of both stages: intersection over union, accuracy, precision, recall, F1, confusion matrix."""
+"""Scores of both stages: intersection over union, confusion matrix, precision, recall and F1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import sklearn.metrics
 from numpy.typing import NDArray
 
 
@@ -26,12 +27,18 @@ def intersection_over_union(predicted: NDArray[np.bool_], truth: NDArray[np.bool
 
 
 def confusion_matrix(actual: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> pd.DataFrame:
-    """Counts of images by actual class (rows) and predicted class (columns), as Table 5 prints them."""
+    """Counts of images by actual class (rows) and predicted class (columns), as Table 5 prints them.
+
+    Raises:
+        KeyError: a label is none of the classes.
+    """
+    unknown = {*actual, *predicted} - {*classes}
+    if unknown:
+        raise KeyError(", ".join(sorted(unknown)))
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    place = {name: number for number, name in enumerate(classes)}
-    np.add.at(counts, ([place[name] for name in actual], [place[name] for name in predicted]), 1)
-    index = pd.Index(classes, name="actual")
-    return pd.DataFrame(counts, index=index, columns=list(classes))
+    if len(actual):
+        counts = sklearn.metrics.confusion_matrix(list(actual), list(predicted), labels=list(classes))
+    return pd.DataFrame(counts, index=pd.Index(classes, name="actual"), columns=list(classes))
 
 
 def classification_report(confusion: pd.DataFrame) -> pd.DataFrame:
@@ -44,22 +51,18 @@ def classification_report(confusion: pd.DataFrame) -> pd.DataFrame:
         One row per class and a row `weighted average`; a class that is never predicted has precision 0, one
         that never occurs recall 0.
     """
-    counts = confusion.to_numpy(dtype=np.float64)
-    hits, support, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
-    precision = hits / np.maximum(predicted, 1)
-    recall = hits / np.maximum(support, 1)
-    f1 = 2 * hits / np.maximum(support + predicted, 1)
-    table = pd.DataFrame(
-        {"precision": precision, "recall": recall, "f1": f1, "support": support.astype(np.int64)},
-        index=pd.Index(confusion.index, name="class"),
-    )
-    weights = support / max(support.sum(), 1)
-    average = [float((weights * column).sum()) for column in (precision, recall, f1)]
-    table.loc["weighted average"] = [*average, int(support.sum())]
+    counts = confusion.to_numpy().ravel()
+    actual, predicted = (np.repeat(side, counts) for side in np.indices(confusion.shape).reshape(2, -1))
+    columns, index = ["precision", "recall", "f1", "support"], pd.Index(confusion.index, name="class")
+    if not len(actual):
+        return pd.DataFrame(0.0, [*index, "weighted average"], columns).astype({"support": np.int64})
+
+    def scores(average: str | None) -> list[NDArray[np.float64]]:
+        labels = range(len(confusion))
+        return sklearn.metrics.precision_recall_fscore_support(
+            actual, predicted, labels=labels, average=average, zero_division=0
+        )
+
+    table = pd.DataFrame(dict(zip(columns, scores(None), strict=True)), index=index)
+    table.loc["weighted average"] = [*scores("weighted")[:3], len(actual)]
     return table.astype({"support": np.int64})
-
-
-def accuracy(confusion: pd.DataFrame) -> tuple[int, int]:
-    """Number of images on the diagonal of a confusion matrix, and number of all images."""
-    counts = confusion.to_numpy()
-    return int(np.trace(counts)), int(counts.sum())

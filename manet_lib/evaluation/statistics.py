@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from math import sqrt
-from statistics import NormalDist
-
 import numpy as np
+import scipy.stats
 from numpy.typing import NDArray
 
 from manet_lib.seeds import stable_hash
@@ -22,11 +20,8 @@ def wilson_interval(hits: int, total: int, confidence: float = 0.95) -> tuple[fl
     Returns:
         Lower and upper bound, in [0, 1].
     """
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    share = hits / total
-    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return centre - half if hits else 0.0, centre + half if hits < total else 1.0
+    interval = scipy.stats.binomtest(hits, total).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def bootstrap_interval(
@@ -40,9 +35,15 @@ def bootstrap_interval(
         confidence: coverage of the interval.
         draws: resamples; they depend on the sample's size alone, so the interval is the same every time.
     """
-    rng = np.random.default_rng(stable_hash("bootstrap", len(values)))
-    picks = rng.integers(0, len(values), (draws, len(values)))
-    sample = np.asarray(values)[picks]
-    centres = sample.mean(axis=1) if statistic == "mean" else np.median(sample, axis=1)
-    low, high = np.quantile(centres, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    sample = np.asarray(values, dtype=np.float64)
+    if len(sample) == 1:  # SciPy wants two
+        return float(sample[0]), float(sample[0])
+    result = scipy.stats.bootstrap(
+        (sample,),
+        np.mean if statistic == "mean" else np.median,
+        n_resamples=draws,
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(stable_hash("bootstrap", len(sample))),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

@@ -86,10 +86,10 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
     in_slurm = params.nodes > 1 and "SLURM_JOB_ID" in os.environ
     endpoint = _free_endpoint() if in_slurm else "HOST:29400"
     command = torchrun_command(params, paths, model, trial, endpoint)
-    typed = shlex.join([Path(command[0]).name, *command[1:]]).replace(f"{project_root()}/", "")
+    command = srun_command(params) + command if in_slurm else command
+    typed = shlex.join(command).replace(f"{Path(sys.executable).parent}/", "").replace(f"{project_root()}/", "")
     if params.nodes > 1 and not in_slurm:
         raise UserError(f"nodes: {params.nodes}: run on each of them, HOST being one, then go on here: {typed}")
-    command = srun_command(params) + command if in_slurm else command
     print("running", typed, flush=True)
     _run(command)
     return True
