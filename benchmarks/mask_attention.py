@@ -20,6 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from manet_lib.models import create_model, model_names
+from manet_lib.params import Params
 from manet_lib.training.distributed import device_name, pick_device
 from manet_lib.training.timing import increase, interleaved_steps
 
@@ -68,15 +69,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="JSON file to write instead of the one in benchmarks/results/")
     options = parser.parse_args()
     device = pick_device(options.accelerator)
+    params = Params(profile="bench", precision="bf16" if options.bf16 else "fp32", compile=options.compile)
     results = []
     for backbone in options.backbones:
         names = [name for name in model_names() if name.partition("_")[0] == backbone]
         models = {name: create_model(name) for name in names}
         products = multiplications(models[f"{backbone}_ma"], options, device)
-        if options.compile:
-            models = {name: torch.compile(model) for name, model in models.items()}
         seconds = interleaved_steps(
-            models, options.image_size, options.batch_size, options.repeats, device, bf16=options.bf16
+            models, options.image_size, options.batch_size, options.repeats, device, params
         )
         for name in names[1:]:
             median, low, high = increase(seconds, name, backbone)

@@ -5,8 +5,8 @@
 The plain loop: torchvision's model with a one-channel stem, a DataLoader that shuffles, SGD, cross entropy,
 fp32, contiguous tensors, nothing else. Both load and augment the same films. Rounds are interleaved, their
 order changes; the ratio is taken round by round. On a GPU add ``--bf16 --compile --workers 8``: the plain loop
-stays fp32 and eager. Also measured: the share of a step that waits for the loader, and what a checkpoint, the
-log and the seeding of each film cost of an epoch. The result is written to ``benchmarks/results/``.
+stays fp32 and eager. Also measured: the share of a step that waits for the loader, and what the log and the
+seeding of each film cost of an epoch. The result is written to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def own_loop(options: argparse.Namespace, data: Pairs, params: Params, ranks: Ra
     optimiser = torch.optim.SGD(model.parameters(), 0.01, 0.9)
     training = loop.Training(
         folder=folder,
-        key={"parameters": {}, "inputs": {}},
+        key={"parameters": {}, "inputs": {}, "code": {}},
         seeds=(0, 1),
         model=model,
         optimiser=optimiser,
@@ -101,8 +101,8 @@ def own_loop(options: argparse.Namespace, data: Pairs, params: Params, ranks: Ra
         data=data,
         epochs=10**6,
         batch_size=options.batch_size,
+        scaler=loop.loss_scaler(params, ranks.device),
     )
-    training.scaler = torch.amp.GradScaler(ranks.device.type, enabled=False)
     order = EpochOrder(len(data), (0, 1), shuffle=True, batch_size=options.batch_size)
     loader = loop.batches(data, params, ranks, order, options.batch_size)
     network = loop._distribute(model, params, ranks)
@@ -131,12 +131,9 @@ def extras(training: loop.Training, data: Pairs, epoch: float) -> dict[str, floa
     def median(work: Any) -> float:
         return float(np.median([seconds_of(work, torch.device("cpu")) for _ in range(10)]))
 
-    whole = median(lambda: loop._record(training, history, len(data), epoch))
-    saved, loop.save_checkpoint = loop.save_checkpoint, lambda *_: None  # type: ignore[assignment]
     log = median(lambda: loop._record(training, history, len(data), epoch))
-    loop.save_checkpoint = saved
     seeding = median(lambda: [reseed(data.augmentation, 0, 1, 0, name) for name in data.names])  # type: ignore[arg-type]
-    costs = {"checkpoint": whole - log, "log": log, "seeding of each film": seeding}
+    costs = {"log": log, "seeding of each film": seeding}
     return {name: round(100 * value / epoch, 3) for name, value in costs.items()}
 
 

@@ -88,6 +88,12 @@ def identical_films(manifest: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def stage_1_share(manifest: pd.DataFrame) -> pd.Series:
+    """Share of stage 2's test images with a drawn mask, by class, that trained stage 1: another way of leaking."""
+    test = manifest[(manifest["split"] == "test") & (manifest["mask_path"] != "")]
+    return (test["seg_split"] == "train").groupby(test["label"]).mean()
+
+
 def same_patient_share(manifest: pd.DataFrame) -> pd.Series:
     """Share of test images, by class, with an image of the same patient in training: leakage of the split."""
     train = set(manifest.loc[manifest["split"] == "train", "patient"])

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 
 from manet_lib.artifacts import Known, read_done, write_text
+from manet_lib.data.manifest import same_patient_share, stage_1_share
+from manet_lib.data.sources.public import SOURCES
 from manet_lib.data.splits import SPLITS
 from manet_lib.evaluation.metrics import classification_report, confusion_matrix
 from manet_lib.evaluation.statistics import bootstrap_interval, wilson_interval
@@ -100,6 +102,36 @@ def composition(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
     counts = masked[["train_pairs", "test_pairs"]].astype(int).sum(axis=1)
     table["With lung mask, paper"] = [int(counts.get(label, 0)) for label in params.classes]
     return table
+
+
+def leakage(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """What the split leaks: test films, by class, that training has seen in one way or another."""
+    patient, mask = same_patient_share(manifest), stage_1_share(manifest)
+    rows = [
+        (class_title(label), *(_percent(share.get(label)) for share in (patient, mask)))
+        for label in params.classes
+    ]
+    columns = ["Class", "Same patient in training (%)", "Lung mask in stage 1's training (% of those with one)"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}"
+
+
+def collections_card() -> pd.DataFrame:
+    """The paper's four public collections: published films by class, terms, and how to cite them."""
+    return pd.DataFrame(
+        {
+            "Collection": [f"[{source.title}]({source.home})" for source in SOURCES],
+            "Films": [
+                ", ".join(f"{count} {class_title(label)}" for label, count in source.counts.items())
+                for source in SOURCES
+            ],
+            "Terms": [source.licence for source in SOURCES],
+            "Citation": [source.citation for source in SOURCES],
+        }
+    )
 
 
 def segmentation_scores(iou: pd.DataFrame, manifest: pd.DataFrame, params: Params) -> pd.DataFrame:

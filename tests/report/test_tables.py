@@ -294,21 +294,14 @@ class TestPrintedNumbersStandOnlyBesideThePapersData:
     def test_without_it(self, params: Params, paths: RunPaths) -> None:
         assert not any(self._has(table) for table in _all_tables(params, paths))
 
-    def test_never_beside_phantoms(self, paths: RunPaths) -> None:
-        try:
-            params = validate({"profile": "x", "published": True}, "x")
-        except UserError:
-            return  # refused, which is as good
-        assert not any(self._has(table) for table in _all_tables(params, paths))
-
-    def test_never_beside_other_classes(self) -> None:
-        values = {"profile": "x", "data_source": "manifest", "classes": ["sick", "well"], "published": True}
-        try:
-            params = validate(values, "x")
-        except UserError:
-            return
-        confusion = pd.DataFrame([[3, 1], [0, 4]], index=["sick", "well"], columns=["sick", "well"])
-        assert not self._has(tables.report_table(confusion, params))
+    @pytest.mark.parametrize(
+        "values",
+        [{}, {"data_source": "manifest", "classes": ["sick", "well"]}, {"data_source": "public"}],
+        ids=["phantoms", "other classes", "another composition"],
+    )
+    def test_never_beside_other_data(self, values: dict[str, Any]) -> None:
+        with pytest.raises(UserError, match="published: true, but only composition: paper is the paper's data"):
+            validate(values | {"profile": "x", "published": True}, "x")
 
 
 class TestWriting:
