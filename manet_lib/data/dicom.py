@@ -63,10 +63,12 @@ def _decompress(dataset: pydicom.FileDataset) -> NDArray[np.generic]:
     try:
         return dataset.pixel_array
     except RuntimeError as error:
-        if "missing dependencies" not in str(error):
-            raise
         name = dataset.file_meta.TransferSyntaxUID.name
-        raise ValueError(f"compressed as {name}, which needs another package; pip install {DECODER}") from None
+        if "missing dependencies" in str(error):
+            raise ValueError(f"compressed as {name}, which needs another package; pip install {DECODER}") from None
+        if "exceptions were raised" in str(error):
+            raise ValueError(f"compressed as {name}, and its stream is damaged; fetch it again") from None
+        raise
 
 
 def _mend(dataset: pydicom.FileDataset) -> None:

@@ -19,16 +19,8 @@ from manet_lib.seeds import stable_hash
 from manet_lib.steps import classification_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
-from manet_lib.training.loop import (
-    Batch,
-    Training,
-    evaluate,
-    evaluation_loader,
-    fit,
-    loss_scaler,
-    prepare,
-    use_threads,
-)
+from manet_lib.training.evaluate import evaluate, evaluation_loader
+from manet_lib.training.loop import Batch, Training, fit, loss_scaler, prepare, use_threads
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -287,63 +286,3 @@ def _save(training: Training, history: list[dict[str, Any]]) -> None:
         "history": json.dumps(history),
     }
     save_checkpoint(checkpoints_of(training.folder), len(history), state)
-
-
-def evaluation_loader(data: Pairs, params: Params, ranks: Ranks, batch_size: int) -> DataLoader[Any]:
-    """A loader for :func:`evaluate`; to be kept where a set is evaluated again, as its workers stay.
-
-    Args:
-        data: not augmented.
-        params: machine settings.
-        ranks: this process.
-        batch_size: of the training, which a step of evaluation does not exceed.
-    """
-    order = EpochOrder(len(data), (0, 0), shuffle=False, rank=ranks.rank, world=ranks.world)
-    return batches(data, params, ranks, order, part_size(params, batch_size))
-
-
-def evaluate(
-    model: nn.Module,
-    loader: DataLoader[Any],
-    params: Params,
-    ranks: Ranks,
-    score: Callable[[nn.Module, Batch], Tensor],
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Score every image of a set exactly once, on any number of ranks, all with the network of rank 0.
-
-    Args:
-        model: on its device; in evaluation mode while this runs. Its buffers become rank 0's.
-        loader: from :func:`evaluation_loader`.
-        params: machine settings.
-        ranks: this process.
-        score: per-image numbers (B, K) of a batch.
-
-    Returns:
-        Rows of the images in the manifest (N,) and their scores (N, K), in the order of the set, on every rank.
-
-    Raises:
-        UserError: memory ran out.
-    """
-    model.eval()
-    ranks.share_buffers(model)
-    data = loader.dataset
-    assert isinstance(data, Pairs)
-    scores, rows = [], []
-    with torch.inference_mode(), autocast(params, ranks.device):
-        for batch in loader:
-            with memory_named("evaluation", batch[0], params):
-                moved = to_device(batch, data, params, ranks.device)
-                scores.append(score(model, moved).float().cpu().numpy())
-            rows.append(batch[3].numpy())
-    mine = (np.concatenate(rows), np.concatenate(scores)) if rows else None
-    parts = [part for part in ranks.gather(mine) if part is not None]
-    all_rows = np.concatenate([part[0] for part in parts])
-    all_scores = np.concatenate([part[1] for part in parts])
-    place = {int(row): position for position, row in enumerate(data.rows)}
-    ordered = np.argsort([place[int(row)] for row in all_rows])
-    return all_rows[ordered], all_scores[ordered]
-
-
-def in_batches(count: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``range(count)``."""
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))

@@ -20,14 +20,12 @@ from manet_lib.seeds import stable_hash
 from manet_lib.steps import raw_masks_step, segmentation_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
+from manet_lib.training.evaluate import evaluate, evaluation_loader, in_batches
 from manet_lib.training.loop import (
     Batch,
     Training,
     autocast,
-    evaluate,
-    evaluation_loader,
     fit,
-    in_batches,
     loss_scaler,
     memory_named,
     part_size,

@@ -15,7 +15,8 @@ from manet_lib.data.augment import Pairs
 from manet_lib.models import create_model
 from manet_lib.params import Params
 from manet_lib.training.distributed import joined
-from manet_lib.training.loop import Training, evaluate, evaluation_loader, fit, loss_scaler
+from manet_lib.training.evaluate import evaluate, evaluation_loader
+from manet_lib.training.loop import Training, fit, loss_scaler
 
 PARAMS = Params(profile="x", accelerator="cpu", image_size=32, models=["resnet34"], batch_size=12)
 

@@ -16,6 +16,7 @@ from manet_lib.paths import weights_of
 from manet_lib.training import classification, loop, segmentation
 from manet_lib.training.classification import segmented_pairs, train_classifier
 from manet_lib.training.distributed import Ranks
+from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -100,7 +101,7 @@ def test_workers_that_are_not_forked_load_the_same(run):
 def test_evaluation_takes_no_more_films_at_a_time_than_training(run, parts, expected):
     params = run.with_parameters(accumulate=parts)
     pairs = segmented_pairs(params, run.paths, read_manifest(run.paths), ["val", "test"])
-    loader = loop.evaluation_loader(pairs, params, ALONE, params.batch_size)
+    loader = evaluation_loader(pairs, params, ALONE, params.batch_size)
     assert max(len(batch[0]) for batch in loader) == expected
 
 
@@ -110,11 +111,11 @@ def too_much(*_):
 
 def test_a_lack_of_memory_in_evaluation_names_the_parameter_to_change(run):
     pairs = segmented_pairs(run.params, run.paths, read_manifest(run.paths), ["val"])
-    loader = loop.evaluation_loader(pairs, run.params, ALONE, 8)
+    loader = evaluation_loader(pairs, run.params, ALONE, 8)
     with pytest.raises(
         UserError, match=r"evaluation: out of memory with \d images of 32 pixels.* accumulate: 1 to 2"
     ):
-        loop.evaluate(torch.nn.Identity(), loader, run.params, ALONE, too_much)
+        evaluate(torch.nn.Identity(), loader, run.params, ALONE, too_much)
 
 
 def test_a_lack_of_memory_for_lung_masks_names_it_too(run, monkeypatch):

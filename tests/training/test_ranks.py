@@ -21,8 +21,9 @@ from manet_lib.paths import checkpoints_of, weights_of
 from manet_lib.training import distributed
 from manet_lib.training.classification import load_classifier, segmented_pairs
 from manet_lib.training.distributed import Ranks, own_gpu, resolved_precision, set_arithmetic
+from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.launch import torchrun_command, train
-from manet_lib.training.loop import evaluate, evaluation_loader, prepare
+from manet_lib.training.loop import prepare
 
 RANKS = Path(__file__).with_name("ranks.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
