@@ -8,9 +8,10 @@ own locks are left out, as a killed process leaves them behind: the run folder i
 when the process is gone.
 """
 
-import os
+import json
 import shlex
 import signal
+import sys
 from contextlib import ExitStack
 
 import psutil
@@ -41,16 +42,19 @@ SOURCE = f"{project_root()}/notebooks/"
 DONE = str(PATHS.executed("{name}")).removesuffix("{name}.ipynb")
 KEY = str(PATHS.node_key("{name}")).removesuffix("{name}.json")
 TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
-STALE = dict(stale(SETTINGS, PATHS))
 
 # `exec`, so that snakemake is the parent of Papermill, which ends with it.
 EXECUTE = f"exec python -m manet_lib.execute {{params.node:q}} -f {shlex.quote(str(PARAMS))}" + "".join(
-    f" -p {name} {shlex.quote(str(value))}" for name, value in OVERRIDES.items()
+    f" -p {name} {shlex.quote(json.dumps(value))}" for name, value in OVERRIDES.items()
 )
 
+held = ExitStack()  # until this process ends
 if workflow.is_main_process:
-    held = ExitStack()  # until this process ends
     held.enter_context(claimed(PATHS.root))
+STALE = dict(stale(SETTINGS, PATHS))
+if workflow.is_main_process:
+    for reason in dict.fromkeys(STALE.values()):
+        print(reason, file=sys.stderr)
     renew_keys(STALE, nodes(SETTINGS, PATHS), PATHS)
     if "gpu" not in workflow.global_resources:  # of this machine; a cluster's profile says what it has
         workflow.register_resource("gpu", Resource("gpu", GPUS))
@@ -154,7 +158,7 @@ rule results:
 
 rule cost:
     input:
-        after("07_cost", *TRAININGS),
+        after("07_cost"),
     output:
         DONE + "07_cost.ipynb",
     params:
@@ -162,5 +166,6 @@ rule cost:
     resources:
         gpu=min(1, GPUS),
     threads: ALONE  # running times are measured with nothing beside them
+    priority: -1
     shell:
         EXECUTE

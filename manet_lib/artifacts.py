@@ -22,9 +22,9 @@ import pandas as pd
 import yaml
 
 from manet_lib.digests import sha256_of
-from manet_lib.params import Params, UserError, fingerprint
+from manet_lib.params import Params, UserError, default_of, fingerprint
 from manet_lib.paths import RunPaths, done_of, reproduce_command
-from manet_lib.source_code import code_of
+from manet_lib.source_code import code_of, edited_since_start
 
 _TEXT_COLUMNS = ("image_id", "path", "label", "source", "patient", "mask_path", "split", "seg_split", "predicted")
 _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
@@ -93,7 +93,7 @@ class Step:
         params: all parameters of the run; only those that the step reads count.
         inputs: the steps whose files this step reads.
         outputs: the files that this step promises to write.
-        module: the module whose code makes the result, with all that it imports.
+        modules: whose code makes the result, with all that they import.
         extra: other values that the result depends on, such as model and trial.
         outside: asked for what the result depends on outside of the run, such as a digest of the user's files.
     """
@@ -103,18 +103,19 @@ class Step:
     params: Params
     inputs: Sequence[Step]
     outputs: Sequence[Path]
-    module: str
+    modules: tuple[str, ...]
     extra: tuple[tuple[str, Any], ...] = ()
     outside: Callable[[], dict[str, Any]] = dict
 
-    def key(self) -> dict[str, Any]:
+    def key(self, known: Known | None = None) -> dict[str, Any]:
         """What the result depends on: parameters, extra and outside values, the hashes of the inputs, the code.
 
         Raises:
             UserError: a step that this one reads from is not done.
         """
+        known = {} if known is None else known
         for step in self.inputs:
-            step.record()
+            step.record(known)
         return self._key()
 
     def _key(self) -> dict[str, Any]:
@@ -128,11 +129,11 @@ class Step:
 
     def code(self) -> dict[str, str]:
         """Digests of the modules that make the result; those of the steps before it are in the inputs' hashes."""
-        return code_of(self.module, leaving_out=frozenset(self._modules_before()) - {self.module})
+        return code_of(*self.modules, leaving_out=frozenset(self._modules_before()) - {*self.modules})
 
     def _modules_before(self) -> Iterator[str]:
         for step in self.inputs:
-            yield step.module
+            yield from step.modules
             yield from step._modules_before()
 
     def fault(self, known: Known | None = None) -> str | None:
@@ -156,9 +157,9 @@ class Step:
                 return before
         key = self._key()
         for parameter, value in key["parameters"].items():
-            if done["parameters"].get(parameter) != value:
-                made = f"{parameter}: {done['parameters'].get(parameter)!r}"
-                return f"{name}: was made with {made}, which is {value!r} now"
+            made = done["parameters"].get(parameter, default_of(parameter))
+            if made != value:
+                return f"{name}: was made with {parameter}: {made!r}, which is {value!r} now"
         changed = sorted(file for file, sha256 in key["inputs"].items() if done["inputs"].get(file) != sha256)
         if changed or done["inputs"].keys() != key["inputs"].keys():
             return f"{name}: was made before {', '.join(changed) or 'its inputs'} changed"
@@ -178,13 +179,13 @@ class Step:
         """Whether ``done.json`` matches today's parameters, inputs and code and the outputs are there, whole."""
         return self.fault() is None
 
-    def record(self) -> dict[str, Any]:
+    def record(self, known: Known | None = None) -> dict[str, Any]:
         """The contents of ``done.json``.
 
         Raises:
             UserError: the step, or one before it, is not done; names the command that does it.
         """
-        fault = self.fault()
+        fault = self.fault(known)
         if fault is not None:
             raise UserError(f"{fault}; run `{reproduce_command(self.params.profile)}`")
         done = read_done(self.folder)
@@ -196,20 +197,31 @@ class Step:
         done = read_done(self.folder)
         return changed_modules(done, {"code": self.code()}) if done else []
 
-    def run(self, work: Callable[[], None], device: str = "cpu") -> bool:
+    def run(self, work: Callable[[], None], device: str = "cpu", **facts: Any) -> bool:
         """Do the work unless it is done already; returns whether there was anything to do."""
         if self.is_done():
             return False
         with claimed(self.folder):
+            if self.is_done():  # by another process, meanwhile
+                return False
             key = self.begin()
             started = time.perf_counter()
             work()
-            self.complete(key, device, time.perf_counter() - started)
+            self.complete(key, device, time.perf_counter() - started, **facts)
         return True
 
     def begin(self) -> dict[str, Any]:
-        """Declare the step undone; returns its key, to be handed to :meth:`complete`."""
+        """Declare the step undone; returns its key, to be handed to :meth:`complete`.
+
+        Raises:
+            UserError: a step that this one reads from is not done, or this process runs code of before an edit.
+        """
         key = self.key()
+        edited = edited_since_start(key["code"])
+        if edited:
+            raise UserError(
+                f"{self.folder.name}: {', '.join(edited)} changed after it was loaded; restart the kernel"
+            )
         done_of(self.folder).unlink(missing_ok=True)
         return key
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import Pairs
-from manet_lib.data.images import resize
 from manet_lib.data.manifest import read_manifest
+from manet_lib.data.scaling import resize
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
 from manet_lib.steps import attention_step

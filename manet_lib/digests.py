@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from manet_lib.listing import read_listing
-from manet_lib.machine import gpu_name, processor_name
+from manet_lib.machine import gpu_count, gpu_name, processor_name
 from manet_lib.params import Params
 from manet_lib.paths import expand
 
@@ -37,33 +38,49 @@ def stamp(folder: Path, names: str) -> str:
 def films_digest(params: Params) -> dict[str, Any]:
     """A digest of a user's CSV and of the files that it names, or of the unpacked public collections.
 
-    Files count by size and time. Drawn phantoms need none: parameters and code tell all of them.
+    Files count by size and time. Drawn phantoms need none: parameters and code tell all of them. Nothing is said
+    where the films are out of reach: what was made of them stays.
     """
-    if params.data_source == "phantom":
-        return {}
     folder = expand(params.data_dir)
-    digest = _listing(folder / params.data_csv) if params.data_source == "manifest" else _folder(folder)
-    return {"listing": digest}
+    if params.data_source == "phantom" or not folder.is_dir():
+        return {}
+    if params.data_source == "public":
+        return {"listing": _folder(folder)}
+    return {"listing": _listing(folder, params.data_csv)} if (folder / params.data_csv).is_file() else {}
 
 
-def _listing(path: Path) -> str:
+def _listing(folder: Path, csv_name: str) -> str:
     """Of the CSV's bytes and the files named in it; "" where it cannot be read."""
     try:
-        digest, table = hashlib.sha256(path.read_bytes()), read_listing(path)
+        digest, table = hashlib.sha256((folder / csv_name).read_bytes()), read_listing(folder / csv_name)
     except (OSError, ValueError):
         return ""
     for column in table.columns.intersection(["path", "mask_path"]):
-        digest.update("\n".join(stamp(path.parent, name) for name in table[column]).encode())
+        digest.update("\n".join(stamp(folder, name) for name in table[column]).encode())
     return digest.hexdigest()
 
 
 def _folder(folder: Path) -> str:
-    """Of the films, masks and tables below a folder."""
+    """Of the films, masks and tables below a folder, wherever that lies."""
     found = []
-    for place, _, names in os.walk(folder):
-        inside = Path(place)
-        found += [f"{inside / name} {stamp(inside, name)}" for name in names if name.lower().endswith(_READ)]
+    for place, _, names in os.walk(folder, followlinks=True):
+        inside = Path(place).relative_to(folder)
+        chosen = [(inside / name).as_posix() for name in names if name.lower().endswith(_READ)]
+        found += [f"{name} {stamp(folder, name)}" for name in chosen]
     return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def device_digest(params: Params) -> dict[str, Any]:
+    """The device that times are measured on; nothing where this machine has none of the asked kind.
+
+    Nor on a cluster, where one machine plans and another measures.
+    """
+    if shutil.which("sbatch"):
+        return {}
+    gpu = "" if params.accelerator == "cpu" or not gpu_count() else gpu_name()
+    if params.accelerator == "cuda" and not gpu:
+        return {}
+    return {"device": gpu or processor_name()}
 
 
 def pretrained_digest(params: Params) -> dict[str, Any]:
@@ -76,14 +93,6 @@ def pretrained_digest(params: Params) -> dict[str, Any]:
         return {"pretrained_sha256": _sha256_once(path, state.st_size, state.st_mtime_ns)}
     except OSError:
         return {"pretrained_sha256": ""}
-
-
-def device_digest(params: Params) -> dict[str, Any]:
-    """The device that times are measured on; nothing where this machine has none of the asked kind."""
-    gpu = "" if params.accelerator == "cpu" else gpu_name()
-    if params.accelerator == "cuda" and not gpu:
-        return {}
-    return {"device": gpu or processor_name()}
 
 
 @lru_cache(maxsize=8)

@@ -8,6 +8,7 @@ and the log holds what the cells print, not how Papermill goes about it.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 import tempfile
@@ -17,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-import yaml
 from traitlets.config import Config
 
+from manet_lib.artifacts import write_json
 from manet_lib.params import UserError, read_yaml, validate
 from manet_lib.paths import RunPaths
 from manet_lib.processes import die_with_parent
-from manet_lib.workflow import nodes, record
+from manet_lib.workflow import nodes
 
 _NOISE = ("Passed unknown parameter", "Executing Cell", "Ending Cell", "Executing notebook", "Input Notebook")
 
@@ -62,19 +63,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Execute one notebook of a run; started by snakemake.")
     parser.add_argument("node", help="name of the executed notebook, such as 04_classification-resnet50-1")
     parser.add_argument("-f", dest="file", type=Path, required=True, help="parameter file")
-    parser.add_argument("-p", dest="own", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    parser.add_argument("-p", dest="own", nargs=2, action="append", default=[], metavar=("NAME", "JSON"))
     options = parser.parse_args(arguments)
     die_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
     try:
-        values = read_yaml(options.file) | {name: yaml.safe_load(value) for name, value in options.own}
+        values = read_yaml(options.file) | {name: json.loads(value) for name, value in options.own}
         params = validate(values, options.file.name)
         paths = RunPaths.of(params.profile)
         node = nodes(params, paths)[options.node]
+        shown = node.shown(params)  # before, as the notebook may be edited meanwhile
         execute(node.source, paths.executed(node.name), values | dict(node.own))
-        record(node.name, params, paths)
+        write_json(paths.node_record(node.name), shown | node.results())
     except papermill.PapermillExecutionError as error:
         sys.exit(f"{options.node}: {error.ename}: {error.evalue}")
     except UserError as error:

@@ -301,6 +301,12 @@ def fingerprint(params: Params, step: str) -> dict[str, Any]:
     return {name: getattr(params, name) for name in READ_BY[step] if name not in _NO_EFFECT}
 
 
+def default_of(name: str) -> Any:
+    """What a parameter was before it existed: its default; None for what is no parameter."""
+    field = Params.model_fields.get(name)
+    return None if field is None or field.is_required() else field.get_default()
+
+
 def validate(values: Mapping[str, Any], origin: str) -> Params:
     """Check a flat mapping of parameters.
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from manet_lib.artifacts import read_done
 from manet_lib.attention import grad_cam
-from manet_lib.data.images import picture_to_grey, read_grey, resize, segment, stretch, to_signed, to_unit
+from manet_lib.data.images import picture_to_grey, read_grey, stretch
+from manet_lib.data.scaling import resize, segment, to_signed, to_unit
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, validate
 from manet_lib.paths import RunPaths, reproduce_command, weights_of

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from IPython.core.inputtransformer2 import TransformerManager
+
 PACKAGE = Path(__file__).parent
-PLUMBING = frozenset(
-    f"{PACKAGE.name}.{name}"
-    for name in (
-        "artifacts",
-        "notebook",
-        "params",
-        "paths",
-        "processes",
-        "progress",
-        "source_code",
-        "training.launch",
-    )
+_PLUMBING = (
+    *("artifacts", "digests", "execute", "machine", "notebook", "params", "paths", "processes", "progress"),
+    *("source_code", "steps", "training.launch", "workflow"),
 )
+PLUMBING = frozenset(f"{PACKAGE.name}.{name}" for name in _PLUMBING)
+_STARTED = time.time()
 
 
 def _file_of(module: str) -> Path | None:
@@ -47,10 +44,19 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def imported_by(sources: Iterable[str]) -> list[str]:
-    """The modules of this package that the cells of a notebook import; lines for IPython alone are passed over."""
-    text = "\n".join(sources)
-    plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in text.splitlines())
-    return sorted(set(imported(ast.parse(plain))))
+    """The modules of this package that the cells of a notebook import.
+
+    Raises:
+        SyntaxError: a cell is no Python, not even IPython's.
+    """
+    cells = (TransformerManager().transform_cell(source) for source in sources)
+    return sorted({module for cell in cells for module in imported(ast.parse(cell))})
+
+
+def edited_since_start(modules: Iterable[str]) -> list[str]:
+    """Modules that this process has loaded and whose files have been written since: it still runs the old code."""
+    files = {module: _file_of(module) for module in modules if module in sys.modules}
+    return sorted(module for module, file in files.items() if file and file.stat().st_mtime > _STARTED)
 
 
 class _Bare(ast.NodeTransformer):

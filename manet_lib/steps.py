@@ -14,34 +14,34 @@ def store_step(params: Params, paths: RunPaths) -> Step:
     """Films and drawn masks, decoded and resized; depends on the user's own files, too."""
     outputs = [paths.store / name for name in ("images.npy", "masks.npy", "index.csv")]
     outside = partial(films_digest, params)
-    return Step("store", paths.store, params, [], outputs, "manet_lib.data.store", outside=outside)
+    return Step("store", paths.store, params, [], outputs, ("manet_lib.data.store",), outside=outside)
 
 
 def manifest_step(params: Params, paths: RunPaths) -> Step:
     """One row per film, and its side of the split."""
     inputs = [store_step(params, paths)]
-    return Step("manifest", paths.manifest_dir, params, inputs, [paths.manifest], "manet_lib.data.manifest")
+    return Step("manifest", paths.manifest_dir, params, inputs, [paths.manifest], ("manet_lib.data.manifest",))
 
 
 def segmentation_step(params: Params, paths: RunPaths) -> Step:
     """Stage 1, trained and tested."""
     inputs = [store_step(params, paths), manifest_step(params, paths)]
     outputs = [weights_of(paths.segmentation), log_of(paths.segmentation), paths.iou]
-    module = "manet_lib.training.segmentation"
-    return Step("segmentation", paths.segmentation, params, inputs, outputs, module)
+    modules = ("manet_lib.training.segmentation",)
+    return Step("segmentation", paths.segmentation, params, inputs, outputs, modules)
 
 
 def raw_masks_step(params: Params, paths: RunPaths) -> Step:
     """Lung masks of all films as stage 1 predicts them."""
     inputs = [store_step(params, paths), segmentation_step(params, paths)]
-    folder, module = paths.raw_masks.parent, "manet_lib.training.segmentation"
-    return Step("raw_masks", folder, params, inputs, [paths.raw_masks], module)
+    folder, modules = paths.raw_masks.parent, ("manet_lib.training.segmentation",)
+    return Step("raw_masks", folder, params, inputs, [paths.raw_masks], modules)
 
 
 def clean_masks_step(params: Params, paths: RunPaths) -> Step:
     """Lung masks after post-processing."""
     inputs, folder = [raw_masks_step(params, paths)], paths.clean_masks.parent
-    return Step("clean_masks", folder, params, inputs, [paths.clean_masks], "manet_lib.postprocess")
+    return Step("clean_masks", folder, params, inputs, [paths.clean_masks], ("manet_lib.postprocess",))
 
 
 def classification_step(params: Params, paths: RunPaths, model: str, trial: int) -> Step:
@@ -49,9 +49,9 @@ def classification_step(params: Params, paths: RunPaths, model: str, trial: int)
     folder = paths.classifier(model, trial)
     inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
     outputs = [weights_of(folder), log_of(folder), paths.predictions(model, trial)]
-    module, extra = "manet_lib.training.classification", (("model", model), ("trial", trial))
+    modules, extra = ("manet_lib.training.classification",), (("model", model), ("trial", trial))
     outside = partial(pretrained_digest, params)
-    return Step("classification", folder, params, inputs, outputs, module, extra, outside)
+    return Step("classification", folder, params, inputs, outputs, modules, extra, outside)
 
 
 def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
@@ -59,14 +59,16 @@ def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int
     inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
     inputs += [classification_step(params, paths, *pair) for pair in trained]
     outputs = [paths.attention / "scores.csv"]
-    return Step("attention", paths.attention, params, inputs, outputs, "manet_lib.attention")
+    modules = ("manet_lib.attention", "manet_lib.training.classification")  # whose networks it runs
+    return Step("attention", paths.attention, params, inputs, outputs, modules)
 
 
 def cost_step(params: Params, paths: RunPaths) -> Step:
     """Counts of all models, and running times of the run's; depends on the device, too."""
     outputs = [paths.cost / "counts.csv", paths.cost / "seconds.csv"]
+    modules, extra = ("manet_lib.training.cost",), (("threads", params.threads),)
     outside = partial(device_digest, params)
-    return Step("cost", paths.cost, params, [], outputs, "manet_lib.training.cost", outside=outside)
+    return Step("cost", paths.cost, params, [], outputs, modules, extra, outside)
 
 
 def all_steps(params: Params, paths: RunPaths) -> list[Step]:

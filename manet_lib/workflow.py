@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manet_lib.artifacts import Known, Step, read_json, write_json
-from manet_lib.params import Params, fingerprint
-from manet_lib.paths import RunPaths, project_root
-from manet_lib.source_code import code_of, imported_by
+from manet_lib.digests import sha256_of
+from manet_lib.params import Params, UserError, fingerprint
+from manet_lib.paths import RunPaths, done_of, project_root
+from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, grid
+
+PUBLISHED = PACKAGE / "report" / "published"
 
 
 @dataclass(frozen=True)
@@ -39,28 +44,36 @@ class Node:
     steps: Sequence[Step]
     shows: tuple[str, ...]
 
-    def key(self, params: Params) -> dict[str, Any]:
-        """What the executed notebook shows, as plain JSON values; its steps are to be done."""
-        text = self.source.read_text(encoding="utf-8")
-        cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
-        steps = {step.folder.name: _digest(step) for step in self.steps}
+    def shown(self, params: Params) -> dict[str, Any]:
+        """What the notebook is made of, as plain JSON values; its steps apart.
+
+        Raises:
+            UserError: the notebook cannot be read as one.
+        """
+        try:
+            book = json.loads(self.source.read_text(encoding="utf-8"))
+            cells = [(cell["cell_type"], "".join(cell["source"])) for cell in book["cells"]]
+            modules = imported_by(source for kind, source in cells if kind == "code")
+        except (OSError, ValueError, LookupError, SyntaxError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.source.name}: cannot be executed as it stands: {reason}") from None
+        code = code_of(*modules)
+        if "manet_lib.report.tables" in code:
+            code |= {path.name: sha256_of(path)[:16] for path in sorted(PUBLISHED.glob("*.csv"))}
         values = {name: getattr(params, name) for name in self.shows}
         for step in self.steps:
             values |= fingerprint(params, step.name)
-        return json.loads(
-            json.dumps(
-                {
-                    "notebook": hashlib.sha256(json.dumps(cells).encode()).hexdigest(),
-                    "code": code_of(*imported_by(source for kind, source in cells if kind == "code")),
-                    "parameters": values | dict(self.own),
-                    "steps": steps,
-                }
-            )
-        )
+        notebook = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+        shown = {"notebook": notebook, "code": code, "parameters": values | dict(self.own)}
+        return json.loads(json.dumps(shown))
 
-
-def _digest(step: Step) -> str:
-    return hashlib.sha256((step.folder / "done.json").read_bytes()).hexdigest()
+    def results(self) -> dict[str, Any]:
+        """The results that the notebook shows: digests of its steps' records, and which are of older code."""
+        kept = [step for step in self.steps if step.params.old_code == "keep"]
+        return {
+            "steps": {step.folder.name: sha256_of(done_of(step.folder)) for step in self.steps},
+            "older": {step.folder.name: step.outdated_code() for step in kept},
+        }
 
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
@@ -102,15 +115,15 @@ def _reason(node: Node, params: Params, paths: RunPaths, known: Known) -> str | 
         if fault is not None:
             return fault
     record = read_json(paths.node_record(node.name))
-    if record is None or not paths.executed(node.name).is_file():
+    if record is None or not paths.executed(node.name).is_file() or not paths.figures.is_dir():
         return f"{node.name}: has not been executed yet"
-    key = node.key(params)
+    key = node.shown(params) | node.results()
     changed = [part for part in key if record.get(part) != key[part]]
     return f"{node.name}: was executed before its {' and '.join(changed)} changed" if changed else None
 
 
 def renew_keys(why: Mapping[str, str], names: Iterable[str], paths: RunPaths) -> None:
-    """Renew the key files of the nodes that are to be run, and make those that are not there.
+    """Make the key files of the nodes that are to be run newer than their notebooks, and the others' older.
 
     Args:
         why: from :func:`stale`.
@@ -118,13 +131,10 @@ def renew_keys(why: Mapping[str, str], names: Iterable[str], paths: RunPaths) ->
         paths: of the run.
     """
     for name in names:
-        key = paths.node_key(name)
+        key, executed = paths.node_key(name), paths.executed(name)
+        made = executed.stat().st_mtime if executed.is_file() else 0.0
+        turn = (read_json(key) or {"turn": 0})["turn"]
         if name in why or not key.is_file():
-            turn = (read_json(key) or {"turn": 0})["turn"] + 1
-            write_json(key, {"turn": turn, "why": why.get(name, "")})
-
-
-def record(name: str, params: Params, paths: RunPaths) -> None:
-    """Write down what an executed notebook shows."""
-    node = nodes(params, paths)[name]
-    write_json(paths.node_record(name), node.key(params))
+            write_json(key, {"turn": turn + 1, "why": why.get(name, "")})
+        moment = max(time.time(), made + 1) if name in why else min(key.stat().st_mtime, made - 1)
+        os.utime(key, (moment, moment))

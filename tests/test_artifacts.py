@@ -133,11 +133,12 @@ def steps(tmp_path: Path) -> Callable[[Params], tuple[Step, Step]]:
 
     def make(params: Params) -> tuple[Step, Step]:
         one, two = tmp_path / "one", tmp_path / "two"
+        written = [one / "a.txt", one / "deep" / "b.txt"]
         return (
-            store := Step(
-                "store", one, params, [], [one / "a.txt", one / "deep" / "b.txt"], "manet_lib.data.store"
+            store := Step("store", one, params, [], written, ("manet_lib.data.store",)),
+            Step(
+                "clean_masks", two, params, [store], [two / "c.txt"], ("manet_lib.postprocess",), (("trial", 1),)
             ),
-            Step("clean_masks", two, params, [store], [two / "c.txt"], "manet_lib.postprocess", (("trial", 1),)),
         )
 
     return make

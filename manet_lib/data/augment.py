@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from manet_lib.data.images import segment, to_signed, to_unit
+from manet_lib.data.scaling import segment, to_signed, to_unit
 from manet_lib.params import Params
 from manet_lib.seeds import stable_hash
 

@@ -17,7 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path, read_table, write_text
-from manet_lib.data.images import read_grey, read_mask, resize
+from manet_lib.data.images import read_grey, read_mask
+from manet_lib.data.scaling import resize
 from manet_lib.data.sources import fetch, find_rows
 from manet_lib.digests import stamp
 from manet_lib.params import Params, UserError, view

@@ -248,7 +248,7 @@ def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """
     known: Known = {}
     rows = []
-    for step in all_steps(params, paths):
+    for step in all_steps(params, paths)[:-1]:  # cost has a table of its own
         done = read_done(step.folder)
         if done is not None and step.fault(known) is None:
             row = {"Step": step.folder.name, "Seconds": done["seconds"], "Device": done["device"]}

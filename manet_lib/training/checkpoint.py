@@ -52,7 +52,8 @@ def _disk_faults() -> Iterator[None]:
 def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; a damaged one is named and passed over.
 
-    So is one that an earlier version of the code wrote, unless ``old_code`` is `keep`.
+    One of other parameters, inputs or code is named, too, and none is read: the training is to start anew. Only
+    what another version of the code wrote is gone on with where ``old_code`` is `keep`.
 
     Args:
         folder: of this training's checkpoints.
@@ -60,10 +61,7 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
         old_code: `rerun` or `keep`.
 
     Returns:
-        The state, or None where there is no checkpoint.
-
-    Raises:
-        UserError: the checkpoint belongs to other parameters or data; names the difference.
+        The state, or None where there is no checkpoint to go on from.
     """
     for path in sorted(folder.glob("epoch-*.pt"), reverse=True):
         try:
@@ -74,16 +72,14 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
             reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
             print(f"checkpoint {path.name}: damaged, going back to the checkpoint before it ({reason})")
             continue
-        changed = changed_modules(theirs, key) if old_code == "rerun" else []
-        if changed:
-            print(f"checkpoint {path.name}: written by an earlier version of {', '.join(changed)}; starting anew")
-            return None
+        changed = changed_modules(theirs, key)
         if any(theirs[part] != key[part] for part in ("parameters", "inputs")):
-            raise UserError(
-                f"{path.name}: the checkpoint belongs to another setting: {_difference(theirs, key)}; "
-                f"remove {folder.parent.name}/{folder.name}/ to start anew"
-            )
-        return state
+            print(f"checkpoint {path.name}: of another setting: {_difference(theirs, key)}; starting anew")
+            return None
+        if changed:
+            end = "going on" if old_code == "keep" else "starting anew"
+            print(f"checkpoint {path.name}: written by an earlier version of {', '.join(changed)}; {end}")
+        return state if old_code == "keep" or not changed else None
     return None
 
 

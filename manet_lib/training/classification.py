@@ -121,7 +121,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
     rows, logits = evaluate(model, loader, params, ranks, _logits)
     if ranks.leads:
         _write(params, paths, manifest.loc[rows], logits, name, trial)
-        facts = {"key": step.key(), "val_accuracy": float(history["val_accuracy"].iloc[-1])}
+        facts = {"key": training.key, "val_accuracy": float(history["val_accuracy"].iloc[-1])}
         save_weights(weights_of(paths.classifier(name, trial)), model, facts)
 
 

@@ -15,7 +15,7 @@ from manet_lib.models.cost import measure_cost
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
 from manet_lib.steps import cost_step
-from manet_lib.training.distributed import device_name, own_gpu, pick_device, set_arithmetic
+from manet_lib.training.distributed import device_name, own_gpu, pick_device, resolved_precision, set_arithmetic
 from manet_lib.training.loop import part_size, use_threads
 from manet_lib.training.timing import interleaved_steps
 
@@ -62,7 +62,8 @@ def measure(params: Params, paths: RunPaths) -> bool:
     with own_gpu(pick_device(params.accelerator)) as device:
         use_threads(params)
         set_arithmetic(params.precision)
-        return step.run(partial(_measure, view(params, "cost"), paths, device), device_name(device))
+        work = partial(_measure, view(params, "cost"), paths, device)
+        return step.run(work, device_name(device), precision=resolved_precision(params.precision, device))
 
 
 def _measure(params: Params, paths: RunPaths, device: torch.device) -> None:

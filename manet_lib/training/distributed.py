@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -101,28 +101,37 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
 
 
 @contextmanager
-def own_gpu(device: torch.device) -> Iterator[torch.device]:
-    """The first GPU that no other training of this user has claimed, until the block ends; the processor as it is.
+def own_gpus(count: int) -> Iterator[list[int]]:
+    """The first GPUs that no other training of this user has claimed, by number, until the block ends.
 
-    The claim is a locked file named after the GPU, which the system lets go when this process ends. With all of
-    them claimed, one is shared, which is said.
+    A claim is a locked file named after the GPU, which the system lets go when this process ends. Where too few
+    are free, some are shared, which is said.
     """
+    here = torch.cuda.device_count()
+    free: list[int] = []
+    with ExitStack() as held:
+        for number in range(here):
+            folder = Path(tempfile.gettempdir()) / f"manet-{getpass.getuser()}-gpu-{_gpu_name(number)}"
+            if len(free) < count:
+                with suppress(UserError):
+                    held.enter_context(claimed(folder))
+                    free.append(number)
+        if len(free) < count:
+            print(
+                f"{here - len(free)} of {here} GPUs are at work for other trainings of yours; sharing", flush=True
+            )
+            free += [number for number in range(here) if number not in free][: count - len(free)]
+        yield free
+
+
+@contextmanager
+def own_gpu(device: torch.device) -> Iterator[torch.device]:
+    """One of :func:`own_gpus`; the processor as it is."""
     if device.type == "cpu":
         yield device
         return
-    count = torch.cuda.device_count()
-    with ExitStack() as held:
-        for number in range(count):
-            folder = Path(tempfile.gettempdir()) / f"manet-{getpass.getuser()}-gpu-{_gpu_name(number)}"
-            try:
-                held.enter_context(claimed(folder))
-            except UserError:
-                continue
-            device = torch.device("cuda", number)
-            break
-        else:
-            print(f"all {count} GPUs are at work for other trainings of yours; sharing the first", flush=True)
-        yield device
+    with own_gpus(1) as (number,):
+        yield torch.device("cuda", number)
 
 
 def _gpu_name(number: int) -> str:
@@ -196,6 +205,8 @@ def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
             raise UserError(
                 f"torchrun: processes of {' and '.join(sorted(set(folders)))} met; give each an --rdzv-id"
             )
+        if ranks.gather(ranks.leads and step.is_done())[0]:  # by another process, meanwhile
+            return False
         started = time.perf_counter()
         key = step.begin() if ranks.leads else {}
         work(ranks)

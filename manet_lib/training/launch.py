@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -24,7 +25,7 @@ from manet_lib.paths import RunPaths, project_root
 from manet_lib.processes import die_with_parent
 from manet_lib.steps import classification_step, segmentation_step
 from manet_lib.training.classification import train_classifier
-from manet_lib.training.distributed import pick_device, under_torchrun
+from manet_lib.training.distributed import own_gpus, pick_device, under_torchrun
 from manet_lib.training.segmentation import train_segmenter
 
 _TAIL = 30
@@ -81,7 +82,7 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
     step = classification_step(params, paths, model, trial) if model else segmentation_step(params, paths)
     if step.is_done():
         return False
-    pick_device(params.accelerator, params.devices)
+    device = pick_device(params.accelerator, params.devices)
     save_settings(params, paths)
     in_slurm = params.nodes > 1 and "SLURM_JOB_ID" in os.environ
     endpoint = _free_endpoint() if in_slurm else "HOST:29400"
@@ -91,12 +92,20 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
     if params.nodes > 1 and not in_slurm:
         raise UserError(f"nodes: {params.nodes}: run on each of them, HOST being one, then go on here: {typed}")
     print("running", typed, flush=True)
-    _run(command)
+    with ExitStack() as held:
+        alone = device.type == "cuda" and params.nodes == 1
+        _run(command, _visible(held.enter_context(own_gpus(params.devices)) if alone else []))
     return True
 
 
-def _run(command: list[str]) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+def _visible(gpus: list[int]) -> dict[str, str]:
+    """What shows a process these GPUs alone, numbered as this process sees them."""
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if "CUDA_VISIBLE_DEVICES" in os.environ else []
+    return {"CUDA_VISIBLE_DEVICES": ",".join(shown[gpu] if shown else str(gpu) for gpu in gpus)} if gpus else {}
+
+
+def _run(command: list[str], more: dict[str, str]) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")} | more
     tail: deque[str] = deque(maxlen=_TAIL)
     reasons: list[str] = []
     with subprocess.Popen(
@@ -119,7 +128,11 @@ def _run(command: list[str]) -> None:
             process.terminate()
             raise
     if process.returncode:
-        raise UserError(reasons[0] if reasons else f"training ended with {process.returncode}:\n{''.join(tail)}")
+        if not reasons:
+            print("".join(tail), flush=True)
+            last = next((line.strip() for line in reversed(tail) if line.strip()), "no output")
+            reasons = [f"training ended with {process.returncode}: {last}"]
+        raise UserError(reasons[0])
 
 
 @record

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -140,6 +141,8 @@ def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
     history = _resume(training, params)
     if len(set(ranks.gather(len(history)))) > 1:
         raise UserError("checkpoints: the nodes see different ones; expected a run folder that all of them share")
+    if ranks.leads and not history:  # else those that are not gone on with would stay the newest
+        shutil.rmtree(checkpoints_of(training.folder), ignore_errors=True)
     order = EpochOrder(
         len(training.data),
         training.seeds,

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from manet_lib.artifacts import Step, atomic_path
 from manet_lib.data.augment import Pairs, segmentation_augmentation
-from manet_lib.data.images import to_unit
 from manet_lib.data.manifest import read_manifest
+from manet_lib.data.scaling import to_unit
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import create_segmenter, soft_dice_loss
@@ -102,7 +102,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
         table = manifest.loc[rows, ["image_id", "label"]].assign(iou=scores[:, 0])
         with atomic_path(paths.iou) as temporary:
             table.to_csv(temporary, index=False, float_format="%.6f")
-        facts = {"key": step.key(), "test_iou": float(table["iou"].mean())}
+        facts = {"key": training.key, "test_iou": float(table["iou"].mean())}
         save_weights(weights_of(paths.segmentation), model, facts)
 
 

@@ -14,7 +14,8 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from manet_lib.data.images import SMALLEST, read_grey, read_mask, resize, segment, to_signed, to_unit
+from manet_lib.data.images import SMALLEST, read_grey, read_mask
+from manet_lib.data.scaling import resize, segment, to_signed, to_unit
 
 GREY = np.add.outer(np.arange(30) * 4, np.arange(40) * 3).astype(np.uint8)  # 0 to 233, smooth
 
@@ -264,7 +265,7 @@ class TestMask:
         assert np.array_equal(mask, self.drawn)
 
     def test_grey_edges_are_cut_in_the_middle(self) -> None:
-        values = np.tile(np.array([0, 127, 128, 255], np.uint8), (30, 10))
+        values = np.tile(np.array([0, 20, 60, 100, 127, 128, 160, 200, 230, 255], np.uint8), (30, 4))
         assert np.array_equal(self._mask(values), values > 127.5)
 
     def test_empty_mask(self) -> None:

@@ -139,14 +139,18 @@ def test_csv_of_a_spreadsheet(own_films: Any, own_params: Any) -> None:
 
 class TestMaxPerClass:
     @pytest.mark.parametrize("count", [1, 3, 5, 100])
-    def test_at_most_so_many_of_each_and_masked_ones_first(
-        self, own_films: Any, own_params: Any, count: int
-    ) -> None:
+    def test_at_most_so_many_of_each(self, own_films: Any, own_params: Any, count: int) -> None:
         rows = _rows(own_params(own_films(each=8, masked=4), max_per_class=count))
         for _, part in rows.groupby("label"):
             assert len(part) == min(count, 8)
-            assert (part["mask_path"] != "").sum() == min(count, 4)
         assert rows["path"].is_unique
+
+    def test_drawn_from_the_whole_class_whether_masked_or_not(self, own_films: Any, own_params: Any) -> None:
+        folder = own_films(each=20, masked=5)
+        masked = [
+            (_rows(own_params(folder, max_per_class=8, seed=seed))["mask_path"] != "").mean() for seed in range(60)
+        ]
+        assert 0.25 == pytest.approx(sum(masked) / 60, abs=0.04), "a quarter, as in the whole class"
 
     def test_drawn_with_the_seed(self, own_films: Any, own_params: Any) -> None:
         folder = own_films(each=20, masked=0)

@@ -220,7 +220,7 @@ def _numbered(folder: Path) -> None:
     for number in range(20):
         name = f"{number:04d}.png"
         Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(folder / name)
-        Image.new("L", (32, 32), 255).save(folder / f"m{name}")
+        Image.fromarray(np.eye(32, dtype=np.uint8) * 255).save(folder / f"m{name}")
         rows.append((name, str(number % 2), f"m{name}", f"{number // 2:02d}"))
     pd.DataFrame(rows, columns=["path", "label", "mask_path", "patient"]).to_csv(folder / "index.csv", index=False)
 

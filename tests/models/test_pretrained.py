@@ -139,12 +139,6 @@ def test_one_missing_parameter_is_named(tmp_path, published_resnet34):
     assert "layer3.1.bn2.running_var" in refusal("resnet34_ma", save(state, tmp_path / "short.pth"))
 
 
-def test_a_checkpoint_around_a_state_dict_is_refused(tmp_path, published_resnet34):
-    path = tmp_path / "checkpoint.pth"
-    torch.save({"model": published_resnet34[0].state_dict(), "epoch": 3}, path)
-    refusal("resnet34", path)
-
-
 @pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {0: torch.zeros(3)}, {"fc.weight": 1.0}])
 def test_a_file_that_holds_no_state_dict_is_refused(tmp_path, content):
     path = tmp_path / "other.pth"

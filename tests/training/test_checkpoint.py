@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from manet_lib.params import UserError
 from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
 
 KEY = {"parameters": {"epochs": 3}, "inputs": {"store/images.npy": "ab"}, "code": {"manet_lib.models.vgg": "12"}}
@@ -42,10 +41,12 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, capsys, dam
     assert "checkpoint epoch-0002.pt: damaged" in capsys.readouterr().out
 
 
-def test_a_checkpoint_of_other_parameters_is_refused_with_the_difference(tmp_path):
+def test_a_checkpoint_of_other_parameters_is_passed_over_with_the_difference(tmp_path, capsys):
     save_checkpoint(tmp_path, 1, state(1))
-    with pytest.raises(UserError, match="epochs was 3 and is 5"):
-        load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}})
+    assert load_checkpoint(tmp_path, KEY | {"parameters": {"epochs": 5}}) is None
+    assert "of another setting: epochs was 3 and is 5; starting anew" in capsys.readouterr().out
+    assert load_checkpoint(tmp_path, KEY | {"inputs": {"store/images.npy": "cd"}}) is None
+    assert "its input files have changed; starting anew" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_older_code_is_passed_over_and_said_unless_it_is_to_be_kept(tmp_path, capsys):
@@ -54,6 +55,7 @@ def test_a_checkpoint_of_older_code_is_passed_over_and_said_unless_it_is_to_be_k
     assert load_checkpoint(tmp_path, newer) is None
     assert "written by an earlier version of manet_lib.models.vgg; starting anew" in capsys.readouterr().out
     assert load_checkpoint(tmp_path, newer, "keep")["weight"][0] == 1
+    assert "an earlier version of manet_lib.models.vgg; going on" in capsys.readouterr().out
 
 
 class Evil:

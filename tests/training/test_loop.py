@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from manet_lib.data.augment import EpochOrder
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import UserError
-from manet_lib.paths import weights_of
+from manet_lib.paths import checkpoints_of, weights_of
 from manet_lib.training import classification, loop, segmentation
 from manet_lib.training.classification import segmented_pairs, train_classifier
 from manet_lib.training.distributed import Ranks
@@ -64,6 +64,20 @@ def test_what_happens_between_the_last_checkpoint_and_the_predictions_changes_no
     train_classifier(params, run.paths, "resnet34_ma", 1)
     assert run.paths.predictions("resnet34_ma", 1).read_bytes() == expected[1]
     assert all(torch.equal(value, expected[0][name]) for name, value in load_file(weights_of(folder)).items())
+
+
+def test_a_training_that_starts_anew_leaves_no_later_checkpoints_behind(run, monkeypatch):
+    """Else they would stay the newest, and every interruption would start it anew."""
+    folder = run.paths.classifier("resnet34", 1)
+    for epochs, rate in ((3, 0.01), (2, 0.02)):
+        params = run.with_parameters(epochs=epochs, learning_rate=rate)
+        with monkeypatch.context() as patch:
+            patch.setattr(classification, "_write", lambda *_: pytest.fail("the power is cut"))
+            with pytest.raises(pytest.fail.Exception):
+                train_classifier(params, run.paths, "resnet34", 1)
+    assert sorted(path.name for path in checkpoints_of(folder).iterdir()) == ["epoch-0001.pt", "epoch-0002.pt"]
+    monkeypatch.setattr(loop, "_epoch", lambda *_: pytest.fail("all epochs are in the checkpoint"))
+    assert train_classifier(params, run.paths, "resnet34", 1)
 
 
 def test_each_set_has_one_loader_however_many_epochs(run, monkeypatch):

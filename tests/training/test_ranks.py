@@ -18,9 +18,9 @@ from manet_lib.artifacts import read_done, read_table, save_settings
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import UserError
 from manet_lib.paths import checkpoints_of, weights_of
-from manet_lib.training import distributed
+from manet_lib.training import distributed, launch
 from manet_lib.training.classification import load_classifier, segmented_pairs
-from manet_lib.training.distributed import Ranks, own_gpu, resolved_precision, set_arithmetic
+from manet_lib.training.distributed import Ranks, own_gpu, own_gpus, resolved_precision, set_arithmetic
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.launch import torchrun_command, train
 from manet_lib.training.loop import prepare
@@ -140,6 +140,17 @@ def test_trainings_side_by_side_take_a_gpu_each_and_give_it_back(two_gpus, capsy
             )
         with own_gpu(two_gpus) as again:
             assert again.index == 1
+
+
+def test_trainings_on_two_of_four_gpus_meet_nobody(two_gpus, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with own_gpus(2) as first, own_gpus(2) as second:
+        assert (first, second) == ([0, 1], [2, 3])
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,5,3,GPU-a")
+        assert launch._visible(second) == {"CUDA_VISIBLE_DEVICES": "3,GPU-a"}
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        assert launch._visible(second) == {"CUDA_VISIBLE_DEVICES": "2,3"}
+    assert launch._visible([]) == {}
 
 
 def test_a_claimed_gpu_is_the_same_one_under_another_number(two_gpus, monkeypatch):

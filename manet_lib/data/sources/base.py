@@ -90,15 +90,3 @@ def rows_of(rows: list[tuple[str, str, str, str, str, str]], source: str, folder
     if not rows:
         raise UserError(f"{source}: no film found in {folder.name}/; is the archive unpacked whole?")
     return pd.DataFrame(sorted(rows), columns=list(ROW_COLUMNS))
-
-
-def stamp(folder: Path, names: str) -> str:
-    """Sizes and times of some files, their names joined by ``;``: another stamp means that they have changed."""
-    stamps = []
-    for name in filter(None, names.split(";")):
-        try:
-            state = (folder / name).stat()
-            stamps.append(f"{state.st_size}:{state.st_mtime_ns}")
-        except OSError:
-            stamps.append("-")
-    return " ".join(stamps)

@@ -1,0 +1,50 @@
+"""Sizes and grey values of films as sections 2.2 and 2.3 want them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+
+def resize(image: NDArray[np.uint8], shape: tuple[int, int], *, smooth: bool = True) -> NDArray[np.uint8]:
+    """Resize a grey picture to (height, width): area-weighted bilinear, or nearest neighbour for masks."""
+    if image.shape == shape:
+        return image
+    method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), method))
+
+
+def to_unit(films: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale films to [0, 1] (section 2.2).
+
+    ``min_max`` takes each film's own minimum and maximum; a constant film becomes 0. ``divide`` divides by 255.
+
+    Args:
+        films: uint8 (..., H, W), on any device.
+        normalisation: `min_max` or `divide`.
+
+    Returns:
+        float32 of the same shape, on the same device.
+    """
+    return _scale(films, normalisation, 1, 0)
+
+
+def to_signed(films: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale segmented films to [-1, 1] (section 2.3); as :func:`to_unit`, but a constant film becomes -1."""
+    return _scale(films, normalisation, 2, -1)
+
+
+def _scale(films: Tensor, normalisation: str, length: int, start: int) -> Tensor:
+    scaled = films.float()
+    low, high = torch.zeros_like(scaled[..., :1, :1]), torch.full_like(scaled[..., :1, :1], 255)
+    if normalisation == "min_max":
+        low, high = scaled.amin((-2, -1), keepdim=True), scaled.amax((-2, -1), keepdim=True)
+    return scaled.sub_(low).div_((high - low).clamp_(min=1)).mul_(length).add_(start)
+
+
+def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The segmented film of section 2.3: grey values inside the lungs, 0 outside; the mask is 0 or 1."""
+    return image * mask
