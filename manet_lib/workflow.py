@@ -23,6 +23,15 @@ from manet_lib.paths import RunPaths, done_of, project_root
 from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, grid
 
+STEPS_OWN = frozenset(
+    f"manet_lib.{name}"
+    for name in (
+        *("attention", "data.manifest", "data.store", "postprocess"),
+        *("training.classification", "training.cost", "training.segmentation"),
+    )
+)
+"""The modules of all steps, which a notebook's code is not followed into."""
+
 PUBLISHED = PACKAGE / "report" / "published"
 
 
@@ -57,7 +66,7 @@ class Node:
         except (OSError, ValueError, LookupError, SyntaxError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.source.name}: cannot be executed as it stands: {reason}") from None
-        code = code_of(*modules)
+        code = code_of(*modules, leaving_out=STEPS_OWN)  # what steps run is in their records
         if "manet_lib.report.tables" in code:
             code |= {path.name: sha256_of(path)[:16] for path in sorted(PUBLISHED.glob("*.csv"))}
         values = {name: getattr(params, name) for name in self.shows}

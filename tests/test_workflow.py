@@ -22,7 +22,8 @@ from conftest import write_films
 from manet_lib.models import create_model
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.workflow import stale
+from manet_lib.steps import all_steps
+from manet_lib.workflow import STEPS_OWN, stale
 
 ROOT = project_root()
 BIN = Path(sys.executable).parent
@@ -66,36 +67,6 @@ def test_a_second_call_does_nothing(finished):
     result = snakemake(finished)
     assert result.returncode == 0
     assert "Nothing to be done" in result.stdout + result.stderr
-
-
-@pytest.mark.slow
-def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finished):
-    runs = finished / "runs/tiny"
-    steps = ("segmentation", "clean_masks", "classification/resnet34-1", "classification/resnet34_ma-1", "cost")
-    done = {name: runs / name / "done.json" for name in steps}
-
-    def times():
-        return {name: path.stat().st_mtime_ns for name, path in done.items()}
-
-    before = times()
-    result = snakemake(finished, figure_dpi=50, learning_rate=0.001)
-    assert result.returncode == 0, result.stderr[-3000:]
-    changed = {name for name, time in times().items() if time != before[name]}
-    assert changed == {name for name in steps if name.startswith("classification")}, "a parameter of stage 2"
-
-
-@pytest.mark.slow
-def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
-    settings = {"figure_dpi": 50, "learning_rate": 0.001, "trials": 2}
-    assert jobs(snakemake(finished, "--dry-run", **settings))["classification"] == 2
-    broken = finished / "runs/tiny/classification/resnet34-2"
-    broken.parent.joinpath("resnet34-2").mkdir()
-    broken.joinpath("weights.safetensors").mkdir()  # in the way of the file of this name
-    result = snakemake(finished, "--keep-going", **settings)
-    assert result.returncode != 0
-    assert "weights.safetensors: cannot be written" in result.stdout + result.stderr
-    assert not broken.joinpath("done.json").exists()
-    assert broken.with_name("resnet34_ma-2").joinpath("done.json").exists()
 
 
 # Which notebooks show the result of each step; a notebook of a step that is done again is executed again.
@@ -145,6 +116,36 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
         assert {name for name in found if not name.endswith(("34-2", "_ma-2"))} == expected, key
 
 
+@pytest.mark.slow
+def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finished):
+    runs = finished / "runs/tiny"
+    steps = ("segmentation", "clean_masks", "classification/resnet34-1", "classification/resnet34_ma-1", "cost")
+    done = {name: runs / name / "done.json" for name in steps}
+
+    def times():
+        return {name: path.stat().st_mtime_ns for name, path in done.items()}
+
+    before = times()
+    result = snakemake(finished, figure_dpi=50, learning_rate=0.001)
+    assert result.returncode == 0, result.stderr[-3000:]
+    changed = {name for name, time in times().items() if time != before[name]}
+    assert changed == {name for name in steps if name.startswith("classification")}, "a parameter of stage 2"
+
+
+@pytest.mark.slow
+def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
+    settings = {"figure_dpi": 50, "learning_rate": 0.001, "trials": 2}
+    assert jobs(snakemake(finished, "--dry-run", **settings))["classification"] == 2
+    broken = finished / "runs/tiny/classification/resnet34-2"
+    broken.parent.joinpath("resnet34-2").mkdir()
+    broken.joinpath("weights.safetensors").mkdir()  # in the way of the file of this name
+    result = snakemake(finished, "--keep-going", **settings)
+    assert result.returncode != 0
+    assert "weights.safetensors: cannot be written" in result.stdout + result.stderr
+    assert not broken.joinpath("done.json").exists()
+    assert broken.with_name("resnet34_ma-2").joinpath("done.json").exists()
+
+
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory):
     """A finished run on somebody's own films, from weights of their own: output folder, parameter file, films."""
@@ -191,9 +192,11 @@ def other_content(path, data):
     """A file with other content for a while, and then as it was, its time included."""
     state, before = path.stat(), path.read_bytes()
     path.write_bytes(data)
-    yield
-    path.write_bytes(before)
-    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 def planned(mine, root=ROOT):
@@ -450,3 +453,18 @@ def execute(base, kernel, token, sources):
                 break
     channel.close()
     return text
+
+
+def test_the_modules_of_all_steps_are_known(paths):
+    steps = all_steps(load_params(ROOT / "params/tiny.yaml"), paths)
+    assert {module for step in steps for module in step.modules} == STEPS_OWN
+
+
+def test_code_is_followed_to_what_makes_a_result_and_no_further(paths):
+    steps = {step.name: step.code() for step in all_steps(load_params(ROOT / "params/tiny.yaml"), paths)}
+    for name in ("classification", "attention", "cost"):
+        assert "manet_lib.models.mask_attention" in steps[name], name
+    for name, code in steps.items():
+        assert "manet_lib.steps" not in code
+        assert ("manet_lib.data.dicom" in code) == (name == "store"), name
+        assert ("manet_lib.listing" in code) == (name == "store"), name
