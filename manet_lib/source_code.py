@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
-from IPython.core.inputtransformer2 import TransformerManager
-
 PACKAGE = Path(__file__).parent
 _PLUMBING = (
     *("artifacts", "digests", "execute", "machine", "notebook", "params", "paths", "processes", "progress"),
@@ -49,6 +47,8 @@ def imported_by(sources: Iterable[str]) -> list[str]:
     Raises:
         SyntaxError: a cell is no Python, not even IPython's.
     """
+    from IPython.core.inputtransformer2 import TransformerManager  # not for every process that trains
+
     cells = (TransformerManager().transform_cell(source) for source in sources)
     return sorted({module for cell in cells for module in imported(ast.parse(cell))})
 

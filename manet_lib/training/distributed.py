@@ -111,7 +111,7 @@ def own_gpus(count: int) -> Iterator[list[int]]:
     free: list[int] = []
     with ExitStack() as held:
         for number in range(here):
-            folder = Path(tempfile.gettempdir()) / f"manet-{getpass.getuser()}-gpu-{_gpu_name(number)}"
+            folder = Path(tempfile.gettempdir()) / f"manet-{_user()}-gpu-{_gpu_name(number)}"
             if len(free) < count:
                 with suppress(UserError):
                     held.enter_context(claimed(folder))
@@ -132,6 +132,11 @@ def own_gpu(device: torch.device) -> Iterator[torch.device]:
         return
     with own_gpus(1) as (number,):
         yield torch.device("cuda", number)
+
+
+def _user() -> str:
+    """Who this is, by number where there is one: containers may have no name for it."""
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
 
 
 def _gpu_name(number: int) -> str:
