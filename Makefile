@@ -1,5 +1,5 @@
 # The few commands that people type. `make reproduce PARAMS=params/cxr_sample.yaml` runs another profile.
-PARAMS ?= params/smoke.yaml
+PARAMS ?= params/phantoms.yaml
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test lab notebooks data clean
+.PHONY: reproduce test lab record notebooks data clean
 
 # GPUS=2 keeps to two of the machine's GPUs. Snakemake's lock is left out: the Snakefile says why.
 SNAKEMAKE = snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime --nolock --rerun-incomplete \
@@ -35,7 +35,11 @@ lab: .venv/installed
 		"make lab: you are root, and so would be whoever opens the page; call make lab LAB=--allow-root" >&2; exit 1; fi
 	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) notebooks/01_data.ipynb
 
-# Executes the notebooks in place on the finished smoke run, so that the committed outputs are its.
+# Keeps tables, figures and numbers of a finished run in figures/recorded/, for others to compare with.
+record: .venv/installed
+	python -m manet_lib.report.record "$(PARAMS)"
+
+# Executes the notebooks in place on the finished default run, so that the committed outputs are its.
 notebooks: .venv/installed
 	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	ruff format notebooks
@@ -46,4 +50,4 @@ notebooks: .venv/installed
 	touch $@
 
 clean:
-	rm -rf runs/smoke .snakemake .cache
+	rm -rf runs/phantoms figures/phantoms .snakemake .cache

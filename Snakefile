@@ -1,6 +1,6 @@
 """The graph of notebooks. Snakemake orders and runs them; `done.json` in the run folder decides what is to be run.
 
-    snakemake --cores 2 --rerun-triggers mtime --nolock --config params=params/smoke.yaml
+    snakemake --cores 2 --rerun-triggers mtime --nolock --config params=params/phantoms.yaml
 
 Before anything is planned, the key files of the notebooks that are to be run are renewed (manet_lib/workflow.py).
 A notebook's input is its key, and whatever it waits for: notebooks before it that are to be run as well. Snakemake's
@@ -24,7 +24,7 @@ from manet_lib.paths import RunPaths, project_root
 from manet_lib.steps import grid
 from manet_lib.workflow import nodes, renew_keys, stale
 
-PARAMS = project_root() / config.get("params", "params/smoke.yaml")
+PARAMS = project_root() / config.get("params", "params/phantoms.yaml")
 OVERRIDES = {name: value for name, value in config.items() if name not in ("params", "gpus")}
 SETTINGS = load_params(PARAMS, **OVERRIDES)
 PATHS = RunPaths.of(SETTINGS.profile)
@@ -147,11 +147,22 @@ rule attention:
 
 rule results:
     input:
-        after("06_results", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps"),
+        after("06_results", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps", "07_cost"),
     output:
         DONE + "06_results.ipynb",
     params:
         node="06_results",
+    shell:
+        EXECUTE
+
+
+rule reach:
+    input:
+        after("08_reach", "03_postprocessing"),
+    output:
+        DONE + "08_reach.ipynb",
+    params:
+        node="08_reach",
     shell:
         EXECUTE
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -85,6 +84,16 @@ def lesion_path(mask_path: str) -> str:
     return mask_path.replace("masks/", "lesions/", 1)
 
 
+def true_lesions(paths: RunPaths, films: pd.DataFrame, size: int) -> NDArray[np.bool_]:
+    """True lesions of phantoms at the size of the networks: bool (N, S, S); none where nobody knows them."""
+    lesions = np.zeros((len(films), size, size), dtype=bool)
+    for number, mask_path in enumerate(films["mask_path"]):
+        file = paths.phantoms / lesion_path(str(mask_path))
+        if mask_path and file.is_file():
+            lesions[number] = resize(np.asarray(Image.open(file)), (size, size), smooth=False) > 127
+    return lesions
+
+
 def chosen_films(manifest: pd.DataFrame, classes: list[str], per_class: int) -> pd.DataFrame:
     """The first test films of each class, in the order of the manifest; the index is the manifest's."""
     test = manifest[manifest["split"] == "test"]
@@ -121,24 +130,21 @@ def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
 
 
 def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
+    with atomic_path(paths.attention / "scores.csv") as temporary:
+        attention_scores(params, paths, trained).to_csv(temporary, index=False, float_format="%.6f")
+
+
+def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
+    """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`."""
     films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
     rows = []
     for model, trial in trained:
         maps, _, masks = heat_maps(params, paths, films, model, trial)
-        for film, heat, mask in zip(films.itertuples(), maps, masks, strict=True):
+        lesions = true_lesions(paths, films, maps.shape[-1])
+        for film, heat, mask, lesion in zip(films.itertuples(), maps, masks, lesions, strict=True):
             row = {"model": model, "trial": trial, "image_id": film.image_id, "label": film.label}
             row |= {"lung_share": share_inside(heat, mask > 0), "lung_area": float(mask.mean())}
-            lesion_file = paths.phantoms / lesion_path(str(film.mask_path))
-            if film.mask_path and lesion_file.is_file():
-                row |= _lesion_scores(heat, lesion_file)
+            if lesion.any():
+                row |= {"lesion_share": share_inside(heat, lesion), "lesion_area": float(lesion.mean())}
             rows.append(row)
-    with atomic_path(paths.attention / "scores.csv") as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f")
-
-
-def _lesion_scores(heat: NDArray[np.float32], lesion_file: Path) -> dict[str, float]:
-    drawn = np.asarray(Image.open(lesion_file))
-    lesion = resize(drawn, (heat.shape[0], heat.shape[1]), smooth=False) > 127
-    if not lesion.any():
-        return {}
-    return {"lesion_share": share_inside(heat, lesion), "lesion_area": float(lesion.mean())}
+    return pd.DataFrame(rows)

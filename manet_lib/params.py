@@ -134,6 +134,8 @@ class Params(BaseModel):
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
     """Count the padding when lung masks are average-pooled (Eq. 1; PyTorch's default)."""
+    lung_map: Literal["as_pooled", "mean_one"] = "as_pooled"
+    """`as_pooled`: Eq. 1. `mean_one`: a control that divides each map by its mean: contrast stays, height goes."""
 
     shift: Fraction = 0.0625
     """Largest shift of a training pair, as a share of its size (sections 2.2, 2.3)."""
@@ -263,7 +265,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "classification": (
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
-        *(*_AFFINE, *_MACHINE),
+        *("lung_map", *_AFFINE, *_MACHINE),
     ),
     "attention": (
         *(
@@ -273,6 +275,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "normalisation",
             "cam_per_class",
             "count_include_pad",
+            "lung_map",
         ),
     ),
     "cost": (
@@ -347,7 +350,7 @@ def _one_line(error: Any) -> str:
         return message
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "missing":
-        return f"{key} is missing; expected a value such as {key}: smoke"
+        return f"{key} is missing; expected a value such as {key}: phantoms"
     hint = ""
     if isinstance(error["input"], str) and error["type"] == "float_type" and _is_number(error["input"]):
         hint = f"; YAML reads it as text, write it with a decimal point as {float(error['input']):.1e}"

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from manet_lib.params import UserError
 
+DEFAULT_PROFILE = "phantoms"
+"""The profile of `make reproduce` without PARAMS."""
+
 
 def project_root() -> Path:
     """The folder that holds ``params/`` and ``notebooks/``, whatever the working directory.
@@ -37,12 +40,17 @@ def params_file(profile: str) -> Path:
 
 def reproduce_command(profile: str) -> str:
     """What a person types to run a profile whole."""
-    return "make reproduce" if profile == "smoke" else f"make reproduce PARAMS=params/{profile}.yaml"
+    return "make reproduce" if profile == DEFAULT_PROFILE else f"make reproduce PARAMS=params/{profile}.yaml"
 
 
 def sample_dir() -> Path:
     """Folder of the sample X-rays: the environment variable MANET_CXR_DIR, default ``../shared/cxr``."""
     return Path(os.environ.get("MANET_CXR_DIR") or project_root() / ".." / "shared" / "cxr")
+
+
+def recorded_reach() -> Path:
+    """Where benchmarks/reach.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "reach"
 
 
 def expand(folder: str) -> Path:
@@ -62,6 +70,16 @@ class RunPaths:
     def of(cls, profile: str) -> RunPaths:
         """The files of ``runs/<profile>/`` and ``figures/<profile>/`` under :func:`output_root`."""
         return cls(output_root() / "runs" / profile, output_root() / "figures" / profile)
+
+    @property
+    def recorded(self) -> Path:
+        """Results of this profile that come with the project; see :mod:`manet_lib.report.record`."""
+        return project_root() / "figures" / "recorded" / self.root.name
+
+    @property
+    def record(self) -> Path:
+        """Facts and numbers of the recorded results, which a run is compared with."""
+        return self.recorded / "record.json"
 
     @property
     def settings(self) -> Path:

@@ -19,7 +19,7 @@ from typing import Any
 from manet_lib.artifacts import Known, Step, read_json, write_json
 from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, fingerprint
-from manet_lib.paths import RunPaths, done_of, project_root
+from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach
 from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, grid
 
@@ -67,8 +67,7 @@ class Node:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.source.name}: cannot be executed as it stands: {reason}") from None
         code = code_of(*modules, leaving_out=STEPS_OWN)  # what steps run is in their records
-        if "manet_lib.report.tables" in code:
-            code |= {path.name: sha256_of(path)[:16] for path in sorted(PUBLISHED.glob("*.csv"))}
+        code |= {path.name: sha256_of(path)[:16] for path in _shown_files(code, params)}
         values = {name: getattr(params, name) for name in self.shows}
         for step in self.steps:
             values |= fingerprint(params, step.name)
@@ -85,6 +84,16 @@ class Node:
         }
 
 
+def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
+    """Files of the project that a notebook with this code shows: printed numbers, and recorded results."""
+    if "manet_lib.report.tables" in code:
+        yield from sorted(PUBLISHED.glob("*.csv"))
+    if "manet_lib.report.agreement" in code and (file := RunPaths.of(params.profile).record).is_file():
+        yield file
+    if "manet_lib.report.reach" in code:
+        yield from sorted(recorded_reach().glob("*.csv"))
+
+
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
     """All nodes of a run by name, in an order in which each comes after what it needs."""
     store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention, cost = all_steps(params, paths)
@@ -99,8 +108,9 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
             for (model, trial), step in zip(grid(params), trainings, strict=True)
         ),
         ("05_attention_maps", (), [*trainings, attention], (dpi,)),
-        ("06_results", (), every, (dpi, printed, "models", "trials")),
+        ("06_results", (), [*every, cost], (dpi, printed, "models", "trials")),
         ("07_cost", (), [cost], (dpi, printed)),
+        ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),
     ]
     found = {}
     for notebook, own, steps, shows in table:

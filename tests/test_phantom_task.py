@@ -1,4 +1,4 @@
-"""The default task is neither trivial nor hopeless: what the smoke run shows means something."""
+"""The default task is neither trivial nor hopeless: what the quick run shows means something."""
 
 import pytest
 

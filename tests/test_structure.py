@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from manet_lib.paths import project_root
+from manet_lib.paths import DEFAULT_PROFILE, project_root
 
 ROOT = project_root()
 LIBRARY = ROOT / "manet_lib"
@@ -121,7 +121,7 @@ class TestNotebooks:
     def test_first_code_cell_holds_the_parameters(self, path):
         first = code_cells(path)[0]
         assert first["metadata"]["tags"] == ["parameters"]
-        assert 'profile = "smoke"' in "".join(first["source"])
+        assert f'profile = "{DEFAULT_PROFILE}"' in "".join(first["source"])
 
     def test_outputs_are_stored_and_clean(self, path):
         cells = code_cells(path)

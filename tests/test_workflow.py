@@ -57,7 +57,7 @@ def test_one_command_makes_every_table_and_figure(finished):
     figures = finished / "figures" / "tiny"
     for name in ("table1", "table2", "table3", "table3_time", "table4", "table5", "segmentation_iou", "attention"):
         assert all((figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
-    for name in ("figure1", "figure3", "figure8", "figure9", "figure10"):
+    for name in ("figure1", "figure3", "figure8", "figure9", "figure10", "overview", "reach"):
         assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf")), name
     assert "drawn phantoms, not comparable" in (figures / "table2.md").read_text()
 
@@ -75,10 +75,10 @@ SHOWN_BY = {
     "manifest": {"01_data"},
     "segmentation": {"02_segmentation"},
     "raw_masks": {"02_segmentation"},
-    "clean_masks": {"03_postprocessing"},
+    "clean_masks": {"03_postprocessing", "08_reach"},
     "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1"},
     "attention": {"05_attention_maps"},
-    "cost": {"07_cost"},
+    "cost": {"07_cost", "06_results"},
 }
 ORDER = ("store", "manifest", "segmentation", "raw_masks", "clean_masks", "classification", "attention")
 NO_EFFECT = {"profile", "accelerator", "num_workers", "threads", "download", "mirror", "restarts"} | {
@@ -111,6 +111,8 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
             expected |= SHOWN_BY["cost"] if key in READ_BY["cost"] else set()
         if key == "threads":  # running times depend on them, results do not
             expected = SHOWN_BY["cost"]
+        if key == "count_include_pad":
+            expected |= {"08_reach"}
         if key == "figure_dpi":
             expected = set().union(*SHOWN_BY.values()) | {"06_results"}
         if key == "published":

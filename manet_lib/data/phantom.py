@@ -6,7 +6,8 @@ source-specific marks outside the lungs are known, it allows experiments that re
 Attenuation is added up (soft tissue, spine, ribs, heart, vessels, lesions), then turned into film density with
 an exposure that varies from film to film, so that brightness says little about the class.
 
-Coordinates run from -1 to 1, x to the right of the picture and y downwards. As on any frontal film, the
+Coordinates are those of a chest about 2 wide, of which the film shows the middle ``2 * _EXTENT``; x points to
+the right of the picture and y downwards. As on any frontal film, the
 patient's right lung is on the left of the picture.
 """
 
@@ -18,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import fourier_gaussian, gaussian_filter
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import CLASSES
@@ -40,6 +42,7 @@ _SOURCE_ODDS = {
     "vp": (0.10, 0.10, 0.80),
 }
 _SUPERSAMPLING = 3
+_EXTENT = 0.95
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,10 @@ class Phantom:
     source: str
 
 
+def _pixels(points: Array, size: int) -> Array:
+    return (points / _EXTENT + 1) / 2 * size
+
+
 @dataclass(frozen=True)
 class _Grid:
     x: Array
@@ -67,7 +74,7 @@ class _Grid:
 
     @classmethod
     def of(cls, size: int) -> _Grid:
-        axis = (np.arange(size) + 0.5) / size * 2 - 1
+        axis = ((np.arange(size) + 0.5) / size * 2 - 1) * _EXTENT
         x, y = np.meshgrid(axis, axis)
         return cls(x, y, size)
 
@@ -80,14 +87,15 @@ class _Grid:
         """Coverage in [0, 1] of a closed polygon of (x, y) points."""
         big = self.size * _SUPERSAMPLING
         canvas = Image.new("L", (big, big))
-        points = ((outline + 1) / 2 * big).tolist()
-        ImageDraw.Draw(canvas).polygon([tuple(point) for point in points], fill=255)
+        ImageDraw.Draw(canvas).polygon([tuple(point) for point in _pixels(outline, big).tolist()], fill=255)
         small = canvas.resize((self.size, self.size), Image.Resampling.BOX)
         return np.asarray(small, dtype=np.float64) / 255
 
     def noise(self, rng: np.random.Generator, scale: float) -> Array:
         """Smooth noise with features about ``scale`` wide, zero mean, unit spread."""
-        field = gaussian_filter(rng.standard_normal((self.size, self.size)), scale * self.size / 2, mode="wrap")
+        white = scipy.fft.rfft2(rng.standard_normal((self.size, self.size)))
+        smooth = fourier_gaussian(white, scale * self.size / 2, n=self.size)
+        field = scipy.fft.irfft2(smooth, (self.size, self.size))
         return (field - field.mean()) / max(float(field.std()), 1e-12)
 
 
@@ -155,17 +163,35 @@ def _heart(grid: _Grid, body: _Anatomy) -> Array:
 def _ribs(grid: _Grid, body: _Anatomy) -> Array:
     distance = np.abs(grid.x)
     cage = 1 / (1 + np.exp((distance - 0.74 * body.width) / 0.02))
+    slope = body.rib_slope * distance**1.6
     ribs = np.zeros_like(grid.x)
     for index in range(11):
         top = -0.80 + index * body.rib_gap
-        posterior = top - 0.10 * np.exp(-(((distance - 0.28) / 0.2) ** 2)) + body.rib_slope * distance**1.6
+        posterior = top - 0.10 * np.exp(-(((distance - 0.28) / 0.2) ** 2)) + slope
         anterior = top + 0.25 - 0.75 * (distance - 0.30) * (1 + 0.2 * index / 11)
         for curve, half_width, strength in ((posterior, 0.026, 1.0), (anterior, 0.030, 0.45)):
-            offset = np.abs(grid.y - curve) / half_width
-            band = np.exp(-(offset**4)) * (0.75 + 0.45 * np.minimum(offset, 1) ** 2)
+            offset = np.square((grid.y - curve) / half_width)
+            band = np.exp(-offset * offset) * (0.75 + 0.45 * np.minimum(offset, 1))
             ribs += strength * band * cage * (distance > 0.08)
     clavicle = np.abs(grid.y + 0.70 - 0.22 * (distance - 0.1) + 0.25 * (distance - 0.35) ** 2) / 0.035
     return ribs + 1.3 * np.exp(-(clavicle**4)) * (distance > 0.07) * (distance < 0.80 * body.width)
+
+
+def _shoulder_blades(grid: _Grid, body: _Anatomy) -> Array:
+    """Scapulae and the heads of the upper arms: dim plates at the upper, outer border of the chest."""
+    bones = np.zeros_like(grid.x)
+    for side in (-1, 1):
+        edge = [(0.60, -0.62), (0.86, -0.55), (0.80, -0.30), (0.66, 0.02), (0.58, -0.20)]
+        plate = grid.fill(_closed_curve([(side * x * body.width, y * body.height) for x, y in edge]))
+        bones += 0.55 * plate + 0.9 * grid.blob(side * 0.93 * body.width, -0.56 * body.height, 0.10, 0.12, 0.3)
+    return bones
+
+
+def _abdomen(grid: _Grid, rng: np.random.Generator, body: _Anatomy, lungs: Array) -> Array:
+    """What lies below the lungs: liver and spleen, dense, and often the air of the stomach."""
+    below = np.clip((grid.y - 0.38 - body.diaphragm) / 0.12, 0, 1) * (1 - lungs)
+    air = grid.blob(0.36 * body.width, 0.68 + body.diaphragm, rng.uniform(0.10, 0.2), rng.uniform(0.05, 0.09), 0.4)
+    return below * (0.35 - rng.choice((0.0, 0.45, 0.6)) * air * (1 + 0.3 * grid.noise(rng, 0.05)))
 
 
 def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
@@ -177,8 +203,8 @@ def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
     def grow(x: float, y: float, angle: float, width: float, depth: int) -> None:
         length = rng.uniform(0.10, 0.17)
         end = x + length * np.cos(angle), y + length * np.sin(angle)
-        line = [((x + 1) / 2 * big, (y + 1) / 2 * big), ((end[0] + 1) / 2 * big, (end[1] + 1) / 2 * big)]
-        pen.line(line, fill=int(110 + 120 * width), width=max(1, round(width * 0.022 * big)))
+        ends = [tuple(point) for point in _pixels(np.array([(x, y), end]), big).tolist()]
+        pen.line(ends, fill=int(110 + 120 * width), width=max(1, round(width * 0.022 * big)))
         if depth:
             for turn in (-1, 1):
                 grow(*end, angle + turn * rng.uniform(0.15, 0.6), width * rng.uniform(0.6, 0.8), depth - 1)
@@ -254,7 +280,7 @@ _FINDINGS: dict[str, Callable[[_Grid, np.random.Generator, Array], Array]] = {
 
 
 def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Array) -> Array:
-    """Marks of a source outside the lungs, as film density to add: a letter, a cable, a border, a haze."""
+    """Marks of a source outside the lungs, as grey value to add: a letter, a cable, a border, a haze."""
     marks = Image.new("L", (grid.size, grid.size))
     pen = ImageDraw.Draw(marks)
     size = grid.size
@@ -277,12 +303,13 @@ def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Ar
             bend = side + rng.uniform(-0.02, 0.02)
             lead = [(side * size, 0), (bend * size, 0.25 * size), (side * size, 0.6 * size)]
             pen.line(lead, fill=200, width=max(1, size // 64))
-            pen.ellipse([bend * size - 4, 0.25 * size - 4, bend * size + 4, 0.25 * size + 4], fill=255)
+            pad = 0.03 * size
+            pen.ellipse([bend * size - pad, 0.25 * size - pad, bend * size + pad, 0.25 * size + pad], fill=255)
     else:  # collimator edges: bright bars above and below
         bar = int(rng.uniform(0.03, 0.06) * size)
         pen.rectangle([0, 0, size, bar], fill=170)
         pen.rectangle([0, size - bar, size, size], fill=170)
-    haze = {"north": 0.0, "south": 0.25, "east": -0.15}[source] * np.clip(np.abs(grid.x) - 0.6, 0, 1)
+    haze = {"north": 0.0, "south": 0.25, "east": -0.15}[source] * np.clip(np.abs(grid.x) - 0.55, 0, 1)
     return (np.asarray(marks, dtype=np.float64) / 255 + haze) * outside
 
 
@@ -320,7 +347,7 @@ def draw_phantom(
     shoulders = 0.95 * body.width + 0.14 * body.obesity * (0.3 + grid.y)
     neck = 0.30 + 2.6 * np.clip(grid.y + 0.93, 0, 1)
     thorax = 1 / (1 + np.exp((np.abs(grid.x) - np.minimum(shoulders, neck)) / 0.025))
-    tissue = thorax * (0.95 + 0.15 * body.obesity + 0.25 * np.clip(grid.y - 0.35, 0, 1))
+    tissue = thorax * (0.80 + 0.2 * body.obesity - 0.25 * np.clip(np.abs(grid.x) - 0.55, 0, 1))
     spine = np.exp(-((grid.x / 0.085) ** 4)) * (0.75 + 0.25 * np.cos(grid.y * 40)) * thorax
     trachea = np.exp(-((grid.x / 0.05) ** 4)) * (grid.y < -0.22)
     aeration = rng.uniform(0.55, 0.78)
@@ -330,17 +357,20 @@ def draw_phantom(
         + 0.42 * heart
         + 0.20 * spine
         - 0.16 * trachea
-        + rng.uniform(0.11, 0.17) * _ribs(grid, body) * thorax
+        + rng.uniform(0.16, 0.26) * (_ribs(grid, body) + _shoulder_blades(grid, body)) * thorax
+        + _abdomen(grid, rng, body, lungs) * thorax
         + rng.uniform(0.16, 0.26) * _vessels(grid, rng, lungs)
-        + rng.uniform(0.28, 0.50) * lesion
+        + rng.uniform(0.34, 0.60) * lesion
         + 0.02 * grid.noise(rng, 0.5)
     )
     density = 1 - np.exp(-rng.uniform(0.9, 1.5) * np.clip(attenuation, 0, None))
-    density += confounder_strength * 0.45 * _confounders(grid, marks, source, 1 - lungs)
-    density = gaussian_filter(density, 0.004 * size) + rng.normal(0, rng.uniform(0.008, 0.02), density.shape)
+    grain = rng.uniform(0.006, 0.015) * (grid.noise(rng, 0.006) + 0.5 * rng.standard_normal(density.shape))
+    density = gaussian_filter(density, 0.003 * size) + grain
     low, high = rng.uniform(0.0, 0.12), rng.uniform(0.82, 1.0)
     span = np.percentile(density, [0.5, 99.5])
     film_values = low + (high - low) * np.clip((density - span[0]) / (span[1] - span[0]), 0, 1)
+    marked = confounder_strength * 0.6 * _confounders(grid, marks, source, 1 - lungs)
+    film_values = np.clip(film_values + marked, 0, 1)
     truth = lungs > 0.5
     return Phantom(np.round(film_values * 255).astype(np.uint8), truth, (np.abs(lesion) > 0.25) & truth, source)
 

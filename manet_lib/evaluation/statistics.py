@@ -47,3 +47,34 @@ def bootstrap_interval(
         rng=np.random.default_rng(stable_hash("bootstrap", len(sample))),
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def crossed_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
+    """Mean and confidence interval of a quantity measured on the same films in several trials.
+
+    Films and trials are crossed and both are draws: another test set and another training would both give another
+    mean. Their variances are estimated as in a two-way analysis of variance with random effects and one value in a
+    cell, and the interval is Student's with Satterthwaite's degrees of freedom. With one trial only the films
+    are drawn, and the interval holds for that one training.
+
+    Args:
+        values: float (trials, films), such as 1 where a film is classified rightly, or the difference of two
+            networks on it.
+        confidence: coverage of the interval.
+
+    Returns:
+        Mean, lower and upper bound.
+    """
+    trials, films = values.shape
+    mean = float(values.mean())
+    by_film = trials * float(values.mean(axis=0).var(ddof=1))
+    variance, freedom = by_film, float(films - 1)
+    if trials > 1:
+        by_trial = films * float(values.mean(axis=1).var(ddof=1))
+        rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
+        cells = float((rest**2).sum()) / ((trials - 1) * (films - 1))
+        variance = max(by_trial + by_film - cells, by_film)
+        spread = by_trial**2 / (trials - 1) + by_film**2 / (films - 1) + cells**2 / ((trials - 1) * (films - 1))
+        freedom = variance**2 / spread if spread else freedom
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * np.sqrt(variance / values.size)
+    return mean, mean - half, mean + half

@@ -9,6 +9,7 @@ from torch import nn
 
 from manet_lib.models.cbam import cbam_resnet
 from manet_lib.models.inception import MaskAttentionInception3, PlainInception3
+from manet_lib.models.mask_attention import MaskPool
 from manet_lib.models.pretrained import load_torchvision_weights
 from manet_lib.models.resnet import mask_attention_resnet, plain_resnet
 from manet_lib.models.vgg import MaskAttentionVGG, PlainVGG
@@ -38,6 +39,7 @@ def create_model(
     in_channels: int = 1,
     *,
     count_include_pad: bool = True,
+    mean_one: bool = False,
     pretrained: str | Path = "none",
 ) -> nn.Module:
     """Build a classifier with freshly drawn weights (torchvision's initialisation).
@@ -51,6 +53,7 @@ def create_model(
         num_classes: number of logits.
         in_channels: channels of the image; the paper's models have one.
         count_include_pad: count the padding when masks are pooled; of MA models only.
+        mean_one: divide each lung map by its mean, a control that the paper does not have; of MA models only.
         pretrained: `none`, or the file of a torchvision state dict of the same architecture (`.pth` or
             `.safetensors`); its first layer is converted to ``in_channels``, its classifier dropped where the
             number of classes differs.
@@ -65,6 +68,9 @@ def create_model(
     if name.endswith("_ma"):
         sizes["count_include_pad"] = count_include_pad
     model = _BUILDERS[name](**sizes)
+    for module in model.modules():
+        if isinstance(module, MaskPool):
+            module.mean_one = mean_one
     if str(pretrained) != "none":
         load_torchvision_weights(model, Path(pretrained))
     return model

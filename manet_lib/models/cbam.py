@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from manet_lib.models.resnet import PlainResNet
@@ -31,9 +32,9 @@ class CBAM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Weight channels by a sigmoid of the shared MLP, then places by a sigmoid of the convolution."""
-        channel = self.mlp(self.squeeze(x).flatten(1)) + self.mlp(x.amax(dim=(2, 3)))
+        channel = self.mlp(self.squeeze(x).flatten(1)) + self.mlp(F.adaptive_max_pool2d(x, 1).flatten(1))
         x = x * torch.sigmoid(channel)[:, :, None, None]
-        place = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        place = torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True).values], dim=1)
         return x * torch.sigmoid(self.spatial(place))
 
 

@@ -73,7 +73,10 @@ class MaskAttentionInception3(PlainInception3):
             if layer.kernel_size not in (1, (1, 1)):
                 pools[name] = nn.ModuleList([MaskPool.like(layer, count_include_pad)])
         for name, branch in _BRANCHES.items():
-            pools[name] = nn.ModuleList(MaskPool(*layer, count_include_pad=count_include_pad) for layer in branch)
+            chain = [MaskPool(*layer, count_include_pad=count_include_pad) for layer in branch]
+            for pool in chain[:-1]:
+                pool.multiplies = False  # on the way to the block's own map
+            pools[name] = nn.ModuleList(chain)
         self.mask_pools = nn.ModuleDict(pools)
 
     def forward(self, image: Tensor, mask: Tensor | None = None) -> Tensor:

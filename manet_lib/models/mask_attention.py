@@ -27,7 +27,15 @@ class MaskPool(nn.AvgPool2d):
     """P(M; k, s, p) of Eq. 1: average pooling of a lung map (B, 1, H, W) in [0, 1].
 
     A subclass of its own so that costs can be counted where masks are pooled; it has no parameters.
+
+    Attributes:
+        multiplies: whether features are multiplied by this map; max poolings pool the mask only.
+        mean_one: give the map divided by its mean over the film, which keeps its contrast and takes away its
+            height. No part of the paper: a control for what a map that fades does to a network.
     """
+
+    multiplies = True
+    mean_one = False
 
     @classmethod
     def like(cls, layer: nn.Conv2d | nn.MaxPool2d, count_include_pad: bool = True) -> MaskPool:
@@ -46,9 +54,11 @@ class MaskPool(nn.AvgPool2d):
                 f"{layer} is dilated, padded by name or rounds up; mask attention needs none of these"
             )
         stride = layer.kernel_size if layer.stride is None else layer.stride
-        return cls(
+        pool = cls(
             _pair(layer.kernel_size), _pair(stride), _pair(layer.padding), count_include_pad=count_include_pad
         )
+        pool.multiplies = isinstance(layer, nn.Conv2d)
+        return pool
 
 
 def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
@@ -59,8 +69,9 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
         pools: one per layer that changes the receptive field, in the order of the network.
 
     Returns:
-        One map per pool, float (B, 1, H_i, W_i) in [0, 1], without gradient, in the dtype that the features
-        have (the autocast dtype where autocast is on; the averages are taken in the mask's own dtype).
+        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (with mean 1 where the pool asks for it), without
+        gradient, in the dtype that the features have (the autocast dtype where autocast is on; the averages are
+        taken in the mask's own dtype).
     """
     device = mask.device.type
     mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -69,7 +80,8 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
     with torch.no_grad():
         for pool in pools:
             mask = pool(mask)
-            maps.append(mask.to(dtype))
+            shown = mask / mask.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6) if pool.mean_one else mask
+            maps.append(shown.to(dtype))
     return maps
 
 

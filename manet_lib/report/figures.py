@@ -14,7 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path
@@ -79,18 +81,36 @@ def picture_grid(
     return figure
 
 
+def _attention(axes: Axes, film: NDArray[Any], heat: NDArray[np.float32]) -> AxesImage:
+    """A heat map over its film: the film shows where the map is low."""
+    axes.imshow(film, cmap="gray", interpolation="nearest")
+    shown = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.75 * np.clip(heat, 0, 1))
+    _bare(axes)
+    return shown
+
+
+def _outline(axes: Axes, region: NDArray[Any], colour: str, style: str = "solid") -> None:
+    if region.any() and not region.all():
+        axes.contour(region, levels=[0.5], colors=colour, linewidths=0.8, linestyles=style)
+
+
+_LUNGS, _LESION = "white", "#44dddd"
+
+
 def heat_map_grid(
     films: NDArray[np.float32],
     masks: NDArray[np.uint8],
+    lesions: NDArray[np.bool_],
     maps: Sequence[NDArray[np.float32]],
     classes: Sequence[str],
     models: Sequence[str],
 ) -> Figure:
-    """Fig. 9: segmented films of each class, and below them the Grad-CAM maps of each model.
+    """Fig. 9: segmented films of each class, and below them the Grad-CAM maps of each model, over the film.
 
     Args:
         films: float (N, S, S).
-        masks: lung masks, 0 or 1, (N, S, S), outlined on the maps.
+        masks: lung masks, 0 or 1, (N, S, S), outlined in white.
+        lesions: true lesions, (N, S, S), outlined with dashes; empty where they are not known.
         maps: for each model, float (N, S, S) in [0, 1].
         classes: class of each film.
         models: name of each model.
@@ -108,13 +128,105 @@ def heat_map_grid(
             axes.set_title(class_title(label))
         grid[0][0].set_ylabel("Segmented")
         for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
-            for axes, mask, one in zip(axes_row, masks, heat, strict=True):
-                shown = axes.imshow(one, cmap="jet", vmin=0, vmax=1)
-                axes.contour(mask, levels=[0.5], colors="white", linewidths=0.8)
-                _bare(axes)
+            for axes, film, one in zip(axes_row, films, heat, strict=True):
+                shown = _attention(axes, film, one)
             axes_row[0].set_ylabel(model_title(model))
-        bar = figure.colorbar(shown, ax=grid[1:, :].ravel().tolist(), fraction=0.03, pad=0.02)
+        for axes_row in grid:
+            for axes, mask, lesion in zip(axes_row, masks, lesions, strict=True):
+                _outline(axes, mask, _LUNGS)
+                _outline(axes, lesion, _LESION, "dashed")
+        bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid[1:].ravel().tolist(), fraction=0.03)
         bar.set_label("attention")
+    return figure
+
+
+def overview_figure(
+    film: Film, mask: NDArray[np.uint8], lesion: NDArray[np.bool_], heat: NDArray[np.float32], title: str
+) -> Figure:
+    """The method on one film: what stage 1 finds, what stage 2 sees, and where it looks.
+
+    Args:
+        film: uint8 (S, S).
+        mask: lung mask, 0 or 1, (S, S).
+        lesion: true lesion, (S, S); empty where it is not known.
+        heat: Grad-CAM map, float (S, S) in [0, 1].
+        title: of the last picture.
+    """
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.1), layout="constrained")
+        segmented = film * mask
+        for axes, picture in zip(panels, (film, mask * np.uint8(255), segmented), strict=False):
+            _show(axes, picture)
+        _attention(panels[3], segmented, heat)
+        _outline(panels[3], mask, _LUNGS)
+        _outline(panels[3], lesion, _LESION, "dashed")
+        titles = ("film", "stage 1: lung mask", "segmented film", title)
+        for axes, words in zip(panels, titles, strict=True):
+            axes.set_title(words)
+    return figure
+
+
+def reach_figure(table: pd.DataFrame) -> Figure:
+    """What the last lung map tells, by image size: its mean inside and outside the lungs, one panel per network.
+
+    Args:
+        table: from :func:`manet_lib.report.reach.reach_table`, with a column `padding`: `counted` or `left out`.
+    """
+    names = list(dict.fromkeys(table["network"]))
+    with plt.rc_context(_STYLE):
+        figure, panels = plt.subplots(
+            1, len(names), figsize=(1.9 * len(names), 2.4), squeeze=False, sharey=True, layout="constrained"
+        )
+        for axes, name in zip(panels[0], names, strict=True):
+            part = table[table["network"] == name]
+            counted, left_out = (part[part["padding"] == kind] for kind in ("counted", "left out"))
+            axes.fill_between(
+                counted["image_size"], counted["outside"], counted["inside"], color="#4477aa", alpha=0.2
+            )
+            for place, colour in (("inside", "#4477aa"), ("outside", "#ee6677")):
+                axes.plot(
+                    counted["image_size"], counted[place], color=colour, marker="o", markersize=3, label=place
+                )
+                axes.plot(left_out["image_size"], left_out[place], color=colour, linestyle=":", linewidth=1)
+            axes.set(title=model_title(name), xlabel="image size (pixels)", ylim=(0, 1))
+            axes.set_xscale("log", base=2)
+            axes.set_xticks([64, 128, 224, 512], ["64", "128", "224", "512"])
+            axes.minorticks_off()
+            axes.grid(alpha=0.25)
+        panels[0][0].set_ylabel("last lung map, mean")
+        panels[0][0].legend(frameon=False, loc="upper left")
+    return figure
+
+
+def gain_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy with MA less that of the plain network, by image size, with its 95% interval.
+
+    Args:
+        table: from :func:`manet_lib.report.reach.gain_table`.
+    """
+    colours = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
+    groups = list(table.groupby(["network", "settings"], sort=False))
+    with plt.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
+        for number, ((network, settings), part) in enumerate(groups):
+            label = model_title(str(network)) + ("" if settings == "phantoms" else f", {settings}")
+            beside = 2.5 * (number - (len(groups) - 1) / 2)
+            axes.errorbar(
+                part["image_size"] + beside,
+                part["gain"],
+                yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
+                color=colours[number % len(colours)],
+                marker="o",
+                markersize=4,
+                linewidth=1.2,
+                capsize=2,
+                label=label,
+            )
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set(xlabel="image size (pixels)", ylabel="MA less plain, test accuracy (points)")
+        axes.set_xticks(sorted(set(table["image_size"])))
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False, fontsize=8)
     return figure
 
 

@@ -76,13 +76,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
     use_threads(params)
     manifest = read_manifest(paths)
     torch.manual_seed(stable_hash("stage 2", params.seed, trial))
-    model = create_model(
-        name,
-        len(params.classes),
-        count_include_pad=params.count_include_pad,
-        pretrained=params.pretrained,
-    )
-    model = prepare(model, params, ranks.device)
+    model = prepare(_network(name, params, pretrained=params.pretrained), params, ranks.device)
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=params.learning_rate,
@@ -146,12 +140,22 @@ def read_predictions(paths: RunPaths, model: str, trial: int, side: str = "test"
     return table[table["split"] == side].reset_index(drop=True)
 
 
+def _network(name: str, params: Params, pretrained: str = "none") -> nn.Module:
+    return create_model(
+        name,
+        len(params.classes),
+        count_include_pad=params.count_include_pad,
+        mean_one=params.lung_map == "mean_one",
+        pretrained=pretrained,
+    )
+
+
 def load_classifier(params: Params, paths: RunPaths, model: str, trial: int) -> nn.Module:
     """A trained classifier in evaluation mode, on the processor.
 
     Raises:
         UserError: it has not been trained.
     """
-    network = create_model(model, len(params.classes), count_include_pad=params.count_include_pad)
+    network = _network(model, params)
     load_weights(weights_of(paths.classifier(model, trial)), network)
     return network.eval()

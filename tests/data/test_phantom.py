@@ -145,22 +145,15 @@ def test_source_cannot_be_told_without_confounders(source: str, monkeypatch: pyt
 
 @pytest.mark.parametrize("label", CLASSES)
 def test_confounders_leave_the_lungs_alone(label: str) -> None:
-    # The film is exposed as a whole, so marks outside may stretch the grey values inside: by one straight line.
     for patient in PATIENTS:
         plain, marked = (
             draw_phantom(label, patient, size=96, confounder_strength=strength) for strength in (0.0, 1.0)
         )
         assert np.array_equal(plain.lungs, marked.lungs)
         assert np.array_equal(plain.lesions, marked.lesions)
-        assert not np.array_equal(plain.image, marked.image)
-        x, y = plain.image.astype(float), marked.image.astype(float)
-        exposed = [(values > values.min()) & (values < values.max()) for values in (x, y)]
-        inside = binary_erosion(plain.lungs, iterations=3) & exposed[0] & exposed[1]
-        line = np.polynomial.Polynomial.fit(x[inside], y[inside], 1)
-        residual = np.abs(y - line(x))
-        assert residual[inside].max() < 2  # both films are rounded
-        outside = ~plain.lungs & exposed[0] & exposed[1]
-        assert residual[outside].max() > 10
+        changed = plain.image != marked.image
+        assert changed.any()
+        assert not changed[binary_erosion(plain.lungs, iterations=2)].any()
 
 
 def test_confounders_grow_with_their_strength() -> None:

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from scipy.stats import norm
 
-from manet_lib.evaluation.statistics import bootstrap_interval, wilson_interval
+from manet_lib.evaluation.statistics import bootstrap_interval, crossed_interval, wilson_interval
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.99])
@@ -66,3 +67,35 @@ def test_bootstrap_narrows_with_less_confidence() -> None:
 def test_bootstrap_of_one_or_equal_values() -> None:
     assert bootstrap_interval(np.array([0.7])) == (0.7, 0.7)
     assert bootstrap_interval(np.full(9, 0.25), "median") == (0.25, 0.25)
+
+
+def crossed(rng: np.random.Generator, trials: int, films: int, of_trial: float, of_film: float) -> np.ndarray:
+    """Values of films in trials: mean 0, with an effect of each film, of each trial, and of their pair."""
+    return rng.normal(0, of_trial, (trials, 1)) + rng.normal(0, of_film, films) + rng.normal(0, 1, (trials, films))
+
+
+@pytest.mark.parametrize(
+    ("trials", "of_trial"), [(1, 0.0), (2, 0.05), (3, 0.05), (3, 0.2), (5, 0.05), (10, 0.1), (3, 0.0)]
+)
+def test_crossed_interval_covers_the_mean(trials: int, of_trial: float) -> None:
+    rng = np.random.default_rng(0)
+    bounds = [crossed_interval(crossed(rng, trials, 150, of_trial, 0.7))[1:] for _ in range(3000)]
+    covered = np.mean([low <= 0 <= high for low, high in bounds])
+    assert 0.925 <= covered <= 0.985
+
+
+def test_crossed_interval_of_one_trial_is_students() -> None:
+    values = np.random.default_rng(0).normal(3, 2, (1, 40))
+    mean, low, high = crossed_interval(values)
+    expected = scipy.stats.t.interval(0.95, 39, loc=values.mean(), scale=scipy.stats.sem(values[0]))
+    np.testing.assert_allclose((mean, low, high), (values.mean(), *expected))
+
+
+def test_the_same_film_in_many_trials_is_one_film() -> None:
+    film = np.random.default_rng(0).normal(0, 1, (1, 60))
+    once, often = crossed_interval(film), crossed_interval(np.repeat(film, 8, axis=0))
+    assert often[2] - often[1] == pytest.approx(once[2] - once[1], rel=0.02)
+
+
+def test_crossed_interval_without_any_variation() -> None:
+    assert crossed_interval(np.full((3, 20), 0.25)) == (0.25, 0.25, 0.25)

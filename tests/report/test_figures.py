@@ -41,13 +41,39 @@ def _heat() -> Figure:
     maps = [np.random.default_rng(n).random((3, 32, 32)).astype(np.float32) for n in range(2)]
     classes = ["normal", "covid19", "vp"]
     masks = np.stack([FILM > 60] * 3).astype(np.uint8)
-    return figures.heat_map_grid(films, masks, maps, classes, ["resnet50", "resnet50_ma"])
+    lesions = np.stack([FILM > 250, FILM > 150, FILM > 170])
+    return figures.heat_map_grid(films, masks, lesions, maps, classes, ["resnet50", "resnet50_ma"])
+
+
+def _gains() -> pd.DataFrame:
+    rows = [
+        ("phantoms", "resnet50", 64, -5.0),
+        ("phantoms", "resnet50", 224, 9.0),
+        ("longer", "resnet34", 224, 1.0),
+    ]
+    table = pd.DataFrame(rows, columns=["settings", "network", "image_size", "gain"])
+    return table.assign(low=table["gain"] - 2, high=table["gain"] + 3)
+
+
+def _reach() -> pd.DataFrame:
+    rows = [
+        (name, size, size / 1000, size / 2000, padding)
+        for name in ("resnet50", "vgg16")
+        for size in (64, 128, 512)
+        for padding in ("counted", "left out")
+    ]
+    return pd.DataFrame(rows, columns=["network", "image_size", "inside", "outside", "padding"])
 
 
 MAKERS: dict[str, Callable[[], Figure]] = {
     "pictures": lambda: figures.picture_grid([[FILM, FILM > 60]] * 2, ["film", "mask"], ["one", "two"]),
     "heat": _heat,
     "curves": lambda: figures.accuracy_curves(_logs(), 1),
+    "overview": lambda: figures.overview_figure(
+        FILM, (FILM > 60).astype(np.uint8), FILM > 150, np.clip(FILM / 200, 0, 1).astype(np.float32), "attention"
+    ),
+    "reach": lambda: figures.reach_figure(_reach()),
+    "gain": lambda: figures.gain_figure(_gains()),
     "confusion": lambda: figures.confusion_figure(_confusion()),
     "pooling": lambda: figures.pooling_figure(
         [np.random.default_rng(0).random((size, size)).astype(np.float32) for size in (32, 16, 8)], list("abc")
@@ -128,3 +154,30 @@ def test_heat_maps_stand_below_their_films() -> None:
     texts = _texts(_heat())
     for expected in ("Segmented", "ResNet50", "ResNet50(MA)", "Normal", "COVID-19", "VP"):
         assert expected in texts
+
+
+def test_heat_maps_lie_over_their_films_with_the_regions_outlined() -> None:
+    figure = _heat()
+    panel = figure.axes[4]  # second column, first network
+    film, heat = panel.images
+    assert film.get_cmap().name == "gray"
+    assert heat.get_cmap().name == "inferno"
+    low = heat.get_array() < 0.1
+    assert heat.get_alpha()[low].max() < 0.25 < heat.get_alpha()[~low].max()
+    assert len(panel.collections) == 2  # lungs and lesion
+    assert len(figure.axes[3].collections) == 1  # a normal film has no lesion
+
+
+def test_gains_are_drawn_with_their_intervals() -> None:
+    axes = figures.gain_figure(_gains()).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["ResNet50", "ResNet34, longer"]
+    bars = [segment[:, 1].tolist() for one in axes.containers for segment in one[2][0].get_segments()]
+    assert bars == [[-7, -2], [7, 12], [-1, 4]]
+
+
+def test_reach_is_drawn_for_each_network() -> None:
+    figure = figures.reach_figure(_reach())
+    assert [axes.get_title() for axes in figure.axes] == ["ResNet50", "VGG16"]
+    inside = next(line for line in figure.axes[0].lines if line.get_label() == "inside")
+    np.testing.assert_allclose(inside.get_xydata(), [[64, 0.064], [128, 0.128], [512, 0.512]])

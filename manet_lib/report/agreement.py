@@ -1,0 +1,174 @@
+"""Whether a run agrees with the recorded one of the same profile: what must be the same, and what may differ.
+
+Counts, hashes and Table 3 follow from seed and code, so they are the same on every machine, to the digit. What is
+trained is not: arithmetic differs in its last bit from processor to processor, and training makes that grow into
+another network, as another seed would. So the tolerance of what is measured is the spread between trainings that
+were recorded: the difference of two such trainings lies within it in 95 of 100 cases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from manet_lib.artifacts import read_done, read_json
+from manet_lib.data.manifest import read_manifest
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths, log_of
+from manet_lib.report.cost import count_table
+from manet_lib.report.tables import model_title, trained_models
+from manet_lib.steps import attention_step, cost_step, grid, manifest_step, segmentation_step, store_step
+from manet_lib.training.classification import read_predictions
+
+
+def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
+    """What is the same on every machine, of the steps that are done: names and plain JSON values."""
+    found: dict[str, Any] = {}
+    if store_step(params, paths).is_done():
+        found["pixels of all films"] = str((read_done(paths.store) or {})["outputs"]["images.npy"])[:16]
+    if manifest_step(params, paths).is_done():
+        manifest = read_manifest(paths)
+        for side, part in manifest.groupby("split"):
+            counts = part["label"].value_counts().reindex(params.classes, fill_value=0)
+            found[f"films for {side}, by class"] = counts.tolist()
+        sides = manifest[["image_id", "split", "seg_split"]].to_csv(index=False)
+        found["which film is on which side"] = hashlib.sha256(sides.encode()).hexdigest()[:16]
+    for model, trial in trained_models(params, paths):
+        log = pd.read_csv(log_of(paths.classifier(model, trial)))
+        found[f"epochs of {model_title(model)}, trial {trial}"] = len(log)
+    if cost_step(params, paths).is_done():
+        table = count_table(pd.read_csv(paths.cost / "counts.csv")).set_index("Model")
+        for name, row in table.iterrows():
+            found[f"Table 3, {name}: parameters and FLOPs in millions"] = [row["Params (M)"], row["FLOPs (M)"]]
+    return found
+
+
+def measured(params: Params, paths: RunPaths) -> dict[str, float]:
+    """What training makes of it, in percent, of the steps that are done; by the keys of :func:`title`."""
+    found: dict[str, float] = {}
+    if segmentation_step(params, paths).is_done():
+        found["iou"] = 100 * float(pd.read_csv(paths.iou)["iou"].mean())
+    trained = trained_models(params, paths)
+    for model in dict.fromkeys(name for name, _ in trained):
+        tables = [read_predictions(paths, *pair) for pair in trained if pair[0] == model]
+        shares = [float((table["label"] == table["predicted"]).mean()) for table in tables if table is not None]
+        found[f"accuracy {model}"] = 100 * float(np.mean(shares))
+    if attention_step(params, paths, grid(params)).is_done():
+        scores = pd.read_csv(paths.attention / "scores.csv")
+        for model, share in scores.groupby("model", sort=False)["lung_share"].mean().items():
+            found[f"in_lungs {model}"] = 100 * float(share)
+    return found | _gains(found)
+
+
+def _gains(values: Mapping[str, float]) -> dict[str, float]:
+    gains = {}
+    for key, value in values.items():
+        kind, _, model = key.partition(" ")
+        base, _, attention = model.partition("_")
+        if kind == "accuracy" and attention and f"accuracy {base}" in values:
+            gains[f"gain {model}"] = value - values[f"accuracy {base}"]
+    return gains
+
+
+def title(key: str) -> str:
+    """What a measured number is called in tables."""
+    kind, _, model = key.partition(" ")
+    if kind == "iou":
+        return "Stage 1, mean test IoU (%)"
+    name = model_title(model)
+    words = {
+        "accuracy": "test accuracy (%)",
+        "in_lungs": "Grad-CAM in the lungs (%)",
+        "gain": "accuracy over plain",
+    }
+    return f"{name}, {words[kind]}"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a number varies from training to training: standard deviation in points, and its degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+    @property
+    def tolerance(self) -> float:
+        """Within which the difference of two trainings lies in 95 of 100 cases."""
+        return float(scipy.stats.t.ppf(0.975, self.freedom)) * np.sqrt(2) * self.deviation
+
+
+def spreads(repeats: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
+    """The spread of each kind of number, pooled over the models that it was measured for.
+
+    Args:
+        repeats: values of each number in recorded trainings that differ in the trial (the seed, for stage 1).
+
+    Returns:
+        By kind: `iou`, `accuracy`, `in_lungs` and `gain`, the last from that of `accuracy`, as it is a difference
+        of two; kinds with no number that was measured twice are left out.
+    """
+    squares: dict[str, list[tuple[float, int]]] = {}
+    for key, values in repeats.items():
+        if len(values) > 1:
+            kind = key.partition(" ")[0]
+            squares.setdefault(kind, []).append((float(np.var(values, ddof=1)), len(values) - 1))
+    found = {}
+    for kind, parts in squares.items():
+        freedom = sum(count for _, count in parts)
+        found[kind] = Spread(float(np.sqrt(sum(one * count for one, count in parts) / freedom)), freedom)
+    if "accuracy" in found:
+        found["gain"] = Spread(np.sqrt(2) * found["accuracy"].deviation, found["accuracy"].freedom)
+    return found
+
+
+def recorded(paths: RunPaths) -> dict[str, Any] | None:
+    """The record of a profile in ``figures/recorded/``; None where there is none."""
+    return read_json(paths.recorded / "record.json")
+
+
+def exact_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> pd.DataFrame:
+    """Exact facts of a run beside the recorded ones: which there are, and whether they are the same."""
+    mine, theirs = json.loads(json.dumps(facts(params, paths))), record["facts"]
+    shared = [name for name in theirs if name in mine]
+    rows = [(name, str(theirs[name]), str(mine[name]), mine[name] == theirs[name]) for name in shared]
+    return pd.DataFrame(rows, columns=["Fact", "Recorded", "This run", "Same"])
+
+
+def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> pd.DataFrame:
+    """What a run measured beside the recorded values; the verdict at the tolerance, at half and at double of it.
+
+    Numbers whose spread nobody measured are given without a verdict.
+    """
+    mine, known = measured(params, paths), spreads(record["repeats"])
+    rows = []
+    for key, theirs in record["measured"].items():
+        if key not in mine:
+            continue
+        difference, spread = mine[key] - theirs, known.get(key.partition(" ")[0])
+        row: dict[str, Any] = {"Number": title(key), "Recorded": f"{theirs:.2f}", "This run": f"{mine[key]:.2f}"}
+        row["Difference"] = f"{difference:+.2f}"
+        row["Tolerance"] = "–" if spread is None else f"{spread.tolerance:.2f}"
+        for name, factor in (("Agrees", 1.0), ("at half", 0.5), ("at double", 2.0)):
+            within = spread is not None and abs(difference) <= factor * spread.tolerance
+            row[name] = "–" if spread is None else "yes" if within else "no"
+        rows.append(row)
+    columns = ["Number", "Recorded", "This run", "Difference", "Tolerance", "Agrees", "at half", "at double"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
+    """One sentence: whether the run agrees with the recorded one, and what does not."""
+    judged = numbers[numbers["Tolerance"] != "–"]
+    wrong = [*exact.loc[~exact["Same"].astype(bool), "Fact"], *judged.loc[judged["Agrees"] == "no", "Number"]]
+    same, within = int(exact["Same"].sum()), int((judged["Agrees"] == "yes").sum())
+    counted = f"{same} of {len(exact)} exact facts are the same, {within} of {len(judged)} measured numbers agree"
+    if not wrong:
+        return f"This run agrees with the recorded one: {counted}."
+    return f"This run does NOT agree with the recorded one: {counted}. What differs: {'; '.join(wrong)}."

@@ -1,0 +1,147 @@
+"""How far mask attention reaches at each image size, and what it changes in accuracy: notebook 08_reach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from manet_lib.data.scaling import resize
+from manet_lib.evaluation.statistics import crossed_interval
+from manet_lib.models import create_model
+from manet_lib.models.reach import measure_reach
+from manet_lib.paths import recorded_reach
+from manet_lib.report.tables import model_title
+
+NETWORKS = ("resnet34", "resnet50", "vgg16", "inceptionv3")
+"""The four networks of Table 2."""
+
+SIZES = (64, 96, 128, 160, 192, 224, 320, 512)
+"""Image sizes in pixels, up to the paper's."""
+
+
+def reach_table(
+    masks: NDArray[np.uint8], networks: Sequence[str], sizes: Sequence[int], count_include_pad: bool = True
+) -> pd.DataFrame:
+    """The last lung map of each network at each image size; see :func:`manet_lib.models.reach.measure_reach`.
+
+    Args:
+        masks: uint8 0 or 1, (N, S, S); resized to each size.
+        networks: names without `_ma`.
+        sizes: in pixels; those that are too small for a network are left out.
+        count_include_pad: whether padding counts as no lung.
+
+    Returns:
+        Columns network, image_size, side, highest, lowest, inside, outside.
+    """
+    rows = []
+    for network in networks:
+        with torch.device("meta"):  # maps need the layers, not their weights
+            model = create_model(f"{network}_ma", count_include_pad=count_include_pad)
+        for size in sizes:
+            if network == "inceptionv3" and size < 75:
+                continue
+            resized = np.stack([resize(mask * 255, (size, size)) > 127 for mask in masks])
+            last = measure_reach(model, torch.from_numpy(resized[:, None].astype(np.float32))).iloc[-1]
+            rows.append({"network": network, "image_size": size, **last.drop("depth")})
+    return pd.DataFrame(rows).astype({"side": int})
+
+
+def recorded_trainings() -> pd.DataFrame:
+    """The trainings that benchmarks/reach.py has recorded.
+
+    Returns:
+        One row per training: settings, image_size, model, trial, seed, accuracy, iou, in_lungs, in_lesions (means
+        in percent; see :func:`manet_lib.attention.score_attention`), device, precision, seconds, and ``right``:
+        which of the test films it classifies rightly, bool, by image_id.
+    """
+    trainings = pd.read_csv(recorded_reach() / "trainings.csv")
+    films = pd.read_csv(recorded_reach() / "predictions.csv", dtype={"image_id": str})
+    keys = ["settings", "image_size", "model", "trial"]
+    right = films["label"].eq(films["predicted"]).groupby([films[key] for key in keys])
+    by_film = {key: part.set_axis(films.loc[part.index, "image_id"]).sort_index() for key, part in right}
+    return trainings.assign(right=[by_film[key] for key in trainings[keys].itertuples(index=False, name=None)])
+
+
+def gain_table(trainings: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with MA less that without, on the same films in the same trials, by settings, network and size.
+
+    Args:
+        trainings: from :func:`recorded_trainings`. Where some settings change MA alone and have no plain network
+            of their own, that of `phantoms` is the other side.
+
+    Returns:
+        Columns settings, network, image_size, trials, films, plain, ma, gain, low, high; accuracies and gains in
+        percentage points, averaged over trials, with a 95% interval over films and trials.
+    """
+    rows = []
+    for (settings, model, size), part in trainings.groupby(["settings", "model", "image_size"], sort=False):
+        base, _, kind = str(model).partition("_")
+        if kind != "ma":
+            continue
+        sized = trainings[(trainings["model"] == base) & (trainings["image_size"] == size)]
+        own = sized[sized["settings"] == settings]
+        other = own if len(own) else sized[sized["settings"] == "phantoms"]
+        pairs = part.merge(other, on="trial", suffixes=("", "_plain"))
+        if len(pairs):
+            rows.append({"settings": settings, "network": base, "image_size": size} | _gain(pairs))
+    table = pd.DataFrame(rows)
+    return table.sort_values(["settings", "network", "image_size"], ignore_index=True) if rows else table
+
+
+def _gain(pairs: pd.DataFrame) -> dict[str, float]:
+    with_ma, plain = (
+        np.stack([one.to_numpy(dtype=float) for one in pairs[side]]) for side in ("right", "right_plain")
+    )
+    mean, low, high = crossed_interval(with_ma - plain)
+    shares = {"plain": plain.mean(), "ma": with_ma.mean(), "gain": mean, "low": low, "high": high}
+    counts = {"trials": len(pairs), "films": with_ma.shape[1]}
+    return counts | {name: 100 * float(value) for name, value in shares.items()}
+
+
+def recorded_maps() -> pd.DataFrame:
+    """The maps that benchmarks/reach.py has measured: :func:`reach_table` with columns masks and padding."""
+    return pd.read_csv(recorded_reach() / "maps.csv")
+
+
+def maps_table(table: pd.DataFrame) -> pd.DataFrame:
+    """One row per image size and one column per network: mean of the last map inside / outside the lungs."""
+    cells = table.assign(cell=[f"{row.inside:.2f} / {row.outside:.2f}" for row in table.itertuples()])
+    wide = cells.pivot(index="image_size", columns="network", values="cell").fillna("–")
+    wide = wide[[name for name in NETWORKS if name in wide]].rename(columns=model_title)
+    return wide.rename_axis("Image size", axis=0).rename_axis(None, axis=1).reset_index()
+
+
+def printed_gains(table: pd.DataFrame) -> pd.DataFrame:
+    """A :func:`gain_table` as it is shown."""
+    rows = [
+        {
+            "Network": model_title(row.network),
+            "Settings": row.settings,
+            "Image size": row.image_size,
+            "Trials": row.trials,
+            "Plain (%)": f"{row.plain:.1f}",
+            "MA (%)": f"{row.ma:.1f}",
+            "MA less plain": f"{row.gain:+.1f}",
+            "95% interval": f"{row.low:+.1f} to {row.high:+.1f}",
+        }
+        for row in table.itertuples()
+    ]
+    return pd.DataFrame(rows)
+
+
+def in_words(table: pd.DataFrame) -> list[str]:
+    """What a :func:`gain_table` says: a sentence for each network and size."""
+    lines = []
+    for row in table.itertuples():
+        change = (
+            "gains" if row.low > 0 else "loses" if row.high < 0 else "is not told apart from the plain network:"
+        )
+        points = f"{abs(row.gain):.1f} points" if change in ("gains", "loses") else f"{row.gain:+.1f} points"
+        trials = "one trial" if row.trials == 1 else f"{row.trials} trials"
+        where = f"{model_title(row.network)}(MA) at {row.image_size} pixels"
+        lines.append(f"{where} {change} {points} (95% interval {row.low:+.1f} to {row.high:+.1f}, {trials})")
+    return lines

@@ -1,0 +1,72 @@
+"""Keep the results of a finished run with the project: ``python -m manet_lib.report.record params/phantoms.yaml``.
+
+Tables and figures go to ``figures/recorded/<profile>/``, and beside them ``record.json``: the facts and numbers
+that other runs are compared with, how far those numbers spread from training to training, and what made them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from manet_lib.artifacts import read_done, write_json
+from manet_lib.params import Params, UserError, fingerprint, load_params
+from manet_lib.paths import RunPaths, reproduce_command
+from manet_lib.report.agreement import facts, measured
+from manet_lib.report.reach import recorded_trainings
+from manet_lib.steps import all_steps
+
+
+def repeats(params: Params) -> dict[str, list[float]]:
+    """The numbers of a profile in every training of it that benchmarks/reach.py has recorded, in percent.
+
+    Trainings with the profile's seed differ in the trial; stage 1 is trained once for each seed.
+    """
+    trainings = recorded_trainings()
+    trainings = trainings[trainings["image_size"] == params.image_size].sort_values("trial")
+    found: dict[str, list[float]] = {}
+    for model, part in trainings[trainings["settings"] == params.profile].groupby("model"):
+        found[f"accuracy {model}"] = part["accuracy"].tolist()
+        found[f"in_lungs {model}"] = part["in_lungs"].tolist()
+    seeds = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
+    found["iou"] = seeds.groupby("seed")["iou"].first().tolist()
+    return found
+
+
+def record(params: Params, paths: RunPaths) -> None:
+    """Copy the tables and figures of a run to their recorded place, and write ``record.json``.
+
+    Raises:
+        UserError: a step of the run is not done.
+    """
+    for step in all_steps(params, paths):
+        fault = step.fault()
+        if fault is not None:
+            raise UserError(f"{fault}; run `{reproduce_command(params.profile)}` first")
+    shutil.rmtree(paths.recorded, ignore_errors=True)
+    shutil.copytree(paths.figures, paths.recorded, ignore=shutil.ignore_patterns(".*"))
+    done = [read_done(step.folder) or {} for step in all_steps(params, paths)]
+    made: dict[str, Any] = {"command": reproduce_command(params.profile), "device": done[-1]["device"]}
+    made |= {"precision": sorted({one["precision"] for one in done if one.get("precision")})}
+    made |= {"seconds": round(sum(one["seconds"] for one in done)), "versions": done[0]["versions"]}
+    steps = {name for step in all_steps(params, paths) for name in fingerprint(params, step.name)}
+    values = {name: getattr(params, name) for name in sorted(steps)}
+    content = {"facts": facts(params, paths), "measured": measured(params, paths), "repeats": repeats(params)}
+    write_json(paths.recorded / "record.json", {"made": made, "parameters": values} | content)
+
+
+def main(params_file: str) -> None:
+    """Record the run of a parameter file."""
+    params = load_params(params_file)
+    paths = RunPaths.of(params.profile)
+    record(params, paths)
+    print(f"recorded in figures/recorded/{params.profile}/")
+
+
+if __name__ == "__main__":
+    try:
+        main(str(Path(sys.argv[1])))
+    except UserError as error:
+        sys.exit(str(error))
