@@ -35,7 +35,6 @@ from manet_lib.training.classification import read_predictions
 from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
 
-RESULTS = recorded_reach()
 KEYS = ("settings", "image_size", "model", "trial")
 FILMS = 60
 SIDE = 512
@@ -55,7 +54,7 @@ def real_masks(folder: Path) -> NDArray[np.uint8]:
     return np.stack([np.asarray(picture) > 127 for picture in pictures]).astype(np.uint8)
 
 
-def measure_maps() -> None:
+def measure_maps(folder: Path) -> None:
     """Write maps.csv: the last map of each network, by image size, masks and padding."""
     sets = {"phantoms": phantom_masks()}
     if (sample_dir() / "index.csv").is_file():
@@ -66,8 +65,8 @@ def measure_maps() -> None:
         for count in (True, False)
     ]
     table = pd.concat(parts)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    table.round(4).to_csv(RESULTS / "maps.csv", index=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    table.round(4).to_csv(folder / "maps.csv", index=False)
     print(table.round(2).to_string(index=False))
 
 
@@ -80,8 +79,8 @@ def settings_of(name: str, size: int, changed: list[str]) -> Params:
     return load_params(params_file("phantoms"), profile=profile, image_size=size, trials=100, **own)
 
 
-def train_one(params: Params, key: dict[str, Any]) -> None:
-    """Run the line as far as one training, and record it."""
+def train_one(params: Params, key: dict[str, Any], folder: Path) -> None:
+    """Run the line as far as one training, and record it in a folder."""
     paths, model, trial = RunPaths.of(params.profile), key["model"], key["trial"]
     build_store(params, paths)
     build_manifest(params, paths)
@@ -97,28 +96,25 @@ def train_one(params: Params, key: dict[str, Any]) -> None:
     row |= {"iou": 100 * pd.read_csv(paths.iou)["iou"].mean()}
     row |= {"in_lungs": scores["lung_share"], "in_lesions": scores["lesion_share"]}
     row |= {name: done[name] for name in ("device", "precision", "seconds")}
-    append(
-        "predictions",
-        films[["image_id", "label", "predicted"]].assign(**key)[[*key, "image_id", "label", "predicted"]],
-    )
-    append("trainings", pd.DataFrame([row]).round(3))
+    columns = [*key, "image_id", "label", "predicted"]
+    append(folder / "predictions.csv", films.assign(**key)[columns])
+    append(folder / "trainings.csv", pd.DataFrame([row]).round(3))
 
 
-def append(name: str, rows: pd.DataFrame) -> None:
+def append(file: Path, rows: pd.DataFrame) -> None:
     """Add rows to a recorded table; those of the same training are replaced."""
-    file = RESULTS / f"{name}.csv"
     if file.is_file():
         kept = pd.read_csv(file)
         same = (kept[list(KEYS)] == rows[list(KEYS)].iloc[0].to_numpy()).all(axis=1)
         rows = pd.concat([kept[~same], rows])
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(file) as temporary:
         rows.to_csv(temporary, index=False)
 
 
-def recorded(key: dict[str, Any]) -> bool:
+def recorded(key: dict[str, Any], folder: Path) -> bool:
     """Whether a training has been recorded."""
-    file = RESULTS / "trainings.csv"
+    file = folder / "trainings.csv"
     if not file.is_file():
         return False
     return bool((pd.read_csv(file)[list(KEYS)] == list(key.values())).all(axis=1).any())
@@ -126,6 +122,7 @@ def recorded(key: dict[str, Any]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Mask attention against image size.")
+    parser.add_argument("--output", type=Path, default=recorded_reach(), help="folder to record in")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("maps", help="measure lung maps, without training")
     training = commands.add_parser("train", help="train, and record what comes out")
@@ -136,13 +133,13 @@ def main() -> None:
     training.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changed")
     options = parser.parse_args()
     if options.command == "maps":
-        return measure_maps()
+        return measure_maps(options.output)
     for trial in options.trials:
         for size in options.sizes:
             for model in options.models:
                 key = dict(zip(KEYS, (options.name, size, model, trial), strict=True))
-                if not recorded(key):
-                    train_one(settings_of(options.name, size, options.changed), key)
+                if not recorded(key, options.output):
+                    train_one(settings_of(options.name, size, options.changed), key, options.output)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from manet_lib.paths import project_root
@@ -28,6 +29,31 @@ def test_benchmarks_write_what_they_measured(script, tmp_path):
     record = json.loads(output.read_text())
     assert record["device"]
     assert f"benchmarks/{script} --" in record["command"]
+
+
+@pytest.mark.slow
+def test_reach_records_trainings_once_and_goes_on(tmp_path):
+    small = [
+        "phantom_images=60",
+        "phantom_size=64",
+        "seg_epochs=1",
+        "epochs=1",
+        "batch_size=8",
+        "seg_batch_size=8",
+    ]
+    command = [sys.executable, "benchmarks/reach.py", "--output", str(tmp_path), "train", "--name", "seed3"]
+    command += ["--models", "resnet34", "resnet34_ma", "--sizes", "64", "--set", "seed=3", *small]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    for _ in range(2):
+        subprocess.run(command, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
+    trainings = pd.read_csv(tmp_path / "trainings.csv")
+    assert trainings["model"].tolist() == ["resnet34", "resnet34_ma"]
+    assert trainings["settings"].tolist() == ["seed3"] * 2
+    assert trainings["seed"].tolist() == [3, 3]
+    films = pd.read_csv(tmp_path / "predictions.csv")
+    for _, row in trainings.iterrows():
+        own = films[films["model"] == row["model"]]
+        assert 100 * (own["label"] == own["predicted"]).mean() == pytest.approx(row["accuracy"], abs=0.01)
 
 
 def test_recorded_results_name_device_and_command():
