@@ -1,7 +1,7 @@
 """The schema of a parameter file: flat keys, strict types, the paper's recipe as defaults.
 
 Every key of a file in ``params/`` is a field of :class:`Params`; what a file leaves out keeps the value
-that the paper states (or, where the paper is silent, the default that the README lists among the deviations).
+that the paper states (or, where the paper is silent, the default that docs/departures.md lists).
 """
 
 from __future__ import annotations

@@ -22,6 +22,8 @@ from conftest import write_films
 from manet_lib.models import create_model
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, project_root
+from manet_lib.report.record import record
+from manet_lib.report.summary import agreement
 from manet_lib.steps import all_steps
 from manet_lib.workflow import STEPS_OWN, stale
 
@@ -67,6 +69,31 @@ def test_a_second_call_does_nothing(finished):
     result = snakemake(finished)
     assert result.returncode == 0
     assert "Nothing to be done" in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypatch):
+    monkeypatch.setenv("MANET_OUTPUT", str(finished))
+    monkeypatch.setattr(RunPaths, "recorded", property(lambda self: tmp_path / "recorded"))
+    params, paths = load_params(ROOT / "params/tiny.yaml"), RunPaths.of("tiny")
+    assert "nothing to compare with" in agreement(params, paths)
+    record(params, paths)
+    assert (tmp_path / "recorded" / "figure9.png").read_bytes() == (paths.figures / "figure9.png").read_bytes()
+    content = json.loads((tmp_path / "recorded" / "record.json").read_text())
+    assert content["made"]["command"] == "make reproduce PARAMS=params/tiny.yaml"
+    assert (
+        content["facts"]["films for test, by class"]
+        == pd.read_csv(tmp_path / "recorded" / "table1.csv").iloc[2, 1:-1].tolist()
+    )
+    assert len([name for name in content["facts"] if name.startswith("Table 3")]) == 10
+    said = agreement(params, paths)
+    assert "This run agrees with the recorded one" in said
+    assert said.count("+0.00") == len(content["measured"])
+
+    broken = content["facts"] | {"epochs of ResNet34, trial 1": 7}
+    (tmp_path / "recorded" / "record.json").write_text(json.dumps(content | {"facts": broken}))
+    assert "does NOT agree" in agreement(params, paths)
+    assert "epochs of ResNet34, trial 1" in agreement(params, paths)
 
 
 # Which notebooks show the result of each step; a notebook of a step that is done again is executed again.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
@@ -49,17 +51,20 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def crossed_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float, float]:
+def crossed_interval(
+    values: NDArray[np.float64], patients: Sequence[object] | None = None, confidence: float = 0.95
+) -> tuple[float, float, float]:
     """Mean and confidence interval of a quantity measured on the same films in several trials.
 
     Films and trials are crossed and both are draws: another test set and another training would both give another
     mean. Their variances are estimated as in a two-way analysis of variance with random effects and one value in a
     cell, and the interval is Student's with Satterthwaite's degrees of freedom. With one trial only the films
-    are drawn, and the interval holds for that one training.
+    are drawn, and the interval holds for that one training. Films of one patient are drawn together.
 
     Args:
         values: float (trials, films), such as 1 where a film is classified rightly, or the difference of two
             networks on it.
+        patients: of each film; without them each film counts as a patient of its own.
         confidence: coverage of the interval.
 
     Returns:
@@ -67,14 +72,27 @@ def crossed_interval(values: NDArray[np.float64], confidence: float = 0.95) -> t
     """
     trials, films = values.shape
     mean = float(values.mean())
-    by_film = trials * float(values.mean(axis=0).var(ddof=1))
-    variance, freedom = by_film, float(films - 1)
+    codes = (
+        np.arange(films)
+        if patients is None
+        else np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
+    )
+    drawn = int(codes.max()) + 1
+    between_patients = _variance_of_mean(values.mean(axis=0) - mean, codes, films)
+    variance, freedom = between_patients, float(drawn - 1)
     if trials > 1:
-        by_trial = films * float(values.mean(axis=1).var(ddof=1))
+        between_trials = float(values.mean(axis=1).var(ddof=1)) / trials
         rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
-        cells = float((rest**2).sum()) / ((trials - 1) * (films - 1))
-        variance = max(by_trial + by_film - cells, by_film)
-        spread = by_trial**2 / (trials - 1) + by_film**2 / (films - 1) + cells**2 / ((trials - 1) * (films - 1))
+        cells = sum(_variance_of_mean(row, codes, films) for row in rest) / (trials * (trials - 1))
+        variance = max(between_trials + between_patients - cells, between_patients)
+        spread = between_trials**2 / (trials - 1) + between_patients**2 / (drawn - 1)
+        spread += cells**2 / ((trials - 1) * (drawn - 1))
         freedom = variance**2 / spread if spread else freedom
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * np.sqrt(variance / values.size)
+    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * float(np.sqrt(variance))
     return mean, mean - half, mean + half
+
+
+def _variance_of_mean(deviations: NDArray[np.float64], codes: NDArray[np.int64], films: int) -> float:
+    """Variance of a mean over films whose patients are drawn, from each film's deviation from it."""
+    sums = np.bincount(codes, weights=deviations)
+    return float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1) / films**2

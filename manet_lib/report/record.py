@@ -26,12 +26,14 @@ def repeats(params: Params) -> dict[str, list[float]]:
     """
     trainings = recorded_trainings()
     trainings = trainings[trainings["image_size"] == params.image_size].sort_values("trial")
+    own = trainings[trainings["settings"] == params.profile]
     found: dict[str, list[float]] = {}
-    for model, part in trainings[trainings["settings"] == params.profile].groupby("model"):
+    for model, part in own.groupby("model"):
         found[f"accuracy {model}"] = part["accuracy"].tolist()
         found[f"in_lungs {model}"] = part["in_lungs"].tolist()
-    seeds = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
-    found["iou"] = seeds.groupby("seed")["iou"].first().tolist()
+    if len(own):
+        seeds = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
+        found["iou"] = seeds.groupby("seed")["iou"].first().tolist()
     return found
 
 

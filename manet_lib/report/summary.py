@@ -1,23 +1,43 @@
-"""Say where the tables and figures of a run are: ``python -m manet_lib.report.summary params/smoke.yaml``."""
+"""Say where a run's tables and figures are, and whether it agrees with the recorded one.
+
+``python -m manet_lib.report.summary params/phantoms.yaml``, the last line of `make reproduce`.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from manet_lib.params import load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, output_root
+from manet_lib.report.agreement import exact_table, measured_table, recorded, verdict
+from manet_lib.report.tables import to_markdown
 
 
 def main(params_file: str) -> None:
-    """Print the folders of a run and what is in them."""
-    paths = RunPaths.of(load_params(params_file).profile)
+    """Print the folders of a run and what is in them, Table 2, and the comparison with the recorded run."""
+    params = load_params(params_file)
+    paths = RunPaths.of(params.profile)
     root = output_root()
     made = sorted({path.stem for path in paths.figures.glob("*.*") if not path.name.startswith(".")})
     print(f"\nTables and figures: {paths.figures.relative_to(root)}/ ({', '.join(made)})")
     print(f"Executed notebooks: {(paths.root / 'notebooks').relative_to(root)}/")
     table = paths.figures / "table2.md"
     print(f"\n{table.read_text(encoding='utf-8')}" if table.is_file() else "")
+    print(agreement(params, paths))
+
+
+def agreement(params: Params, paths: RunPaths) -> str:
+    """Whether a run agrees with the recorded one of its profile, and how far its numbers are from it, as text."""
+    record = recorded(paths)
+    if record is None:
+        return (
+            f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
+        )
+    exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)
+    where = f"figures/recorded/{params.profile}/, made on {record['made']['device']}"
+    said = f"{verdict(exact, numbers)} ({where})"
+    return f"{said}\n\n{to_markdown(numbers)}\nNotebook 06 says where the tolerances are from."
 
 
 if __name__ == "__main__":

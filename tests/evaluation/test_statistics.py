@@ -84,6 +84,34 @@ def test_crossed_interval_covers_the_mean(trials: int, of_trial: float) -> None:
     assert 0.925 <= covered <= 0.985
 
 
+@pytest.mark.parametrize(("trials", "of_trial"), [(1, 0.0), (3, 0.05)])
+def test_crossed_interval_covers_where_patients_have_several_films(trials: int, of_trial: float) -> None:
+    rng = np.random.default_rng(0)
+    patients = np.repeat(np.arange(90), rng.integers(1, 4, 90))
+    inside = {True: 0, False: 0}
+    for _ in range(2000):
+        values = crossed(rng, trials, len(patients), of_trial, 0.3) + rng.normal(0, 0.7, 90)[patients]
+        for known in inside:
+            _, low, high = crossed_interval(values, patients.tolist() if known else None)
+            inside[known] += low <= 0 <= high
+    assert 0.93 <= inside[True] / 2000 <= 0.98
+    assert inside[False] / 2000 < inside[True] / 2000 - 0.01  # films of a patient are no new patients
+
+
+def test_crossed_interval_is_the_analysis_of_variance() -> None:
+    values = np.random.default_rng(1).normal(0, 1, (4, 30)) + np.random.default_rng(2).normal(0, 1, (4, 1))
+    trials, films = values.shape
+    rows, columns = values.mean(axis=1), values.mean(axis=0)
+    rest = values - rows[:, None] - columns + values.mean()
+    squares = films * rows.var(ddof=1), trials * columns.var(ddof=1), (rest**2).sum() / 87
+    variance = (squares[0] + squares[1] - squares[2]) / values.size
+    freedom = (variance * values.size) ** 2 / sum(
+        one**2 / count for one, count in zip(squares, (3, 29, 87), strict=True)
+    )
+    half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(variance)
+    np.testing.assert_allclose(crossed_interval(values), values.mean() + np.array([0, -half, half]))
+
+
 def test_crossed_interval_of_one_trial_is_students() -> None:
     values = np.random.default_rng(0).normal(3, 2, (1, 40))
     mean, low, high = crossed_interval(values)

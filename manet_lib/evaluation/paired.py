@@ -1,0 +1,101 @@
+"""Two networks on the same films in the same trials: compared film by film, never by whether intervals overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+from numpy.typing import NDArray
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from manet_lib.evaluation.statistics import crossed_interval
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network beside another.
+
+    Attributes:
+        difference: accuracy of the first less that of the second, in [-1, 1], over films and trials.
+        low: lower bound of its 95% interval over patients and trials.
+        high: upper bound.
+        only_first: films that the first alone classifies rightly, of each trial.
+        only_second: films that the second alone classifies rightly, of each trial.
+        p_values: exact McNemar test of each trial, two-sided.
+        trials_won: share of the trials in which the first is better; a tie counts half.
+        false_claim: probability that who claims the better of the two to be better is wrong, from the first trial;
+            see :func:`false_claim`.
+    """
+
+    difference: float
+    low: float
+    high: float
+    only_first: tuple[int, ...]
+    only_second: tuple[int, ...]
+    p_values: tuple[float, ...]
+    trials_won: float
+    false_claim: float
+
+
+def compare(
+    first: NDArray[np.bool_], second: NDArray[np.bool_], patients: Sequence[object] | None = None
+) -> Comparison:
+    """Compare two networks in pairs.
+
+    Args:
+        first: which films the first network classifies rightly in each trial, bool (trials, films).
+        second: the same of the second, of the same shape and in the same order.
+        patients: of each film; films of a patient are drawn together.
+    """
+    gained, lost = first & ~second, second & ~first
+    only_first, only_second = gained.sum(axis=1), lost.sum(axis=1)
+    mean, low, high = crossed_interval(first.astype(float) - second.astype(float), patients)
+    ahead = np.sign(only_first - only_second)
+    return Comparison(
+        mean,
+        low,
+        high,
+        tuple(only_first.tolist()),
+        tuple(only_second.tolist()),
+        tuple(mcnemar_p(b, c) for b, c in zip(only_first.tolist(), only_second.tolist(), strict=True)),
+        float((ahead + 1).mean() / 2),
+        false_claim(int(only_first[0]), int(only_second[0])),
+    )
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Exact two-sided McNemar test: how often discordant films lie so unevenly if both networks are as good."""
+    return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
+
+
+def false_claim(only_first: int, only_second: int) -> float:
+    """Probability that the network that looks better is not (Christodoulou et al., arXiv 2505.04720).
+
+    Of the discordant films, an unknown share is the better network's. With a uniform prior its posterior is
+    Beta(b + 1, c + 1) after b films of the better and c of the other, and the claim is false where the share is
+    below one half.
+    """
+    better, other = max(only_first, only_second), min(only_first, only_second)
+    return float(scipy.stats.beta.cdf(0.5, better + 1, other + 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values of several tests, adjusted by Holm so that none of them is false with 95% confidence."""
+    return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if len(p_values) else []
+
+
+def films_needed(difference: float, discordance: float, power: float = 0.8, level: float = 0.05) -> int:
+    """Test films that a McNemar test needs to see a difference (Connor, Biometrics 43, 1987).
+
+    Args:
+        difference: of the two accuracies, in (0, discordance].
+        discordance: share of films that exactly one of the networks classifies rightly.
+        power: probability of seeing it.
+        level: of the two-sided test.
+    """
+    chance, missed = scipy.stats.norm.ppf(1 - level / 2), scipy.stats.norm.ppf(power)
+    spread = chance * np.sqrt(discordance) + missed * np.sqrt(discordance - difference**2)
+    return int(np.ceil((spread / difference) ** 2))

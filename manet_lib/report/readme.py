@@ -1,0 +1,95 @@
+"""Tables in README.md and docs/ that are made from records: ``python -m manet_lib.report.readme`` renews them.
+
+A table stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``; a test holds pages and records together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from manet_lib.artifacts import write_text
+from manet_lib.params import UserError
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
+from manet_lib.report.agreement import recorded, spreads, title
+from manet_lib.report.reach import (
+    gain_table,
+    in_words,
+    maps_table,
+    printed_gains,
+    recorded_maps,
+    recorded_trainings,
+)
+from manet_lib.report.tables import to_markdown
+
+
+def _maps() -> str:
+    table = recorded_maps().query("masks == 'phantoms' and padding == 'counted'")
+    return to_markdown(maps_table(table))
+
+
+def _gains() -> str:
+    table = gain_table(recorded_trainings())
+    return to_markdown(printed_gains(table[table["settings"] == "phantoms"]).drop(columns="Settings"))
+
+
+def _controls() -> str:
+    table = gain_table(recorded_trainings())
+    controls = table[table["settings"].isin(["mean_one", "pad_left_out", "epochs24"])]
+    return to_markdown(printed_gains(controls))
+
+
+def _words() -> str:
+    table = gain_table(recorded_trainings())
+    return "\n".join(f"- {line}." for line in in_words(table[table["settings"] == "phantoms"])) + "\n"
+
+
+def _tolerances() -> str:
+    record = recorded(RunPaths.of(DEFAULT_PROFILE))
+    if record is None:
+        return "Nothing has been recorded yet.\n"
+    known = spreads(record["repeats"])
+    rows = []
+    for key, value in record["measured"].items():
+        spread = known.get(key.partition(" ")[0])
+        expected = "–" if spread is None else f"± {spread.tolerance:.1f}"
+        rows.append({"Number": title(key), "Recorded": f"{value:.1f}", "Expect yours within": expected})
+    return to_markdown(pd.DataFrame(rows))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "reach-maps": _maps,
+    "reach-gains": _gains,
+    "reach-controls": _controls,
+    "reach-words": _words,
+    "tolerances": _tolerances,
+}
+"""What each name stands for."""
+
+
+def pages() -> list[Path]:
+    """The pages that may hold such tables."""
+    return [project_root() / "README.md", *sorted((project_root() / "docs").glob("*.md"))]
+
+
+def renewed(text: str, name: str = "a page") -> str:
+    """A page with all its tables as the records have them.
+
+    Raises:
+        UserError: the page names a table that does not exist.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        if match[1] not in BLOCKS:
+            raise UserError(f"{name}: <!-- {match[1]} --> is no known table; expected one of {', '.join(BLOCKS)}")
+        return f"<!-- {match[1]} -->\n\n{BLOCKS[match[1]]()}\n<!-- /{match[1]} -->"
+
+    return re.sub(r"<!-- ([\w-]+) -->.*?<!-- /\1 -->", block, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for page in pages():
+        write_text(page, renewed(page.read_text(encoding="utf-8"), page.name))
