@@ -87,7 +87,7 @@ class Node:
 def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
     """Files of the project that a notebook with this code shows: printed numbers, and recorded results."""
     if "manet_lib.report.tables" in code:
-        yield from sorted(PUBLISHED.glob("*.csv"))
+        yield from sorted(PUBLISHED.glob("*.*"))
     if "manet_lib.report.agreement" in code and (file := RunPaths.of(params.profile).record).is_file():
         yield file
     if "manet_lib.report.reach" in code:

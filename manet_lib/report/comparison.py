@@ -11,7 +11,7 @@ import scipy.stats
 from manet_lib.evaluation.paired import compare, films_needed, holm
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.report.tables import logs, model_title, published, right_by_trial, trained_models
+from manet_lib.report.tables import late_jumps, logs, model_title, published, right_by_trial, trained_models
 
 
 def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -57,9 +57,7 @@ def stability_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """
     rows: dict[str, list[tuple[float, float]]] = {}
     for (model, _), log in logs(params, paths).items():
-        late = log.tail(max(3, len(log) // 4 + 1))
-        jumps = late[["val_accuracy", "val_loss"]].diff().dropna().std(ddof=1)
-        rows.setdefault(model, []).append((100 * jumps["val_accuracy"], jumps["val_loss"]))
+        rows.setdefault(model, []).append(late_jumps(log))
     table = [(model_title(model), len(values), *np.mean(values, axis=0)) for model, values in rows.items()]
     columns = ["Model", "Trials", "Accuracy (points)", "Loss"]
     return pd.DataFrame(table, columns=columns).round(3)

@@ -1,0 +1,214 @@
+"""The paper's claims, each with the quantity and test that decide it, and what a run says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from manet_lib.evaluation.paired import compare
+from manet_lib.evaluation.statistics import accuracy_interval, bootstrap_interval, crossed_interval
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths, reproduce_command
+from manet_lib.report.cost import count_table
+from manet_lib.report.tables import late_jumps, logs, model_title, right_by_trial, trained_models
+from manet_lib.steps import attention_step, cost_step, grid, segmentation_step
+from manet_lib.training.classification import read_predictions
+from manet_lib.training.timing import increase
+
+
+class Claim(BaseModel):
+    """A claim of the paper.
+
+    Attributes:
+        id: short name.
+        claim: what is claimed, in one sentence.
+        where: in the paper.
+        quantity: what decides it, one of ``QUANTITIES``.
+        model: which network it is about, if one.
+        side: on which side of the margin the quantity is said to lie.
+        margin: in the unit of the quantity.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    id: str
+    claim: str
+    where: str
+    quantity: str
+    model: str = ""
+    side: Literal["above", "below"]
+    margin: float
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A measured quantity and its 95% interval, in the claim's unit; ``shown`` is how it is printed."""
+
+    value: float
+    low: float
+    high: float
+    shown: str
+
+    @classmethod
+    def of(cls, value: float, low: float, high: float, unit: str) -> Evidence:
+        """Evidence that is printed with two decimals."""
+        return cls(value, low, high, f"{value:.2f} ({low:.2f} to {high:.2f}) {unit}")
+
+
+def claims() -> list[Claim]:
+    """All claims, in the order of the paper's results."""
+    text = (files("manet_lib.report") / "published" / "claims.yaml").read_text(encoding="utf-8")
+    return [Claim.model_validate(entry) for entry in yaml.safe_load(text)]
+
+
+def _trials(params: Params, paths: RunPaths, *models: str) -> list[int]:
+    done = trained_models(params, paths)
+    return [trial for trial in params.trial_numbers if all((model, trial) in done for model in models)]
+
+
+def _plain(claim: Claim) -> str:
+    return claim.model.partition("_")[0]
+
+
+def _gain(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    trials = _trials(params, paths, claim.model, _plain(claim))
+    if not trials:
+        return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained in one trial at least"
+    first, patients = right_by_trial(params, paths, claim.model, trials)
+    found = compare(first, right_by_trial(params, paths, _plain(claim), trials)[0], patients)
+    return Evidence.of(100 * found.difference, 100 * found.low, 100 * found.high, "points")
+
+
+def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    trials = _trials(params, paths, claim.model)
+    if not trials:
+        return f"{model_title(claim.model)} trained"
+    mean, low, high = accuracy_interval(*right_by_trial(params, paths, claim.model, trials))
+    return Evidence.of(100 * mean, 100 * low, 100 * high, "%")
+
+
+def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    trials = _trials(params, paths, claim.model)
+    if not trials or not {"bp", "vp"} <= set(params.classes):
+        return f"{model_title(claim.model)} trained on films of bp and vp"
+    confused = []
+    for trial in trials:
+        table = read_predictions(paths, claim.model, trial)
+        assert table is not None
+        table = table[table["label"].isin(["bp", "vp"])].sort_values("image_id")
+        confused.append(
+            (table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])).to_numpy()
+        )
+    mean, low, high = accuracy_interval(np.stack(confused))
+    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
+
+
+def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    trials = _trials(params, paths, claim.model, _plain(claim))
+    if len(trials) < 2 or params.epochs < 12:
+        return "two trials or more of 12 epochs or more, with and without MA"
+    found = logs(params, paths)
+    values = np.array(
+        [late_jumps(found[claim.model, t])[0] - late_jumps(found[_plain(claim), t])[0] for t in trials]
+    )
+    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
+    mean = float(values.mean())
+    return Evidence.of(mean, mean - half, mean + half, "points from epoch to epoch, less plain")
+
+
+def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    if not attention_step(params, paths, grid(params)).is_done():
+        return "attention maps of all trainings"
+    scores = pd.read_csv(paths.attention / "scores.csv")
+    wide = scores.pivot(index=["trial", "image_id"], columns="model", values="lung_share")
+    if not {claim.model, _plain(claim)} <= set(wide.columns):
+        return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained"
+    both = (wide[claim.model] - wide[_plain(claim)]).unstack("image_id").dropna(axis=1)
+    mean, low, high = crossed_interval(100 * both.to_numpy())
+    return Evidence.of(mean, low, high, "points of the map's sum")
+
+
+def _time(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    if not cost_step(params, paths).is_done():
+        return "measured running times"
+    seconds = pd.read_csv(paths.cost / "seconds.csv").dropna(axis="columns", how="all")
+    names = [name for name in seconds if name.endswith("_ma") and name.partition("_")[0] in seconds]
+    if not names:
+        return "measured running times (cost_repeats)"
+    return Evidence.of(*max(increase(seconds, name, name.partition("_")[0]) for name in names), "%")
+
+
+def _size(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    if not cost_step(params, paths).is_done():
+        return "counted parameters and FLOPs"
+    table = count_table(pd.read_csv(paths.cost / "counts.csv"))
+    same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in ("Params", "FLOPs"))
+    return Evidence(same, same, same, f"{same} of {2 * len(table)} cells")
+
+
+def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    if not segmentation_step(params, paths).is_done():
+        return "stage 1 trained"
+    values = 100 * pd.read_csv(paths.iou)["iou"].to_numpy()
+    return Evidence.of(float(values.mean()), *bootstrap_interval(values), "%")
+
+
+def _generalisation(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
+    return "test films from sources that no training film comes from"
+
+
+QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
+    "gain": _gain,
+    "accuracy": _accuracy,
+    "pneumonias": _pneumonias,
+    "jumps": _jumps,
+    "in_lungs": _in_lungs,
+    "time": _time,
+    "size": _size,
+    "iou": _iou,
+    "generalisation": _generalisation,
+}
+"""How each quantity is measured on a run: its evidence, or what is missing."""
+
+_OF_ANY_DATA = ("size", "time")
+
+
+def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
+    """What a run says of a claim; on phantoms never more than that it is shown there."""
+    if isinstance(evidence, str):
+        return f"undecided: needs {evidence}"
+    sign = 1 if claim.side == "above" else -1
+    near, far = sorted((sign * (evidence.low - claim.margin), sign * (evidence.high - claim.margin)))
+    if near <= 0 < far:
+        return "undecided: the interval holds the margin"
+    holds = near > 0
+    if params.data_source == "phantom" and claim.quantity not in _OF_ANY_DATA:
+        return "shown on phantoms" if holds else "not shown on phantoms"
+    elsewhere = not params.at_paper_size and claim.quantity not in _OF_ANY_DATA
+    return ("supported" if holds else "not supported") + (" on these films" if elsewhere else "")
+
+
+def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Every claim with what a run says of it."""
+    rows = []
+    for claim in claims():
+        evidence = QUANTITIES[claim.quantity](claim, params, paths)
+        rows.append(
+            {
+                "Claim": claim.claim,
+                "In the paper": claim.where,
+                "Verdict": verdict(claim, evidence, params),
+                "Measured (95% interval)": "–" if isinstance(evidence, str) else evidence.shown,
+                "Margin": f"{claim.side} {claim.margin:g}",
+                "Command": f"`{reproduce_command(params.profile)}`",
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,128 @@
+"""The paper's claims: decided by quantity, side and margin; phantoms never decide for films."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from manet_lib.params import MODELS, Params
+from manet_lib.paths import RunPaths
+from manet_lib.report import claims as claims_module
+from manet_lib.report.claims import QUANTITIES, Claim, Evidence, claims, claims_table, verdict
+
+PHANTOMS = Params(profile="x")
+OWN = Params(profile="x", data_source="manifest")
+PAPER = Params(profile="x", data_source="public", composition="paper", published=True)
+ABOVE = Claim(id="a", claim="c", where="w", quantity="gain", model="resnet50_ma", side="above", margin=1.0)
+BELOW = ABOVE.model_copy(update={"side": "below"})
+
+
+def test_claims_are_the_papers() -> None:
+    found = claims()
+    assert len({claim.id for claim in found}) == len(found) == 12
+    assert {claim.quantity for claim in found} == set(QUANTITIES)
+    assert {claim.model for claim in found} - {""} <= set(MODELS)
+    assert [claim.model for claim in found if claim.quantity == "gain"] == [
+        "resnet34_ma",
+        "resnet50_ma",
+        "vgg16_ma",
+        "inceptionv3_ma",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("claim", "low", "high", "expected"),
+    [
+        (ABOVE, 1.1, 3.0, "supported"),
+        (ABOVE, 0.5, 3.0, "undecided: the interval holds the margin"),
+        (ABOVE, -2.0, 0.9, "not supported"),
+        (ABOVE, -2.0, 1.0, "not supported"),
+        (BELOW, 1.1, 3.0, "not supported"),
+        (BELOW, 0.5, 3.0, "undecided: the interval holds the margin"),
+        (BELOW, -2.0, 0.9, "supported"),
+    ],
+)
+def test_the_interval_decides(claim: Claim, low: float, high: float, expected: str) -> None:
+    evidence = Evidence.of((low + high) / 2, low, high, "points")
+    assert verdict(claim, evidence, PAPER) == expected
+    elsewhere = expected if "undecided" in expected else f"{expected} on these films"
+    assert verdict(claim, evidence, OWN) == elsewhere
+    said = verdict(claim, evidence, PHANTOMS)
+    assert said in ("shown on phantoms", "not shown on phantoms", expected)
+    assert said != "supported"
+
+
+def test_counts_are_the_same_on_any_data() -> None:
+    claim = ABOVE.model_copy(update={"quantity": "size", "margin": 19.0})
+    assert verdict(claim, Evidence(20, 20, 20, ""), PHANTOMS) == "supported"
+    assert verdict(claim, Evidence(19, 19, 19, ""), PHANTOMS) == "not supported"
+
+
+def test_what_is_missing_is_said() -> None:
+    assert verdict(ABOVE, "ResNet50 trained", PAPER) == "undecided: needs ResNet50 trained"
+
+
+def test_a_run_without_anything_decides_nothing(paths: RunPaths) -> None:
+    table = claims_table(PHANTOMS, paths)
+    assert len(table) == 12
+    assert table["Verdict"].str.startswith("undecided: needs").all()
+
+
+@pytest.fixture
+def predicted(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Predictions of both ResNet50 in three trials: MA confuses one in ten pneumonias and is right elsewhere."""
+    labels = np.array(["bp", "vp", "tb", "normal"] * 50)
+    done = []
+    for model in ("resnet50", "resnet50_ma"):
+        for trial in (1, 2, 3):
+            wrong = np.where(np.arange(200) % 20 == trial, "tb", labels)
+            guess = np.where(wrong == "bp", np.where(np.arange(200) % 40 == 0, "vp", wrong), wrong)
+            if model == "resnet50":
+                guess = np.where(np.arange(200) % 3 == 0, "covid19", guess)
+            file = paths.predictions(model, trial)
+            file.parent.mkdir(parents=True)
+            films = [f"film{number:03d}" for number in range(200)]
+            table = pd.DataFrame({"image_id": films, "split": "test", "label": labels, "predicted": guess})
+            table.to_csv(file, index=False)
+            done.append((model, trial))
+    paths.manifest.parent.mkdir(parents=True)
+    table.assign(patient="").to_csv(paths.manifest, index=False)
+    monkeypatch.setattr(claims_module, "trained_models", lambda *_: done)
+    return paths
+
+
+def test_gain_accuracy_and_pneumonias_of_a_run(predicted: RunPaths) -> None:
+    found = {
+        claim.id: QUANTITIES[claim.quantity](claim, PHANTOMS, predicted)
+        for claim in claims()
+        if claim.id != "steadier"
+    }
+    gain, accuracy, mixed = (found[name] for name in ("accuracy-resnet50", "accuracy-best", "pneumonias"))
+    assert isinstance(gain, Evidence)
+    assert gain.low > 20
+    assert isinstance(accuracy, Evidence)
+    assert accuracy.low < accuracy.value < accuracy.high < 100
+    assert isinstance(mixed, Evidence)
+    assert mixed.value == pytest.approx(5.0)  # 5 of 50 films of bp, of 100 of both
+    assert found["accuracy-vgg16"] == "VGG16(MA) and VGG16 trained in one trial at least"
+
+
+def test_jumps_need_trials_and_epochs(predicted: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    (claim,) = (claim for claim in claims() if claim.quantity == "jumps")
+    rng = np.random.default_rng(0)
+
+    def log(size: float) -> pd.DataFrame:
+        return pd.DataFrame({"val_accuracy": 0.8 + size * rng.normal(size=40), "val_loss": 1.0})
+
+    monkeypatch.setattr(
+        claims_module,
+        "logs",
+        lambda *_: {(m, t): log(s) for m, s in (("resnet50", 0.05), ("resnet50_ma", 0.01)) for t in (1, 2, 3)},
+    )
+    long, short = (PHANTOMS.model_copy(update={"epochs": epochs}) for epochs in (40, 8))
+    evidence = QUANTITIES["jumps"](claim, long, predicted)
+    assert isinstance(evidence, Evidence)
+    assert -8 < evidence.value < -3  # jumps of 0.01·√2 instead of 0.05·√2
+    assert evidence.high < 0
+    assert "12 epochs" in str(QUANTITIES["jumps"](claim, short, predicted))
