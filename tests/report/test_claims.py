@@ -113,14 +113,14 @@ def test_jumps_need_trials_and_epochs(predicted: RunPaths, monkeypatch: pytest.M
     rng = np.random.default_rng(0)
 
     def log(size: float) -> pd.DataFrame:
-        return pd.DataFrame({"val_accuracy": 0.8 + size * rng.normal(size=40), "val_loss": 1.0})
+        return pd.DataFrame({"val_accuracy": 0.8 + size * rng.normal(size=400), "val_loss": 1.0})
 
     monkeypatch.setattr(
         claims_module,
         "logs",
         lambda *_: {(m, t): log(s) for m, s in (("resnet50", 0.05), ("resnet50_ma", 0.01)) for t in (1, 2, 3)},
     )
-    long, short = (PHANTOMS.model_copy(update={"epochs": epochs}) for epochs in (40, 8))
+    long, short = (PHANTOMS.model_copy(update={"epochs": epochs}) for epochs in (400, 8))
     evidence = QUANTITIES["jumps"](claim, long, predicted)
     assert isinstance(evidence, Evidence)
     assert -8 < evidence.value < -3  # jumps of 0.01·√2 instead of 0.05·√2
