@@ -28,7 +28,7 @@ from manet_lib.report.tables import class_title, model_title
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
 
 Film = NDArray[np.uint8]
-_STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
 _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
 
@@ -45,10 +45,11 @@ def _show(axes: Axes, picture: NDArray[Any]) -> None:
     axes.imshow(
         picture, cmap="gray", interpolation="nearest", vmin=0 if bright else None, vmax=255 if bright else None
     )
-    _bare(axes)
+    bare(axes)
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """No ticks and no frame."""
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -64,7 +65,7 @@ def picture_grid(
         columns: title of each column.
         labels: title of each row, or nothing.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             len(rows),
             len(columns),
@@ -86,7 +87,7 @@ def _attention(axes: Axes, film: NDArray[Any], heat: NDArray[np.float32]) -> Axe
     """A heat map over its film: the film shows where the map is low."""
     axes.imshow(film, cmap="gray", interpolation="nearest")
     shown = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.75 * np.clip(heat, 0, 1))
-    _bare(axes)
+    bare(axes)
     return shown
 
 
@@ -123,7 +124,7 @@ def heat_map_grid(
         classes: class of each film.
         models: name of each model.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             len(models) + 1,
             len(films),
@@ -160,7 +161,7 @@ def overview_figure(
         heat: Grad-CAM map, float (S, S) in [0, 1].
         title: of the last picture.
     """
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.1), layout="constrained")
         segmented = film * mask
         for axes, picture in zip(panels, (film, mask * np.uint8(255), segmented), strict=False):
@@ -181,7 +182,7 @@ def reach_figure(table: pd.DataFrame) -> Figure:
         table: from :func:`manet_lib.report.reach.reach_table`, with a column `padding`: `counted` or `left out`.
     """
     names = list(dict.fromkeys(table["network"]))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1, len(names), figsize=(1.9 * len(names), 2.4), squeeze=False, sharey=True, layout="constrained"
         )
@@ -214,7 +215,7 @@ def gain_figure(table: pd.DataFrame) -> Figure:
     """
     colours = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
     groups = list(table.groupby(["network", "settings"], sort=False))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
         for number, ((network, settings), part) in enumerate(groups):
             label = model_title(str(network)) + ("" if settings == "phantoms" else f", {settings}")
@@ -252,7 +253,7 @@ def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame], trial: int) -> Fi
     if not chosen:
         raise UserError(f"trial: nothing has been trained in trial {trial}; run notebook 04")
     backbones = list(dict.fromkeys(model.partition("_")[0] for model in chosen))
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1,
             len(backbones),
@@ -287,7 +288,7 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
     counts = confusion.to_numpy()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     titles = [class_title(name) for name in confusion.index]
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(titles)), titles, rotation=30, ha="right")
@@ -301,13 +302,13 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
 
 def pooling_figure(maps: Sequence[NDArray[np.float32]], titles: Sequence[str]) -> Figure:
     """Lung maps M_0, M_1, ... of Eq. 1, each at its own size."""
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
             1, len(maps), figsize=(1.6 * len(maps) + 0.5, 1.9), squeeze=False, layout="constrained"
         )
         for axes, one, title in zip(grid[0], maps, titles, strict=True):
             shown = axes.imshow(one, cmap="viridis", vmin=0, vmax=1)
-            _bare(axes)
+            bare(axes)
             axes.set_title(title)
         figure.colorbar(shown, ax=grid.ravel().tolist(), fraction=0.03, pad=0.02)
     return figure
