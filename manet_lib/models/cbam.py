@@ -34,7 +34,8 @@ class CBAM(nn.Module):
         """Weight channels by a sigmoid of the shared MLP, then places by a sigmoid of the convolution."""
         channel = self.mlp(self.squeeze(x).flatten(1)) + self.mlp(F.adaptive_max_pool2d(x, 1).flatten(1))
         x = x * torch.sigmoid(channel)[:, :, None, None]
-        place = torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True).values], dim=1)
+        last = x.permute(0, 2, 3, 1)  # reduced along channels that lie side by side, gradients stay channels last
+        place = torch.stack([last.mean(-1), last.max(-1).values], dim=1)
         return x * torch.sigmoid(self.spatial(place))
 
 
