@@ -19,12 +19,14 @@ import pytest
 import torch
 from conftest import write_films
 
+from manet_lib.digests import sha256_of
 from manet_lib.models import create_model
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, project_root
+from manet_lib.report.provenance import provenance
 from manet_lib.report.record import record
 from manet_lib.report.summary import agreement
-from manet_lib.steps import all_steps
+from manet_lib.steps import all_steps, grid
 from manet_lib.workflow import STEPS_OWN, stale
 
 ROOT = project_root()
@@ -57,10 +59,21 @@ def finished(tmp_path_factory):
 @pytest.mark.slow
 def test_one_command_makes_every_table_and_figure(finished):
     figures = finished / "figures" / "tiny"
-    for name in ("table1", "table2", "table3", "table3_time", "table4", "table5", "segmentation_iou", "attention"):
+    for name in (
+        "table1",
+        "table2",
+        "table3",
+        "table3_time",
+        "table4",
+        "table5",
+        "segmentation_iou",
+        "attention",
+        "paired",
+        "claims",
+    ):
         assert all((figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
-    for name in ("figure1", "figure3", "figure8", "figure9", "figure10", "overview", "reach"):
-        assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf")), name
+    for name in (*(f"figure{number}" for number in range(1, 11)), "overview", "reach", "reach_accuracy"):
+        assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg")), name
     assert "drawn phantoms, not comparable" in (figures / "table2.md").read_text()
 
 
@@ -76,6 +89,21 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
     monkeypatch.setenv("MANET_OUTPUT", str(finished))
     monkeypatch.setattr(RunPaths, "recorded", property(lambda self: tmp_path / "recorded"))
     params, paths = load_params(ROOT / "params/tiny.yaml"), RunPaths.of("tiny")
+    found = provenance(params, paths)
+    assert found["run"]["command"] == "make reproduce PARAMS=params/tiny.yaml"
+    assert found["run"]["films"] == sha256_of(paths.store / "images.npy")[:16]
+    assert {
+        name: entry["status"] for name, entry in found.items() if name in ("figure9", "table3", "figure5")
+    } == {
+        "figure9": "phantoms only",
+        "table3": "reproduced",
+        "figure5": "reproduced",
+    }
+    assert all(entry["status"] != "not run" for name, entry in found.items() if name != "run")
+    trained = [json.loads((paths.classifier(*pair) / "done.json").read_text())["seconds"] for pair in grid(params)]
+    assert found["figure10"]["seconds"] >= sum(trained)
+    assert provenance(params.model_copy(update={"seed": 1}), paths)["table2"].get("seconds") is None
+
     assert "nothing to compare with" in agreement(params, paths)
     record(params, paths)
     assert (tmp_path / "recorded" / "figure9.png").read_bytes() == (paths.figures / "figure9.png").read_bytes()

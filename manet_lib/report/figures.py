@@ -1,4 +1,4 @@
-"""The paper's figures from the files of a run, as PNG and PDF."""
+"""The paper's figures from the files of a run, as PNG, PDF and SVG."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
 
 
 def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
-    """Write a figure as PNG and PDF to the figures folder; the same figure gives the same bytes."""
-    for ending, metadata in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
-        with atomic_path(paths.figures / f"{name}.{ending}") as temporary:
+    """Write a figure as PNG, PDF and SVG to the figures folder; the same figure gives the same bytes."""
+    kinds: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    for ending, metadata in (kinds | {"svg": {"Date": None, "Creator": None}}).items():
+        with atomic_path(paths.figures / f"{name}.{ending}") as temporary, plt.rc_context({"svg.hashsalt": name}):
             figure.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata=metadata)
 
 

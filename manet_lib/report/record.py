@@ -1,7 +1,8 @@
 """Keep the results of a finished run with the project: ``python -m manet_lib.report.record params/phantoms.yaml``.
 
-Tables and figures go to ``figures/recorded/<profile>/``, and beside them ``record.json``: the facts and numbers
-that other runs are compared with, how far those numbers spread from training to training, and what made them.
+Tables and figures go to ``figures/recorded/<profile>/`` (but for SVG, which is large), and beside them
+``record.json``: the facts and numbers that other runs are compared with, how far those numbers spread from training
+to training, and what made them.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def record(params: Params, paths: RunPaths) -> None:
         if fault is not None:
             raise UserError(f"{fault}; run `{reproduce_command(params.profile)}` first")
     shutil.rmtree(paths.recorded, ignore_errors=True)
-    shutil.copytree(paths.figures, paths.recorded, ignore=shutil.ignore_patterns(".*"))
+    shutil.copytree(paths.figures, paths.recorded, ignore=shutil.ignore_patterns(".*", "*.svg"))
     done = [read_done(step.folder) or {} for step in all_steps(params, paths)]
     made: dict[str, Any] = {"command": reproduce_command(params.profile), "device": done[-1]["device"]}
     made |= {"precision": sorted({one["precision"] for one in done if one.get("precision")})}

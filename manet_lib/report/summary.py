@@ -11,6 +11,7 @@ from pathlib import Path
 from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, output_root
 from manet_lib.report.agreement import exact_table, measured_table, recorded, verdict
+from manet_lib.report.provenance import write_provenance
 from manet_lib.report.tables import to_markdown
 
 
@@ -18,6 +19,7 @@ def main(params_file: str) -> None:
     """Print the folders of a run and what is in them, Table 2, and the comparison with the recorded run."""
     params = load_params(params_file)
     paths = RunPaths.of(params.profile)
+    write_provenance(params, paths)
     root = output_root()
     made = sorted({path.stem for path in paths.figures.glob("*.*") if not path.name.startswith(".")})
     print(f"\nTables and figures: {paths.figures.relative_to(root)}/ ({', '.join(made)})")

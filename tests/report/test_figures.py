@@ -86,13 +86,16 @@ def test_same_figure_gives_the_same_bytes(name: str, paths: RunPaths) -> None:
     contents = []
     for _ in range(2):
         figures.save_figure(MAKERS[name](), paths, name, 60)
-        contents.append([(paths.figures / f"{name}.{ending}").read_bytes() for ending in ("png", "pdf")])
+        contents.append([(paths.figures / f"{name}.{ending}").read_bytes() for ending in ("png", "pdf", "svg")])
     assert contents[0] == contents[1]
     assert contents[0][1].startswith(b"%PDF")
+    assert b"<svg" in contents[0][2]
     pixels = np.asarray(Image.open(paths.figures / f"{name}.png").convert("L"))
     assert min(pixels.shape) > 50
     assert pixels.std() > 10  # not empty
-    assert sorted(path.name for path in paths.figures.iterdir()) == [f"{name}.pdf", f"{name}.png"]
+    assert sorted(path.name for path in paths.figures.iterdir()) == [
+        f"{name}.{ending}" for ending in ("pdf", "png", "svg")
+    ]
 
 
 def test_resolution_is_the_parameters(paths: RunPaths) -> None:

@@ -1,0 +1,112 @@
+"""Where each of the paper's figures and tables comes from in a run: ``provenance.json`` beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from manet_lib.artifacts import Known, Step, read_done, write_json
+from manet_lib.params import Params, fingerprint
+from manet_lib.paths import RunPaths, project_root, reproduce_command
+from manet_lib.steps import (
+    attention_step,
+    clean_masks_step,
+    cost_step,
+    grid,
+    manifest_step,
+    raw_masks_step,
+    segmentation_step,
+    store_step,
+)
+
+_DRAWN = ("figure4", "figure5", "figure6", "figure7")
+"""Drawings: they follow from the code alone."""
+
+
+def _steps(params: Params, paths: RunPaths) -> dict[str, tuple[Step, ...]]:
+    """The steps behind each figure and table of the paper."""
+    store, manifest, cost = (make(params, paths) for make in (store_step, manifest_step, cost_step))
+    segmentation, raw, clean = (
+        make(params, paths) for make in (segmentation_step, raw_masks_step, clean_masks_step)
+    )
+    attention = attention_step(params, paths, grid(params))
+    trainings = tuple(step for step in attention.inputs if step.name == "classification")
+    return {
+        "figure1": (store,),
+        "figure2": (store, raw, clean),
+        "figure3": (store, raw, clean),
+        **dict.fromkeys(_DRAWN, ()),
+        "figure8": (store, manifest, segmentation, raw),
+        "figure9": (store, manifest, clean, *trainings),
+        "figure10": (store, manifest, clean, *trainings),
+        "table1": (store, manifest),
+        "table2": (store, manifest, clean, *trainings),
+        "table3": (cost,),
+        "table4": (store, manifest, clean, *trainings),
+        "table5": (store, manifest, clean, *trainings),
+    }
+
+
+def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
+    """What made each figure and table of the paper in a run.
+
+    Returns:
+        By name of the file: ``status`` (`reproduced`: the paper's data at its size, or no data at all; `partly`:
+        other films, size or too few trainings; `phantoms only`; `not run`), and of what has been run the seconds of
+        its steps, their devices, versions and arithmetic. Under ``run`` the profile, its command, the hashes of its
+        parameters and of its films, and the commit.
+    """
+    known: Known = {}
+    everything: dict[str, Any] = {}
+    used: set[str] = set()
+    for name, steps in _steps(params, paths).items():
+        done = [read_done(step.folder) for step in steps if step.fault(known) is None]
+        made = [one for one in done if one is not None]
+        used |= {key for step in steps for key in fingerprint(params, step.name)}
+        exists = any((paths.figures / f"{name}.{ending}").is_file() for ending in ("png", "csv"))
+        entry: dict[str, Any] = {"status": _status(name, params, len(made), len(steps)) if exists else "not run"}
+        if exists and made:
+            entry |= {"seconds": round(sum(one["seconds"] for one in made), 1)}
+            entry |= {key: sorted({one[key] for one in made if one.get(key)}) for key in ("device", "precision")}
+            entry["versions"] = made[-1]["versions"]
+        everything[name] = entry
+    values = json.dumps({key: getattr(params, key) for key in sorted(used)})
+    films = (read_done(paths.store) or {"outputs": {}})["outputs"].get("images.npy", "")
+    run = {
+        "profile": params.profile,
+        "command": reproduce_command(params.profile),
+        "commit": _commit(project_root()),
+    }
+    run |= {"parameters": hashlib.sha256(values.encode()).hexdigest()[:16], "films": films[:16]}
+    return {"run": run} | everything
+
+
+def _status(name: str, params: Params, done: int, wanted: int) -> str:
+    if name in _DRAWN or name == "table3":
+        return "reproduced"
+    if params.data_source == "phantom":
+        return "phantoms only"
+    return "reproduced" if params.at_paper_size and done == wanted else "partly"
+
+
+def _commit(folder: Path) -> str:
+    """The commit of a checkout, with a plus sign where files differ from it; nothing where it is none."""
+    try:
+        calls = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        commit, changed = (
+            subprocess.run(
+                ["git", "-C", str(folder), *call], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for call in calls
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return commit + ("+" if changed else "")
+
+
+def write_provenance(params: Params, paths: RunPaths) -> None:
+    """Write ``provenance.json`` to the figures folder of a run."""
+    write_json(paths.figures / "provenance.json", provenance(params, paths))
