@@ -54,10 +54,10 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
     """What made each figure and table of the paper in a run.
 
     Returns:
-        By name of the file: ``status`` (`reproduced`: the paper's data at its size, or no data at all; `partly`:
-        other films, size or too few trainings; `phantoms only`; `not run`), and of what has been run the seconds of
-        its steps, their devices, versions and arithmetic. Under ``run`` the profile, its command, the hashes of its
-        parameters and of its films, and the commit.
+        By name of the file: ``status``, and of what has been run the seconds of its steps, their devices, versions
+        and arithmetic. The status is `reproduced` (the paper's data at its size, or no data at all), `partly` (other
+        films, another size, or too few trainings), `phantoms only` or `not run`. Under ``run`` the profile, its
+        command, the hashes of its parameters and of its films, and the commit.
     """
     known: Known = {}
     everything: dict[str, Any] = {}
