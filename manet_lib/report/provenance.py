@@ -55,9 +55,9 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
 
     Returns:
         By name of the file: ``status``, and of what has been run the seconds of its steps, their devices, versions
-        and arithmetic. The status is `reproduced` (the paper's data at its size, or no data at all), `partly` (other
-        films, another size, or too few trainings), `phantoms only` or `not run`. Under ``run`` the profile, its
-        command, the hashes of its parameters and of its films, and the commit.
+        and arithmetic. The status is `reproduced` (the paper's data at its size, or no data at all), `partly`
+        (other films, another size, or too few trainings), `phantoms only` or `not run`. Under ``run`` the profile,
+        its command, the hashes of its parameters and of its films, and the commit.
     """
     known: Known = {}
     everything: dict[str, Any] = {}

@@ -92,6 +92,13 @@ def gain_table(trainings: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values(["settings", "network", "image_size"], ignore_index=True) if rows else table
 
 
+def split_gains() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """What is recorded, as gain tables: with the default settings, with other films (seeds), and the controls."""
+    gains = gain_table(recorded_trainings())
+    main, seeds = gains["settings"] == "phantoms", gains["settings"].str.fullmatch(r"seed\d+")
+    return gains[main], gains[seeds], gains[~main & ~seeds]
+
+
 def _gain(pairs: pd.DataFrame) -> dict[str, float]:
     with_ma, plain = (
         np.stack([one.to_numpy(dtype=float) for one in pairs[side]]) for side in ("right", "right_plain")

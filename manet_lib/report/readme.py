@@ -15,14 +15,7 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
-from manet_lib.report.reach import (
-    gain_table,
-    in_words,
-    maps_table,
-    printed_gains,
-    recorded_maps,
-    recorded_trainings,
-)
+from manet_lib.report.reach import maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import to_markdown
 
 
@@ -32,19 +25,15 @@ def _maps() -> str:
 
 
 def _gains() -> str:
-    table = gain_table(recorded_trainings())
-    return to_markdown(printed_gains(table[table["settings"] == "phantoms"]).drop(columns="Settings"))
+    return to_markdown(printed_gains(split_gains()[0]).drop(columns="Settings"))
+
+
+def _seeds() -> str:
+    return to_markdown(printed_gains(split_gains()[1]))
 
 
 def _controls() -> str:
-    table = gain_table(recorded_trainings())
-    controls = table[table["settings"].isin(["mean_one", "pad_left_out", "epochs24"])]
-    return to_markdown(printed_gains(controls))
-
-
-def _words() -> str:
-    table = gain_table(recorded_trainings())
-    return "\n".join(f"- {line}." for line in in_words(table[table["settings"] == "phantoms"])) + "\n"
+    return to_markdown(printed_gains(split_gains()[2]))
 
 
 def _tolerances() -> str:
@@ -64,7 +53,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reach-maps": _maps,
     "reach-gains": _gains,
     "reach-controls": _controls,
-    "reach-words": _words,
+    "reach-seeds": _seeds,
     "tolerances": _tolerances,
 }
 """What each name stands for."""
