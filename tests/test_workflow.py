@@ -118,6 +118,7 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
     assert "This run agrees with the recorded one" in said
     assert said.count("+0.00") == len(content["measured"])
 
+    assert "another epochs" in agreement(params.model_copy(update={"epochs": 2, "num_workers": 1}), paths)
     broken = content["facts"] | {"epochs of ResNet34, trial 1": 7}
     (tmp_path / "recorded" / "record.json").write_text(json.dumps(content | {"facts": broken}))
     assert "does NOT agree" in agreement(params, paths)

@@ -31,8 +31,9 @@ from manet_lib.training.classification import read_predictions
 def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
     """What is the same on every machine, of the steps that are done: names and plain JSON values."""
     found: dict[str, Any] = {}
-    if store_step(params, paths).is_done():
-        found["pixels of all films"] = str((read_done(paths.store) or {})["outputs"]["images.npy"])[:16]
+    done = read_done(paths.store) if store_step(params, paths).is_done() else None
+    if done is not None:
+        found["pixels of all films"] = done["outputs"]["images.npy"]["sha256"][:16]
     if manifest_step(params, paths).is_done():
         manifest = read_manifest(paths)
         for side, part in manifest.groupby("split"):
@@ -131,6 +132,12 @@ def spreads(repeats: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
 def recorded(paths: RunPaths) -> dict[str, Any] | None:
     """The record of a profile in ``figures/recorded/``; None where there is none."""
     return read_json(paths.recorded / "record.json")
+
+
+def other_settings(params: Params, record: Mapping[str, Any]) -> list[str]:
+    """Parameters with an effect on results that differ from those of the recorded run."""
+    mine = json.loads(params.model_dump_json())
+    return [name for name, value in record["parameters"].items() if name in mine and mine[name] != value]
 
 
 def exact_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> pd.DataFrame:

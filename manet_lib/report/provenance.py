@@ -74,7 +74,8 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
             entry["versions"] = made[-1]["versions"]
         everything[name] = entry
     values = json.dumps({key: getattr(params, key) for key in sorted(used)})
-    films = (read_done(paths.store) or {"outputs": {}})["outputs"].get("images.npy", "")
+    store = read_done(paths.store)
+    films = store["outputs"]["images.npy"]["sha256"] if store else ""
     run = {
         "profile": params.profile,
         "command": reproduce_command(params.profile),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, output_root
-from manet_lib.report.agreement import exact_table, measured_table, recorded, verdict
+from manet_lib.report.agreement import exact_table, measured_table, other_settings, recorded, verdict
 from manet_lib.report.provenance import write_provenance
 from manet_lib.report.tables import to_markdown
 
@@ -36,8 +36,12 @@ def agreement(params: Params, paths: RunPaths) -> str:
         return (
             f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
         )
+    changed = other_settings(params, record)
+    if changed:
+        return f"Not compared with the recorded run, which has another {', '.join(changed)}."
     exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)
-    where = f"figures/recorded/{params.profile}/, made on {record['made']['device']}"
+    made = record["made"]
+    where = f"figures/recorded/{params.profile}/, made on {made['device']} in {' and '.join(made['precision'])}"
     said = f"{verdict(exact, numbers)} ({where})"
     return f"{said}\n\n{to_markdown(numbers)}\nNotebook 06 says where the tolerances are from."
 
