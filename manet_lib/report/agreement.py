@@ -109,7 +109,7 @@ def spreads(repeats: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
     """The spread of each kind of number, pooled over the models that it was measured for.
 
     Args:
-        repeats: values of each number in recorded trainings that differ in the trial (the seed, for stage 1).
+        repeats: values of each number in recorded trainings that differ in trial or seed.
 
     Returns:
         By kind: `iou`, `accuracy`, `in_lungs` and `gain`, the last from that of `accuracy`, as it is a difference

@@ -23,18 +23,17 @@ from manet_lib.steps import all_steps
 def repeats(params: Params) -> dict[str, list[float]]:
     """The numbers of a profile in every training of it that benchmarks/reach.py has recorded, in percent.
 
-    Trainings with the profile's seed differ in the trial; stage 1 is trained once for each seed.
+    They differ in the trial, or in the seed and so in the films, too: a little more than two runs of one seed do.
+    Stage 1 is trained once for each seed.
     """
     trainings = recorded_trainings()
-    trainings = trainings[trainings["image_size"] == params.image_size].sort_values("trial")
-    own = trainings[trainings["settings"] == params.profile]
-    found: dict[str, list[float]] = {}
-    for model, part in own.groupby("model"):
-        found[f"accuracy {model}"] = part["accuracy"].tolist()
-        found[f"in_lungs {model}"] = part["in_lungs"].tolist()
-    if len(own):
-        seeds = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
-        found["iou"] = seeds.groupby("seed")["iou"].first().tolist()
+    trainings = trainings[trainings["image_size"] == params.image_size]
+    if not (trainings["settings"] == params.profile).any():
+        return {}
+    alike = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
+    found = {"iou": alike.groupby("seed")["iou"].first().tolist()}
+    for model, part in alike.sort_values(["seed", "trial"]).groupby("model"):
+        found |= {f"{kind} {model}": part[kind].tolist() for kind in ("accuracy", "in_lungs")}
     return found
 
 
