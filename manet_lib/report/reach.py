@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 import torch
 from numpy.typing import NDArray
 
@@ -97,6 +98,37 @@ def split_gains() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     gains = gain_table(recorded_trainings())
     main, seeds = gains["settings"] == "phantoms", gains["settings"].str.fullmatch(r"seed\d+")
     return gains[main], gains[seeds], gains[~main & ~seeds]
+
+
+def gains_over_trainings() -> pd.DataFrame:
+    """What MA changes from training to training: the default settings, all trials and seeds, as independent draws.
+
+    Returns:
+        One row per network and image size with two pairs of trainings or more: how many, the gain of each, their
+        mean with Student's 95% interval, and the mean share of Grad-CAM in the lungs of both networks, as text.
+    """
+    trainings = recorded_trainings()
+    alike = trainings[trainings["settings"].str.fullmatch(r"phantoms|seed\d+")].copy()
+    alike[["network", "kind"]] = alike["model"].str.partition("_")[[0, 2]].to_numpy()
+    rows = []
+    for (network, size), part in alike.groupby(["network", "image_size"]):
+        wide = part.pivot(index=["seed", "trial"], columns="kind", values=["accuracy", "in_lungs"])
+        if ("accuracy", "ma") not in wide or len(wide.dropna(subset=[("accuracy", ""), ("accuracy", "ma")])) < 2:
+            continue
+        gains = (wide["accuracy"]["ma"] - wide["accuracy"][""]).dropna().to_numpy()
+        half = scipy.stats.t.ppf(0.975, len(gains) - 1) * scipy.stats.sem(gains)
+        lungs = wide["in_lungs"].mean()
+        rows.append(
+            {
+                "Network": model_title(str(network)),
+                "Image size": size,
+                "Pairs of trainings": len(gains),
+                "MA less plain, each (points)": ", ".join(f"{gain:+.1f}" for gain in gains),
+                "Mean": f"{gains.mean():+.1f} ± {half:.1f}",
+                "Grad-CAM in the lungs, plain → MA (%)": f"{lungs['']:.0f} → {lungs['ma']:.0f}",
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _gain(pairs: pd.DataFrame) -> dict[str, float]:

@@ -15,7 +15,7 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
-from manet_lib.report.reach import maps_table, printed_gains, recorded_maps, split_gains
+from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import to_markdown
 
 
@@ -30,6 +30,10 @@ def _gains() -> str:
 
 def _seeds() -> str:
     return to_markdown(printed_gains(split_gains()[1]))
+
+
+def _over_trainings() -> str:
+    return to_markdown(gains_over_trainings())
 
 
 def _controls() -> str:
@@ -54,6 +58,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reach-gains": _gains,
     "reach-controls": _controls,
     "reach-seeds": _seeds,
+    "reach-over-trainings": _over_trainings,
     "tolerances": _tolerances,
 }
 """What each name stands for."""

@@ -90,3 +90,18 @@ def test_recorded_maps_are_what_the_code_measures() -> None:
     recorded = reach.recorded_maps()
     assert set(recorded["masks"]) >= {"phantoms"}
     assert len(recorded) % (2 * 31) == 0  # four networks, eight sizes, Inception v3 without 64 pixels
+
+
+def test_pairs_of_trainings_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = []
+    for number, (settings, seed, trial) in enumerate((("phantoms", 0, 1), ("phantoms", 0, 2), ("seed1", 1, 1))):
+        for model, accuracy, share in (("resnet50", 60.0, 30.0), ("resnet50_ma", 64.0 + 2 * number, 50.0)):
+            rows.append((settings, 224, model, trial, seed, accuracy, share))
+    rows.append(("mean_one", 224, "resnet50_ma", 1, 0, 99.0, 99.0))
+    rows.append(("phantoms", 64, "resnet50", 1, 0, 50.0, 20.0))
+    columns = ["settings", "image_size", "model", "trial", "seed", "accuracy", "in_lungs"]
+    monkeypatch.setattr(reach, "recorded_trainings", lambda: pd.DataFrame(rows, columns=columns))
+    (row,) = reach.gains_over_trainings().to_dict("records")
+    assert row["MA less plain, each (points)"] == "+4.0, +6.0, +8.0"
+    assert row["Mean"] == "+6.0 ± 5.0"  # t of two degrees of freedom, 4.303, times 2 over the root of 3
+    assert row["Grad-CAM in the lungs, plain → MA (%)"] == "30 → 50"
