@@ -2,7 +2,7 @@
 
     python benchmarks/reach.py maps
     python benchmarks/reach.py train --models resnet50 resnet50_ma --sizes 64 128 224 --trials 1 2 3
-    python benchmarks/reach.py train --name mean_one --models resnet34_ma --sizes 224 --set lung_map=mean_one
+    python benchmarks/reach.py train --name peak --models resnet34_ma --sizes 128 --set lung_map_divided_by=peak
 
 `maps` measures the lung maps of the four networks, without training, on the masks of phantoms and, where
 MANET_CXR_DIR has them, of real films. `train` trains on the films of params/phantoms.yaml, at other sizes and with
@@ -126,7 +126,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("maps", help="measure lung maps, without training")
     training = commands.add_parser("train", help="train, and record what comes out")
-    training.add_argument("--name", default="phantoms", help="name of these settings, such as mean_one")
+    training.add_argument("--name", default="phantoms", help="name of these settings, such as peak")
     training.add_argument("--models", nargs="+", required=True)
     training.add_argument("--sizes", nargs="+", type=int, required=True)
     training.add_argument("--trials", nargs="+", type=int, default=[1])

@@ -134,8 +134,8 @@ class Params(BaseModel):
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
     """Count the padding when lung masks are average-pooled (Eq. 1; PyTorch's default)."""
-    lung_map: Literal["as_pooled", "mean_one"] = "as_pooled"
-    """`as_pooled`: Eq. 1. `mean_one`: a control that divides each map by its mean: contrast stays, height goes."""
+    lung_map_divided_by: Literal["nothing", "mean", "peak"] = "nothing"
+    """`nothing`: Eq. 1. Controls: each lung map divided by its `mean` or `peak`; contrast stays, height goes."""
 
     shift: Fraction = 0.0625
     """Largest shift of a training pair, as a share of its size (sections 2.2, 2.3)."""
@@ -265,7 +265,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "classification": (
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
-        *("lung_map", *_AFFINE, *_MACHINE),
+        *("lung_map_divided_by", *_AFFINE, *_MACHINE),
     ),
     "attention": (
         *(
@@ -275,7 +275,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "normalisation",
             "cam_per_class",
             "count_include_pad",
-            "lung_map",
+            "lung_map_divided_by",
         ),
     ),
     "cost": (

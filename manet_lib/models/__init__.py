@@ -39,7 +39,7 @@ def create_model(
     in_channels: int = 1,
     *,
     count_include_pad: bool = True,
-    mean_one: bool = False,
+    divided_by: str = "nothing",
     pretrained: str | Path = "none",
 ) -> nn.Module:
     """Build a classifier with freshly drawn weights (torchvision's initialisation).
@@ -53,7 +53,8 @@ def create_model(
         num_classes: number of logits.
         in_channels: channels of the image; the paper's models have one.
         count_include_pad: count the padding when masks are pooled; of MA models only.
-        mean_one: divide each lung map by its mean, a control that the paper does not have; of MA models only.
+        divided_by: divide each lung map by its `mean` or `peak`, controls that the paper does not have; of MA
+            models only.
         pretrained: `none`, or the file of a torchvision state dict of the same architecture (`.pth` or
             `.safetensors`); its first layer is converted to ``in_channels``, its classifier dropped where the
             number of classes differs.
@@ -70,7 +71,7 @@ def create_model(
     model = _BUILDERS[name](**sizes)
     for module in model.modules():
         if isinstance(module, MaskPool):
-            module.mean_one = mean_one
+            module.divided_by = divided_by
     if str(pretrained) != "none":
         load_torchvision_weights(model, Path(pretrained))
     return model

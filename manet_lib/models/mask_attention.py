@@ -30,12 +30,12 @@ class MaskPool(nn.AvgPool2d):
 
     Attributes:
         multiplies: whether features are multiplied by this map; max poolings pool the mask only.
-        mean_one: give the map divided by its mean over the film, which keeps its contrast and takes away its
-            height. No part of the paper: a control for what a map that fades does to a network.
+        divided_by: `nothing` (Eq. 1), or the map's own `mean` or `peak` over the film, which keeps its contrast
+            and takes away its height. No part of the paper: controls for what a fading map does to a network.
     """
 
     multiplies = True
-    mean_one = False
+    divided_by: str = "nothing"
 
     @classmethod
     def like(cls, layer: nn.Conv2d | nn.MaxPool2d, count_include_pad: bool = True) -> MaskPool:
@@ -69,7 +69,7 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
         pools: one per layer that changes the receptive field, in the order of the network.
 
     Returns:
-        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (with mean 1 where the pool asks for it), without
+        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (above 1 as well where it is divided by its mean), without
         gradient, in the dtype that the features have (the autocast dtype where autocast is on; the averages are
         taken in the mask's own dtype).
     """
@@ -80,9 +80,15 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
     with torch.no_grad():
         for pool in pools:
             mask = pool(mask)
-            shown = mask / mask.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6) if pool.mean_one else mask
-            maps.append(shown.to(dtype))
+            maps.append(_divided(mask, pool.divided_by).to(dtype))
     return maps
+
+
+def _divided(lung_map: Tensor, by: str) -> Tensor:
+    if by == "nothing":
+        return lung_map
+    height = lung_map.mean(dim=(2, 3), keepdim=True) if by == "mean" else lung_map.amax(dim=(2, 3), keepdim=True)
+    return lung_map / height.clamp_min(1e-6)
 
 
 def attend(features: Tensor, lung_map: Tensor) -> Tensor:

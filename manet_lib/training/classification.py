@@ -145,7 +145,7 @@ def _network(name: str, params: Params, pretrained: str = "none") -> nn.Module:
         name,
         len(params.classes),
         count_include_pad=params.count_include_pad,
-        mean_one=params.lung_map == "mean_one",
+        divided_by=params.lung_map_divided_by,
         pretrained=pretrained,
     )
 

@@ -98,17 +98,20 @@ def test_a_network_without_mask_attention_is_refused():
         measure_reach(create_model("resnet34"), chest(64))
 
 
-def test_the_control_keeps_contrast_and_takes_height_away():
-    model = create_model("resnet50_ma", mean_one=True)
+@pytest.mark.parametrize("by", ["mean", "peak"])
+def test_the_controls_keep_contrast_and_take_height_away(by):
+    model = create_model("resnet50_ma", divided_by=by)
     pools = [module for module in model.modules() if isinstance(module, MaskPool)]
     controlled = mask_maps(chest(64), pools)
     for plain, one in zip(mask_maps(chest(64), create_model("resnet50_ma").mask_pools), controlled, strict=True):
-        assert one.mean().item() == pytest.approx(1, abs=1e-4)
+        height = one.mean() if by == "mean" else one.amax()
+        assert height.item() == pytest.approx(1, abs=1e-4)
         torch.testing.assert_close(one / one.amax(), plain / plain.amax())
 
 
-def test_the_control_leaves_an_empty_mask_empty():
-    model = create_model("resnet34_ma", mean_one=True).eval()
+@pytest.mark.parametrize("by", ["mean", "peak"])
+def test_the_controls_leave_an_empty_mask_empty(by):
+    model = create_model("resnet34_ma", divided_by=by).eval()
     with torch.no_grad():
         logits = model(torch.rand(1, 1, 64, 64), torch.zeros(1, 1, 64, 64))
     assert torch.isfinite(logits).all()
