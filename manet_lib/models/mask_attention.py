@@ -69,9 +69,9 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
         pools: one per layer that changes the receptive field, in the order of the network.
 
     Returns:
-        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (above 1 as well where it is divided by its mean), without
-        gradient, in the dtype that the features have (the autocast dtype where autocast is on; the averages are
-        taken in the mask's own dtype).
+        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (above 1 as well where it is divided by its mean),
+        without gradient, in the dtype that the features have (the autocast dtype where autocast is on; the averages
+        are taken in the mask's own dtype).
     """
     device = mask.device.type
     mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
