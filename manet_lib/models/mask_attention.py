@@ -70,7 +70,7 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
 
     Returns:
         One map per pool, float (B, 1, H_i, W_i) in [0, 1] (above 1 as well where it is divided by its mean),
-        without gradient, in the dtype that the features have (the autocast dtype where autocast is on; the averages
+        without gradient, in the dtype that the features have (the autocast dtype where autocast is on; averages
         are taken in the mask's own dtype).
     """
     device = mask.device.type
