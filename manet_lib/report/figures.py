@@ -23,6 +23,7 @@ from scipy.ndimage import binary_closing
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
+from manet_lib.report.reach import NETWORKS
 from manet_lib.report.tables import class_title, model_title
 
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
@@ -208,35 +209,32 @@ def reach_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def gain_figure(table: pd.DataFrame) -> Figure:
-    """Accuracy with MA less that of the plain network, by image size, with its 95% interval.
+def gain_figure(each: pd.DataFrame) -> Figure:
+    """What MA changes in each pair of trainings, by image size, and the mean; Grad-CAM in the lungs beside it.
 
     Args:
-        table: from :func:`manet_lib.report.reach.gain_table`.
+        each: from :func:`manet_lib.report.reach.gain_of_each`.
     """
-    colours = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee")
-    groups = list(table.groupby(["network", "settings"], sort=False))
+    colours = dict(zip(NETWORKS, ("#ee6677", "#4477aa", "#228833", "#aa3377"), strict=True))
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(5.2, 3.0), layout="constrained")
-        for number, ((network, settings), part) in enumerate(groups):
-            label = model_title(str(network)) + ("" if settings == "phantoms" else f", {settings}")
-            beside = 2.5 * (number - (len(groups) - 1) / 2)
-            axes.errorbar(
-                part["image_size"] + beside,
-                part["gain"],
-                yerr=[part["gain"] - part["low"], part["high"] - part["gain"]],
-                color=colours[number % len(colours)],
-                marker="o",
-                markersize=4,
-                linewidth=1.2,
-                capsize=2,
-                label=label,
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9), layout="constrained")
+        for network, part in each.groupby("network"):
+            colour, means = colours[str(network)], part.groupby("image_size")[["gain", "plain", "ma"]].mean()
+            title = model_title(str(network))
+            left.plot(means.index, means["gain"], color=colour, marker="o", markersize=5, label=title)
+            left.plot(part["image_size"], part["gain"], "o", color=colour, markersize=3, fillstyle="none")
+            right.plot(means.index, means["ma"], color=colour, marker="o", markersize=4, label=f"{title}(MA)")
+            right.plot(
+                means.index, means["plain"], color=colour, marker="o", markersize=4, linestyle=":", label=title
             )
-        axes.axhline(0, color="black", linewidth=0.8)
-        axes.set(xlabel="image size (pixels)", ylabel="MA less plain, test accuracy (points)")
-        axes.set_xticks(sorted(set(table["image_size"])))
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=8)
+        left.axhline(0, color="black", linewidth=0.8)
+        left.set(ylabel="MA less plain (points of accuracy)")
+        right.set(ylabel="Grad-CAM in the lungs (%)", ylim=(0, 60))
+        for axes in (left, right):
+            axes.set_xlabel("image size (pixels)")
+            axes.set_xticks(sorted(set(each["image_size"])))
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False, fontsize=8, loc="upper left" if axes is left else "lower right")
     return figure
 
 

@@ -100,24 +100,37 @@ def split_gains() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return gains[main], gains[seeds], gains[~main & ~seeds]
 
 
-def gains_over_trainings() -> pd.DataFrame:
-    """What MA changes from training to training: the default settings, all trials and seeds, as independent draws.
+def gain_of_each() -> pd.DataFrame:
+    """What MA changes in each pair of trainings with the default settings, in any trial and from any seed.
 
     Returns:
-        One row per network and image size with two pairs of trainings or more: how many, the gain of each, their
-        mean with Student's 95% interval, and the mean share of Grad-CAM in the lungs of both networks, as text.
+        Columns network, image_size, seed, trial, gain (points of test accuracy), and the shares of Grad-CAM in the
+        lungs, plain and ma, in percent.
     """
     trainings = recorded_trainings()
     alike = trainings[trainings["settings"].str.fullmatch(r"phantoms|seed\d+")].copy()
     alike[["network", "kind"]] = alike["model"].str.partition("_")[[0, 2]].to_numpy()
+    keys = ["network", "image_size", "seed", "trial"]
+    plain, with_ma = (alike[alike["kind"] == kind] for kind in ("", "ma"))
+    pairs = plain.merge(with_ma, on=keys, suffixes=("_plain", "_ma"))
+    pairs["gain"] = pairs["accuracy_ma"] - pairs["accuracy_plain"]
+    shares = {"in_lungs_plain": "plain", "in_lungs_ma": "ma"}
+    return pairs.rename(columns=shares)[[*keys, "gain", "plain", "ma"]]
+
+
+def gains_over_trainings() -> pd.DataFrame:
+    """What MA changes from training to training, each pair of trainings one draw; see :func:`gain_of_each`.
+
+    Returns:
+        One row per network and image size with two pairs or more, as it is shown: the gain of each pair, their
+        mean with Student's 95% interval, and the mean share of Grad-CAM in the lungs.
+    """
     rows = []
-    for (network, size), part in alike.groupby(["network", "image_size"]):
-        wide = part.pivot(index=["seed", "trial"], columns="kind", values=["accuracy", "in_lungs"])
-        if ("accuracy", "ma") not in wide or len(wide.dropna(subset=[("accuracy", ""), ("accuracy", "ma")])) < 2:
+    for (network, size), part in gain_of_each().groupby(["network", "image_size"]):
+        gains = part["gain"].to_numpy()
+        if len(gains) < 2:
             continue
-        gains = (wide["accuracy"]["ma"] - wide["accuracy"][""]).dropna().to_numpy()
         half = scipy.stats.t.ppf(0.975, len(gains) - 1) * scipy.stats.sem(gains)
-        lungs = wide["in_lungs"].mean()
         rows.append(
             {
                 "Network": model_title(str(network)),
@@ -125,7 +138,7 @@ def gains_over_trainings() -> pd.DataFrame:
                 "Pairs of trainings": len(gains),
                 "MA less plain, each (points)": ", ".join(f"{gain:+.1f}" for gain in gains),
                 "Mean": f"{gains.mean():+.1f} ± {half:.1f}",
-                "Grad-CAM in the lungs, plain → MA (%)": f"{lungs['']:.0f} → {lungs['ma']:.0f}",
+                "Grad-CAM in the lungs, plain → MA (%)": f"{part['plain'].mean():.0f} → {part['ma'].mean():.0f}",
             }
         )
     return pd.DataFrame(rows)

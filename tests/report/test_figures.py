@@ -47,12 +47,12 @@ def _heat() -> Figure:
 
 def _gains() -> pd.DataFrame:
     rows = [
-        ("phantoms", "resnet50", 64, -5.0),
-        ("phantoms", "resnet50", 224, 9.0),
-        ("longer", "resnet34", 224, 1.0),
+        ("resnet50", 64, -5.0, 23.0, 22.0),
+        ("resnet50", 224, 16.0, 33.0, 50.0),
+        ("resnet50", 224, 2.0, 31.0, 46.0),
     ]
-    table = pd.DataFrame(rows, columns=["settings", "network", "image_size", "gain"])
-    return table.assign(low=table["gain"] - 2, high=table["gain"] + 3)
+    rows.append(("resnet34", 128, -17.0, 32.0, 39.0))
+    return pd.DataFrame(rows, columns=["network", "image_size", "gain", "plain", "ma"])
 
 
 def _reach() -> pd.DataFrame:
@@ -171,12 +171,15 @@ def test_heat_maps_lie_over_their_films_with_the_regions_outlined() -> None:
     assert len(figure.axes[3].collections) == 1  # a normal film has no lesion
 
 
-def test_gains_are_drawn_with_their_intervals() -> None:
-    axes = figures.gain_figure(_gains()).axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["ResNet50", "ResNet34, longer"]
-    bars = [segment[:, 1].tolist() for one in axes.containers for segment in one[2][0].get_segments()]
-    assert bars == [[-7, -2], [7, 12], [-1, 4]]
+def test_gains_are_drawn_one_by_one_and_as_means() -> None:
+    left, right = figures.gain_figure(_gains()).axes
+    assert [text.get_text() for text in left.get_legend().get_texts()] == ["ResNet34", "ResNet50"]
+    mean, each = (line.get_xydata().tolist() for line in left.lines[2:4])
+    assert mean == [[64, -5], [224, 9]]
+    assert each == [[64, -5], [224, 16], [224, 2]]
+    lungs = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
+    assert lungs["ResNet50(MA)"] == [22, 48]
+    assert lungs["ResNet50"] == [23, 32]
 
 
 def test_reach_is_drawn_for_each_network() -> None:
