@@ -28,7 +28,7 @@ from manet_lib.data.manifest import build_manifest
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, load_params
-from manet_lib.paths import RunPaths, params_file, recorded_reach, sample_dir
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_reach, sample_dir
 from manet_lib.postprocess import clean_masks
 from manet_lib.report.reach import NETWORKS, SIZES, reach_table
 from manet_lib.training.classification import read_predictions
@@ -73,10 +73,10 @@ def measure_maps(folder: Path) -> None:
 def settings_of(name: str, size: int, changed: list[str]) -> Params:
     """The parameters of a training: those of params/phantoms.yaml, but for the size and what the call changes."""
     own = {key: yaml.safe_load(value) for key, _, value in (part.partition("=") for part in changed)}
-    default = load_params(params_file("phantoms"))
+    default = load_params(params_file(DEFAULT_PROFILE))
     the_run = name == default.profile and size == default.image_size  # whose finished steps are taken as they are
     profile = default.profile if the_run else f"reach_{name}_{size}"
-    return load_params(params_file("phantoms"), profile=profile, image_size=size, trials=100, **own)
+    return load_params(params_file(DEFAULT_PROFILE), profile=profile, image_size=size, trials=100, **own)
 
 
 def train_one(params: Params, key: dict[str, Any], folder: Path) -> None:
@@ -126,7 +126,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("maps", help="measure lung maps, without training")
     training = commands.add_parser("train", help="train, and record what comes out")
-    training.add_argument("--name", default="phantoms", help="name of these settings, such as peak")
+    training.add_argument("--name", default=DEFAULT_PROFILE, help="name of these settings, such as peak")
     training.add_argument("--models", nargs="+", required=True)
     training.add_argument("--sizes", nargs="+", type=int, required=True)
     training.add_argument("--trials", nargs="+", type=int, default=[1])
@@ -134,6 +134,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "maps":
         return measure_maps(options.output)
+    if options.changed and options.name == DEFAULT_PROFILE:
+        parser.error(f"--set changes the settings of {DEFAULT_PROFILE}; give them a name of their own by --name")
     for trial in options.trials:
         for size in options.sizes:
             for model in options.models:

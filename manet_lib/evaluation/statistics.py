@@ -51,6 +51,12 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def student_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+    """Mean of two or more independent values, float (N,), and half the width of Student's interval."""
+    half = scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1) * scipy.stats.sem(values)
+    return float(np.mean(values)), float(half)
+
+
 def crossed_interval(
     values: NDArray[np.float64], patients: Sequence[object] | None = None, confidence: float = 0.95
 ) -> tuple[float, float, float]:

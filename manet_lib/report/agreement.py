@@ -23,9 +23,8 @@ from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.report.cost import count_table
-from manet_lib.report.tables import model_title, trained_models
+from manet_lib.report.tables import model_title, right_by_trial, trained_models
 from manet_lib.steps import attention_step, cost_step, grid, manifest_step, segmentation_step, store_step
-from manet_lib.training.classification import read_predictions
 
 
 def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
@@ -58,9 +57,8 @@ def measured(params: Params, paths: RunPaths) -> dict[str, float]:
         found["iou"] = 100 * float(pd.read_csv(paths.iou)["iou"].mean())
     trained = trained_models(params, paths)
     for model in dict.fromkeys(name for name, _ in trained):
-        tables = [read_predictions(paths, *pair) for pair in trained if pair[0] == model]
-        shares = [float((table["label"] == table["predicted"]).mean()) for table in tables if table is not None]
-        found[f"accuracy {model}"] = 100 * float(np.mean(shares))
+        trials = [trial for name, trial in trained if name == model]
+        found[f"accuracy {model}"] = 100 * float(right_by_trial(params, paths, model, trials)[0].mean())
     if attention_step(params, paths, grid(params)).is_done():
         scores = pd.read_csv(paths.attention / "scores.csv")
         for model, share in scores.groupby("model", sort=False)["lung_share"].mean().items():

@@ -9,12 +9,16 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from manet_lib.evaluation.paired import compare
-from manet_lib.evaluation.statistics import accuracy_interval, bootstrap_interval, crossed_interval
+from manet_lib.evaluation.statistics import (
+    accuracy_interval,
+    bootstrap_interval,
+    crossed_interval,
+    student_interval,
+)
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.cost import count_table
@@ -119,8 +123,7 @@ def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     values = np.array(
         [late_jumps(found[claim.model, t])[0] - late_jumps(found[_plain(claim), t])[0] for t in trials]
     )
-    half = float(scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values))
-    mean = float(values.mean())
+    mean, half = student_interval(values)
     return Evidence.of(mean, mean - half, mean + half, "points from epoch to epoch, less plain")
 
 

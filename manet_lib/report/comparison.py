@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.stats
 
 from manet_lib.evaluation.paired import compare, films_needed, holm
+from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.tables import late_jumps, logs, model_title, published, right_by_trial, trained_models
@@ -69,10 +70,10 @@ def printed_gains_of_the_paper() -> pd.DataFrame:
     rows = []
     for model in [name for name in printed.index if name.endswith("_ma")]:
         gains = (printed.loc[model] - printed.loc[model.partition("_")[0]]).to_numpy()
-        half = scipy.stats.t.ppf(0.975, len(gains) - 1) * scipy.stats.sem(gains)
+        mean, half = student_interval(gains)
         row = {"Network": model_title(model.partition("_")[0])}
         row |= {f"Trial {number}": f"{gain:+.2f}" for number, gain in enumerate(gains, start=1)}
-        rows.append(row | {"Gain of MA": f"{gains.mean():+.2f} ± {half:.2f}", "mean": gains.mean()})
+        rows.append(row | {"Gain of MA": f"{mean:+.2f} ± {half:.2f}", "mean": mean})
     return pd.DataFrame(rows)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 import torch
 from numpy.typing import NDArray
 
 from manet_lib.data.scaling import resize
-from manet_lib.evaluation.statistics import crossed_interval
+from manet_lib.evaluation.paired import compare
+from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.reach import measure_reach
 from manet_lib.paths import recorded_reach
@@ -130,14 +130,14 @@ def gains_over_trainings() -> pd.DataFrame:
         gains = part["gain"].to_numpy()
         if len(gains) < 2:
             continue
-        half = scipy.stats.t.ppf(0.975, len(gains) - 1) * scipy.stats.sem(gains)
+        mean, half = student_interval(gains)
         rows.append(
             {
                 "Network": model_title(str(network)),
                 "Image size": size,
                 "Pairs of trainings": len(gains),
                 "MA less plain, each (points)": ", ".join(f"{gain:+.1f}" for gain in gains),
-                "Mean": f"{gains.mean():+.1f} ± {half:.1f}",
+                "Mean": f"{mean:+.1f} ± {half:.1f}",
                 "Grad-CAM in the lungs, plain → MA (%)": f"{part['plain'].mean():.0f} → {part['ma'].mean():.0f}",
             }
         )
@@ -145,11 +145,10 @@ def gains_over_trainings() -> pd.DataFrame:
 
 
 def _gain(pairs: pd.DataFrame) -> dict[str, float]:
-    with_ma, plain = (
-        np.stack([one.to_numpy(dtype=float) for one in pairs[side]]) for side in ("right", "right_plain")
-    )
-    mean, low, high = crossed_interval(with_ma - plain)
-    shares = {"plain": plain.mean(), "ma": with_ma.mean(), "gain": mean, "low": low, "high": high}
+    with_ma, plain = (np.stack([one.to_numpy() for one in pairs[side]]) for side in ("right", "right_plain"))
+    found = compare(with_ma, plain)
+    shares = {"plain": plain.mean(), "ma": with_ma.mean()}
+    shares |= {"gain": found.difference, "low": found.low, "high": found.high}
     counts = {"trials": len(pairs), "films": with_ma.shape[1]}
     return counts | {name: 100 * float(value) for name, value in shares.items()}
 

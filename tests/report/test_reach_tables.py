@@ -86,7 +86,7 @@ def test_maps_are_shown_by_size_and_network() -> None:
     assert table.to_numpy().tolist() == [[64, "0.50 / 0.25", "0.12 / 0.05"], [128, "0.60 / 0.20", "–"]]
 
 
-def test_recorded_maps_are_what_the_code_measures() -> None:
+def test_recorded_maps_hold_every_network_size_and_padding() -> None:
     recorded = reach.recorded_maps()
     assert set(recorded["masks"]) >= {"phantoms"}
     assert len(recorded) % (2 * 31) == 0  # four networks, eight sizes, Inception v3 without 64 pixels
