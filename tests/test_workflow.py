@@ -267,7 +267,7 @@ def planned(mine, root=ROOT):
 
 
 LATER_STEPS = {"classification", "attention", "results"}
-LINE = {"data", "segmentation", "postprocessing"} | LATER_STEPS
+LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
 @pytest.mark.slow
@@ -295,6 +295,7 @@ def checkout(tmp_path_factory):
     for name in ("manet_lib", "notebooks", "params", "Snakefile", "Makefile", "pyproject.toml", "constraints.txt"):
         put = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         put(ROOT / name, copy / name)
+    shutil.copytree(ROOT / "benchmarks/results", copy / "benchmarks/results")
     (copy / ".venv").symlink_to(BIN.parent)
     return copy
 
@@ -308,7 +309,7 @@ def checkout(tmp_path_factory):
             "manet_lib/models/vgg.py",
             "in_channels != 3",
             "in_channels == 1",
-            {"classification", "attention", "results", "cost"},
+            {"classification", "attention", "results", "cost", "reach"},
         ),
         ("manet_lib/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
         ("manet_lib/postprocess.py", "Fill the holes", "Fill all holes", set()),
