@@ -81,30 +81,35 @@ def crossed_interval(
     return mean, mean - half, mean + half
 
 
-def accuracy_interval(
-    right: NDArray[np.bool_], patients: Sequence[object] | None = None, confidence: float = 0.95
+def share_interval(
+    values: NDArray[np.float64] | NDArray[np.bool_],
+    patients: Sequence[object] | None = None,
+    films: int | None = None,
+    confidence: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Accuracy on the same films in several trials, and its confidence interval.
+    """Mean and confidence interval of a share, such as accuracy, on the same films in several trials.
 
     The variance is that of :func:`crossed_interval`; the interval is Wilson's for as many independent films as
-    would have that variance, so that it stays within [0, 1]. Its simulated coverage is 92 to 98% (nominal 95%),
-    least where three trials differ widely.
+    would have that variance, so that it stays within [0, 1]. The simulated coverage of accuracy is 94 to 98%
+    (nominal 95%) with one trial or with three and more, and 89% in the worst case, two trials that differ widely.
 
     Args:
-        right: which films are classified rightly in each trial, bool (trials, films).
+        values: of each film in each trial, (trials, films), whose mean is the share, in [0, 1]: whether it is
+            classified rightly, or one of :mod:`manet_lib.evaluation.scores`.
         patients: of each film; films of a patient are drawn together.
+        films: how many the share is of, for an interval where no two of them differ; all of them, if not given.
         confidence: coverage of the interval.
 
     Returns:
-        Accuracy, lower and upper bound, in [0, 1].
+        Share, lower and upper bound, in [0, 1]; NaN for values that are none.
     """
-    mean, variance, freedom = _crossed(right.astype(float), patients)
-    films = right.shape[1] if patients is None else len(set(patients))
-    if variance > 0:
-        films = mean * (1 - mean) / variance
-        chance = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) ** 2 / films
-    else:
-        chance = float(scipy.stats.norm.ppf((1 + confidence) / 2)) ** 2 / films
+    mean, variance, freedom = _crossed(values.astype(float), patients)
+    count: float = films or (values.shape[1] if patients is None else len(set(patients)))
+    deviate = scipy.stats.norm.ppf((1 + confidence) / 2)
+    if variance > 0 and 0 < mean < 1:
+        count = mean * (1 - mean) / variance
+        deviate = scipy.stats.t.ppf((1 + confidence) / 2, freedom)
+    chance = float(deviate) ** 2 / count
     centre, half = mean + chance / 2, np.sqrt(chance * mean * (1 - mean) + chance**2 / 4)
     return mean, float((centre - half) / (1 + chance)), float((centre + half) / (1 + chance))
 

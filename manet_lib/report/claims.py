@@ -14,9 +14,9 @@ from pydantic import BaseModel, ConfigDict
 
 from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import (
-    accuracy_interval,
     bootstrap_interval,
     crossed_interval,
+    share_interval,
     student_interval,
 )
 from manet_lib.params import Params
@@ -95,7 +95,7 @@ def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model)
     if not trials:
         return f"{model_title(claim.model)} trained"
-    mean, low, high = accuracy_interval(*right_by_trial(params, paths, claim.model, trials))
+    mean, low, high = share_interval(*right_by_trial(params, paths, claim.model, trials))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "%")
 
 
@@ -111,7 +111,7 @@ def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str
         confused.append(
             (table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])).to_numpy()
         )
-    mean, low, high = accuracy_interval(np.stack(confused))
+    mean, low, high = share_interval(np.stack(confused))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
 
 

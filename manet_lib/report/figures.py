@@ -17,8 +17,10 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.ndimage import binary_closing
+from sklearn.metrics import roc_curve
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
@@ -238,47 +240,124 @@ def gain_figure(each: pd.DataFrame) -> Figure:
     return figure
 
 
-def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame], trial: int) -> Figure:
-    """Fig. 10: validation accuracy over the epochs of one trial, one panel per backbone.
+def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
+    """Fig. 10: validation accuracy over the epochs, one panel per backbone; mean and range of the trials.
 
     Args:
         logs: log of each (model, trial).
-        trial: which trial to draw.
 
     Raises:
-        UserError: no model has been trained in that trial.
+        UserError: nothing has been trained.
     """
-    chosen = {model: log for (model, number), log in logs.items() if number == trial}
-    if not chosen:
-        raise UserError(f"trial: nothing has been trained in trial {trial}; run notebook 04")
-    backbones = list(dict.fromkeys(model.partition("_")[0] for model in chosen))
+    if not logs:
+        raise UserError("figure 10: nothing has been trained; run notebook 04")
+    models = list(dict.fromkeys(model for model, _ in logs))
+    figure, panels = _one_for_each_backbone(models, 3.1, 2.9)
+    with plt.rc_context(STYLE):
+        for model in models:
+            base, _, kind = model.partition("_")
+            axes, trials = panels[base], [log for (name, _), log in logs.items() if name == model]
+            epochs = trials[0]["epoch"]
+            accuracy = 100 * np.stack([log["val_accuracy"] for log in trials])
+            marker = "o" if len(epochs) <= 30 else ""
+            look: dict[str, Any] = {"color": _COLOURS[kind], "marker": marker, "markersize": 3, "linewidth": 1.3}
+            axes.plot(epochs, accuracy.mean(axis=0), label=_ATTENTION[kind], **look)
+            if len(trials) > 1:
+                axes.fill_between(
+                    epochs,
+                    accuracy.min(axis=0),
+                    accuracy.max(axis=0),
+                    color=_COLOURS[kind],
+                    alpha=0.2,
+                    linewidth=0,
+                )
+            axes.set(xlabel="epoch", ylim=(0, 100))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(frameon=False, loc="lower right")
+        next(iter(panels.values())).set_ylabel("validation accuracy (%)")
+    return figure
+
+
+def _one_for_each_backbone(models: Sequence[str], width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each backbone of some models, by its name."""
+    backbones = list(dict.fromkeys(model.partition("_")[0] for model in models))
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1,
             len(backbones),
-            figsize=(max(5.0, 3.1 * len(backbones)), 2.9),
+            figsize=(max(1.6 * width, width * len(backbones)), height),
             squeeze=False,
             sharey=True,
             layout="constrained",
         )
         for axes, backbone in zip(panels[0], backbones, strict=True):
-            for model, log in chosen.items():
-                base, _, kind = model.partition("_")
-                if base == backbone:
-                    axes.plot(
-                        log["epoch"],
-                        100 * log["val_accuracy"],
-                        color=_COLOURS[kind],
-                        label=_ATTENTION[kind],
-                        marker="o" if len(log) <= 30 else "",
-                        markersize=3,
-                        linewidth=1.3,
-                    )
-            axes.set(title=model_title(backbone), xlabel="epoch", ylim=(0, 100))
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.set_title(model_title(backbone))
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False, loc="lower right")
-        panels[0][0].set_ylabel("validation accuracy (%)")
+    return figure, dict(zip(backbones, panels[0], strict=True))
+
+
+def roc_figure(
+    actual: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]], classes: Sequence[str]
+) -> Figure:
+    """ROC curves of one backbone, plain and with attention: a panel for each class, a line for each trial.
+
+    Args:
+        actual: one-hot classes, bool (films, classes).
+        scores: of each model, probabilities (trials, films, classes).
+        classes: their names.
+    """
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(classes), figsize=(1.75 * len(classes), 2.1), sharey=True, squeeze=False, layout="constrained"
+        )
+        for number, (axes, label) in enumerate(zip(panels[0], classes, strict=True)):
+            axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
+            for model, probabilities in scores.items():
+                kind = model.partition("_")[2]
+                for trial, one in enumerate(probabilities):
+                    if 0 < actual[:, number].sum() < len(actual):
+                        false, true, _ = roc_curve(actual[:, number], one[:, number])
+                        axes.plot(
+                            false,
+                            true,
+                            color=_COLOURS[kind],
+                            linewidth=1,
+                            label=_ATTENTION[kind] if not trial else None,
+                        )
+            axes.set(title=class_title(label), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        panels[0][0].set_ylabel("true positives (share)")
+        panels[0][len(classes) // 2].set_xlabel("false positives (share)")
+        panels[0][-1].legend(frameon=False, loc="lower right", fontsize=8)
+    return figure
+
+
+def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Accuracy of the films in each bin of confidence, with 95% intervals; below the diagonal a model is too sure.
+
+    Args:
+        tables: of each model, from :func:`manet_lib.report.quality.reliability`.
+    """
+    figure, panels = _one_for_each_backbone(list(tables), 3.1, 2.9)
+    with plt.rc_context(STYLE):
+        for model, table in tables.items():
+            base, _, kind = model.partition("_")
+            places = table["confidence"] + {"": 0, "ma": 0.008, "cbam": -0.008}[kind]  # bars side by side
+            panels[base].errorbar(
+                places,
+                table["accuracy"],
+                yerr=[table["accuracy"] - table["low"], table["high"] - table["accuracy"]],
+                color=_COLOURS[kind],
+                label=_ATTENTION[kind],
+                marker="o",
+                markersize=3,
+                linewidth=1,
+                elinewidth=0.7,
+            )
+        for axes in panels.values():
+            axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
+            axes.set(xlabel="confidence", xlim=(0.15, 1.02), ylim=(0, 1.02))
+            axes.legend(frameon=False, loc="upper left")
+        next(iter(panels.values())).set_ylabel("accuracy")
     return figure
 
 

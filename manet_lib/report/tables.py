@@ -15,13 +15,15 @@ from manet_lib.data.manifest import read_manifest, same_patient_share, stage_1_s
 from manet_lib.data.sources.public import SOURCES
 from manet_lib.data.splits import SPLITS
 from manet_lib.evaluation.metrics import classification_report, confusion_matrix
-from manet_lib.evaluation.statistics import accuracy_interval, bootstrap_interval
+from manet_lib.evaluation.statistics import bootstrap_interval, share_interval
 from manet_lib.params import CLASS_TITLES, Params
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.steps import all_steps, classification_step
 from manet_lib.training.classification import read_predictions
 
 SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
+
+_REPORTED = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score"))
 
 MODEL_TITLES = {
     "resnet34": "ResNet34",
@@ -166,15 +168,20 @@ def right_by_trial(
     ordered = [table.set_index("image_id").sort_index() for table in tables if table is not None]
     assert len(ordered) == len(trials) > 0, "asked for a training that has not been run"
     right = np.stack([(table["label"] == table["predicted"]).to_numpy() for table in ordered])
-    patients = read_manifest(paths).set_index("image_id")["patient"].loc[ordered[0].index]
-    return right, [patient or film for film, patient in patients.items()]  # films of nobody known stay apart
+    return right, patients_of(paths, ordered[0].index)
+
+
+def patients_of(paths: RunPaths, films: pd.Index) -> list[str]:
+    """The patient of each film by its image_id; a film of nobody known is a patient of its own."""
+    patients = read_manifest(paths).set_index("image_id")["patient"].loc[films]
+    return [patient or str(film) for film, patient in patients.items()]
 
 
 def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Table 2: test accuracy of every trained model by trial, and its average.
 
     The 95% interval draws patients (films, where no patient is known) and, with several trials, trainings; see
-    :func:`manet_lib.evaluation.statistics.accuracy_interval`.
+    :func:`manet_lib.evaluation.statistics.share_interval`.
     """
     printed = published("table2_test_accuracy").set_index("model")
     done = trained_models(params, paths)
@@ -190,7 +197,7 @@ def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
             right, patients = right_by_trial(params, paths, model, trials)
             for trial, share in zip(trials, right.mean(axis=1), strict=True):
                 row[f"Trial {trial}"] = f"{100 * share:.2f}"
-            mean, low, high = accuracy_interval(right, patients)
+            mean, low, high = share_interval(right, patients)
             row["Average (%)"], row["95% interval"] = f"{100 * mean:.2f}", f"{100 * low:.1f} to {100 * high:.1f}"
         if params.at_paper_size:
             row["Paper, average (%)"] = printed.loc[model, "average"]
@@ -221,12 +228,13 @@ def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
     table = pd.DataFrame(
         {"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]}
     )
-    for column, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score")):
+    for column, title in _REPORTED:
         table[title] = [f"{value:.2f}" for value in report[column]]
     table["Support"] = report["support"]
     if params.at_paper_size:
         printed = published("table4_report_resnet50_ma")
-        table["F1-score of ResNet50(MA), paper"] = printed["f1"].tolist()
+        for column, title in _REPORTED:
+            table[f"{title} of ResNet50(MA), paper"] = printed[column].tolist()
     return table
 
 

@@ -6,9 +6,9 @@ import scipy.stats
 from scipy.stats import norm
 
 from manet_lib.evaluation.statistics import (
-    accuracy_interval,
     bootstrap_interval,
     crossed_interval,
+    share_interval,
     wilson_interval,
 )
 
@@ -136,14 +136,14 @@ def test_crossed_interval_without_any_variation() -> None:
 
 @pytest.mark.parametrize("level", [0.5, 1.3, 2.3])  # accuracies of about 0.64, 0.81 and 0.94
 @pytest.mark.parametrize(("trials", "of_trial"), [(1, 0.0), (3, 0.0), (3, 0.1), (3, 0.25), (10, 0.1)])
-def test_accuracy_interval_covers_the_accuracy(trials: int, of_trial: float, level: float) -> None:
+def test_share_interval_covers_the_accuracy(trials: int, of_trial: float, level: float) -> None:
     rng = np.random.default_rng(0)
     films, of_film = 200, 1.0
     truth = scipy.stats.norm.cdf(level / np.sqrt(1 + of_film**2 + of_trial**2))
     covered = []
     for _ in range(1500):
         right = crossed(rng, trials, films, of_trial, of_film) + level > 0
-        _, low, high = accuracy_interval(right)
+        _, low, high = share_interval(right)
         covered.append(low <= truth <= high)
     assert 0.92 <= np.mean(covered) <= 0.985
 
@@ -159,13 +159,13 @@ def test_wilson_over_all_trials_together_covers_too_little() -> None:
     assert np.mean(covered) < 0.9
 
 
-def test_accuracy_interval_of_one_trial_is_nearly_wilsons() -> None:
+def test_share_interval_of_one_trial_is_nearly_wilsons() -> None:
     right = np.zeros((1, 180), bool)
     right[0, :130] = True
-    np.testing.assert_allclose(accuracy_interval(right)[1:], wilson_interval(130, 180), atol=0.002)
+    np.testing.assert_allclose(share_interval(right)[1:], wilson_interval(130, 180), atol=0.002)
 
 
 @pytest.mark.parametrize("hits", [0, 30])
-def test_accuracy_interval_of_all_or_none_is_wilsons(hits: int) -> None:
+def test_share_interval_of_all_or_none_is_wilsons(hits: int) -> None:
     right = np.arange(30) < hits
-    np.testing.assert_allclose(accuracy_interval(np.stack([right] * 2))[1:], wilson_interval(hits, 30))
+    np.testing.assert_allclose(share_interval(np.stack([right] * 2))[1:], wilson_interval(hits, 30))

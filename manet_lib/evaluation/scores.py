@@ -1,0 +1,116 @@
+"""Scores as means over films, so that one interval serves all of them.
+
+Each function gives a value for every film in every trial whose mean over the films is the score of that trial.
+A share of some of the films, such as precision, is linearised: a film's value is the share, plus what the film
+adds to it. :func:`manet_lib.evaluation.statistics.share_interval` makes an interval over patients and trials of
+them. It takes the number of films of each class as drawn, too; where a split fixes it, intervals of precision
+and F1 are a little wide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from manet_lib.seeds import stable_hash
+
+Values = NDArray[np.float64]
+BINS = 10
+"""Bins of equal width in which confidence is compared with accuracy."""
+
+
+def ratio_values(part: NDArray[Any], whole: NDArray[Any]) -> Values:
+    """The sum of one quantity over that of another, both (trials, films); 0 in a trial where the other is 0."""
+    total = whole.sum(axis=1, keepdims=True)
+    ratio = part.sum(axis=1, keepdims=True) / np.where(total > 0, total, 1)
+    added = (part - ratio * whole) * part.shape[1] / np.where(total > 0, total, 1)
+    return np.where(total > 0, ratio + added, 0.0)
+
+
+def precision_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
+    """Precision of a class: of the films taken for it, those that are. Both bool (trials, films)."""
+    return ratio_values((actual & predicted).astype(float), predicted.astype(float))
+
+
+def recall_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
+    """Recall of a class: of its films, those taken for it. Both bool (trials, films)."""
+    return ratio_values((actual & predicted).astype(float), actual.astype(float))
+
+
+def f1_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
+    """F1 of a class, the harmonic mean of precision and recall. Both bool (trials, films)."""
+    return ratio_values(2.0 * (actual & predicted), actual.astype(float) + predicted)
+
+
+def auc_values(actual: NDArray[np.bool_], scores: NDArray[np.float64]) -> Values:
+    """Area under the ROC curve of one class against the rest, from DeLong's placements (Biometrics 44, 1988).
+
+    Args:
+        actual: which films are of the class, bool (films,).
+        scores: probability of the class, float (trials, films).
+
+    Returns:
+        Values (trials, films); NaN where all films or none are of the class.
+    """
+    sides = (int(actual.sum()), int((~actual).sum()))
+    values = np.full(scores.shape, np.nan)
+    if not min(sides):
+        return values
+    ranks = rankdata(scores, axis=1)
+    for side, own, others in ((actual, *sides), (~actual, *sides[::-1])):
+        below = (ranks[:, side] - rankdata(scores[:, side], axis=1)) / others  # share of the other side below
+        values[:, side] = below if side is actual else 1 - below
+        area = values[:, side].mean(axis=1, keepdims=True)
+        values[:, side] = area + (values[:, side] - area) * len(actual) / own
+    return values
+
+
+def brier_values(actual: NDArray[np.bool_], probabilities: NDArray[np.float64]) -> Values:
+    """Brier's score, the squared distance of probabilities and truth, from 0 to 2 (Brier, 1950).
+
+    Args:
+        actual: one-hot classes, bool (films, classes).
+        probabilities: (trials, films, classes).
+    """
+    return ((probabilities - actual) ** 2).sum(axis=2)
+
+
+def calibration_values(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Values:
+    """Expected calibration error: by how far confidence and accuracy differ, bin by bin (Guo et al., 2017).
+
+    It is never below 0, so that few films give more than 0 to a network that is perfectly calibrated; see
+    :func:`calibration_by_chance`.
+
+    Args:
+        confidence: probability of the predicted class, (trials, films).
+        right: whether it is the true one, bool (trials, films).
+    """
+    gaps = right - confidence
+    values = np.empty_like(gaps)
+    for gap, bins, row in zip(gaps, bin_of(confidence), values, strict=True):
+        sign = np.sign(np.bincount(bins, weights=gap, minlength=BINS))
+        row[:] = sign[bins] * gap
+    return values
+
+
+def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each confidence in [0, 1], from 0 to ``BINS`` - 1."""
+    return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+
+
+def calibration_by_chance(confidence: NDArray[np.float64], draws: int = 1000, share: float = 0.95) -> float:
+    """What the expected calibration error stays below in 95% of draws if every probability were true.
+
+    Args:
+        confidence: probability of the predicted class, (trials, films).
+        draws: how often it is drawn which films are right.
+        share: of the draws.
+    """
+    rng = np.random.default_rng(stable_hash("calibration", *confidence.shape))
+    found = [
+        calibration_values(confidence, rng.random(confidence.shape) < confidence).mean() for _ in range(draws)
+    ]
+    return float(np.quantile(found, share))
