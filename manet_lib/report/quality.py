@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -100,11 +101,12 @@ def class_scores_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 ),
             }
             films = int(found.actual[:, number].sum())
-            row = {"Model": model_title(model), "Class": class_title(label), "Films": films}
-            shown = {
-                name: _shown(share_interval(one, found.patients, films or None)) for name, one in values.items()
-            }
-            rows.append(row | shown)
+            taken = round(predicted.sum(axis=1).mean())
+            counts = {"Precision": taken}  # precision is of those films, the others of the class's
+            row: dict[str, Any] = {"Model": model_title(model), "Class": class_title(label), "Films": films}
+            for name, one in values.items():
+                row[name] = _shown(share_interval(one, found.patients, counts.get(name, films) or None))
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
