@@ -167,6 +167,20 @@ rule reach:
         EXECUTE
 
 
+rule masks:
+    input:
+        after("09_masks", "02_segmentation", "03_postprocessing", *TRAININGS),
+    output:
+        DONE + "09_masks.ipynb",
+    params:
+        node="09_masks",
+    resources:
+        gpu=min(1, GPUS),
+    threads: ALONE
+    shell:
+        EXECUTE
+
+
 rule cost:
     input:
         after("07_cost"),

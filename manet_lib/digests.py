@@ -46,16 +46,29 @@ def films_digest(params: Params) -> dict[str, Any]:
         return {}
     if params.data_source == "public":
         return {"listing": _folder(folder)}
-    return {"listing": _listing(folder, params.data_csv)} if (folder / params.data_csv).is_file() else {}
+    return (
+        {"listing": _listing(folder, params.data_csv, "path", "mask_path")}
+        if (folder / params.data_csv).is_file()
+        else {}
+    )
 
 
-def _listing(folder: Path, csv_name: str) -> str:
-    """Of the CSV's bytes and the files named in it; "" where it cannot be read."""
+def reference_masks_digest(params: Params) -> dict[str, Any]:
+    """The same of the files that the column ``reference_masks`` of a user's CSV names."""
+    folder = expand(params.data_dir)
+    named = params.data_source == "manifest" and params.reference_masks
+    if not named or not (folder / params.data_csv).is_file():
+        return {}
+    return {"reference": _listing(folder, params.data_csv, params.reference_masks)}
+
+
+def _listing(folder: Path, csv_name: str, *columns: str) -> str:
+    """Of the CSV's bytes and the files named in some columns; "" where it cannot be read."""
     try:
         digest, table = hashlib.sha256((folder / csv_name).read_bytes()), read_listing(folder / csv_name)
     except (OSError, ValueError):
         return ""
-    for column in table.columns.intersection(["path", "mask_path"]):
+    for column in table.columns.intersection(list(columns)):
         digest.update("\n".join(stamp(folder, name) for name in table[column]).encode())
     return digest.hexdigest()
 

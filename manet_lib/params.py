@@ -181,6 +181,8 @@ class Params(BaseModel):
 
     cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
     """Test images of each class whose Grad-CAM maps are scored; the first one is shown."""
+    reference_masks: str = ""
+    """Column of ``data_csv`` with other lung masks, on which nothing is trained: stage 1 is compared with them."""
     cost_repeats: Annotated[int, Field(ge=0, le=1000)] = 30
     """Interleaved pairs of training steps behind each running time of Table 3; 0 leaves the times out."""
     published: bool = False
@@ -277,6 +279,19 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "count_include_pad",
             "lung_map_divided_by",
         ),
+    ),
+    "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
+    "other_masks": (
+        *(
+            "classes",
+            "models",
+            "trials",
+            "normalisation",
+            "batch_size",
+            "count_include_pad",
+            "lung_map_divided_by",
+        ),
+        *("nodes", "devices", "accumulate", "accelerator", "precision", "channels_last", "threads", "num_workers"),
     ),
     "cost": (
         *("cost_repeats", "models", "image_size", "batch_size", "nodes", "devices", "accumulate"),

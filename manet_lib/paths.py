@@ -152,6 +152,16 @@ class RunPaths:
         return self.root / "attention"
 
     @property
+    def mask_scores(self) -> Path:
+        """Folder of the scores of stage 1's masks."""
+        return self.root / "mask_scores"
+
+    @property
+    def other_masks(self) -> Path:
+        """Folder of what stage 2 says of films with other masks."""
+        return self.root / "other_masks"
+
+    @property
     def cost(self) -> Path:
         """Folder of the measured running times of Table 3."""
         return self.root / "cost"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from manet_lib.artifacts import Step
-from manet_lib.digests import device_digest, films_digest, pretrained_digest
+from manet_lib.digests import device_digest, films_digest, pretrained_digest, reference_masks_digest
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, log_of, weights_of
 
@@ -63,6 +63,23 @@ def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int
     return Step("attention", paths.attention, params, inputs, outputs, modules)
 
 
+def mask_scores_step(params: Params, paths: RunPaths) -> Step:
+    """Masks of stage 1 beside masks that it was not trained on; depends on the user's reference masks, too."""
+    before = (store_step, manifest_step, raw_masks_step, clean_masks_step)
+    inputs, outputs = [make(params, paths) for make in before], [paths.mask_scores / "scores.csv"]
+    outside = partial(reference_masks_digest, params)
+    modules = ("manet_lib.mask_checks",)
+    return Step("mask_scores", paths.mask_scores, params, inputs, outputs, modules, outside=outside)
+
+
+def other_masks_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
+    """What some trainings say of the test films with other masks."""
+    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
+    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    outputs, modules = [paths.other_masks / "predictions.csv"], ("manet_lib.mask_checks",)
+    return Step("other_masks", paths.other_masks, params, inputs, outputs, modules)
+
+
 def cost_step(params: Params, paths: RunPaths) -> Step:
     """Counts of all models, and running times of the run's; depends on the device, too."""
     outputs = [paths.cost / "counts.csv", paths.cost / "seconds.csv"]
@@ -75,8 +92,12 @@ def all_steps(params: Params, paths: RunPaths) -> list[Step]:
     """Every step of a run, in an order in which each comes after what it reads."""
     single = (store_step, manifest_step, segmentation_step, raw_masks_step, clean_masks_step)
     trainings = [classification_step(params, paths, *pair) for pair in grid(params)]
-    attention = attention_step(params, paths, grid(params))
-    return [*(make(params, paths) for make in single), *trainings, attention, cost_step(params, paths)]
+    scores = [
+        attention_step(params, paths, grid(params)),
+        mask_scores_step(params, paths),
+        other_masks_step(params, paths, grid(params)),
+    ]
+    return [*(make(params, paths) for make in single), *trainings, *scores, cost_step(params, paths)]
 
 
 def grid(params: Params) -> list[tuple[str, int]]:

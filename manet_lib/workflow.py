@@ -26,7 +26,7 @@ from manet_lib.steps import all_steps, grid
 STEPS_OWN = frozenset(
     f"manet_lib.{name}"
     for name in (
-        *("attention", "data.manifest", "data.store", "postprocess"),
+        *("attention", "data.manifest", "data.store", "mask_checks", "postprocess"),
         *("training.classification", "training.cost", "training.segmentation"),
     )
 )
@@ -96,7 +96,8 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
     """All nodes of a run by name, in an order in which each comes after what it needs."""
-    store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention, cost = all_steps(params, paths)
+    *before, attention, mask_scores, other_masks, cost = all_steps(params, paths)
+    store, manifest, segmentation, raw_masks, clean_masks, *trainings = before
     every = [store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention]
     dpi, printed = "figure_dpi", "published"
     table: list[tuple[str, tuple[tuple[str, Any], ...], Sequence[Step], tuple[str, ...]]] = [
@@ -111,6 +112,7 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
         ("06_results", (), [*every, cost], (dpi, printed, "models", "trials")),
         ("07_cost", (), [cost], (dpi, printed)),
         ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),
+        ("09_masks", (), [mask_scores, other_masks], (dpi,)),
     ]
     found = {}
     for notebook, own, steps, shows in table:

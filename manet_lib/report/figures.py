@@ -361,6 +361,37 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
+    """Accuracy of stage 2 with each mask, with 95% intervals, one panel per backbone.
+
+    Args:
+        table: from :func:`manet_lib.report.masks.accuracy_by_mask`.
+    """
+    masks, models = list(dict.fromkeys(table["mask"])), list(dict.fromkeys(table["model"]))
+    figure, panels = _one_for_each_backbone(models, 3.4, 2.9)
+    with plt.rc_context(STYLE):
+        for model in models:
+            base, _, kind = model.partition("_")
+            part = table[table["model"] == model].set_index("mask").loc[masks]
+            panels[base].errorbar(
+                np.arange(len(masks)) + {"": -0.12, "ma": 0, "cbam": 0.12}[kind],
+                part["accuracy"],
+                yerr=[part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
+                color=_COLOURS[kind],
+                label=_ATTENTION[kind],
+                marker="o",
+                linestyle="none",
+                markersize=4,
+                elinewidth=1,
+            )
+        for axes in panels.values():
+            axes.set_xticks(range(len(masks)), masks, rotation=20, ha="right")
+            axes.set(ylim=(0, 100), xlim=(-0.5, len(masks) - 0.5))
+            axes.legend(frameon=False, loc="lower left", ncols=3, fontsize=8)
+        next(iter(panels.values())).set_ylabel("test accuracy (%)")
+    return figure
+
+
 def confusion_figure(confusion: pd.DataFrame) -> Figure:
     """Table 5 as a picture: films by actual and predicted class, shaded by the share of the actual class."""
     counts = confusion.to_numpy()

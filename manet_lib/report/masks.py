@@ -1,0 +1,126 @@
+"""Tables of masks: how good stage 1's are, what post-processing changes, and how stage 2 depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from manet_lib.evaluation.paired import compare
+from manet_lib.evaluation.statistics import bootstrap_interval, share_interval
+from manet_lib.mask_checks import OTHER_MASKS
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths
+from manet_lib.report.tables import class_title, model_title, right_by_trial
+
+_SCORES = (("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0))
+
+
+def _measures(params: Params) -> list[tuple[str, str, float]]:
+    """Column, title and factor of each score; distances in percent of the film's side, whatever its size."""
+    return [*_SCORES, ("distance", "Surface distance (% of the side)", 100 / params.image_size)]
+
+
+def _with_interval(values: NDArray[np.float64], sign: str = "") -> str:
+    if not len(values):
+        return "–"
+    low, high = bootstrap_interval(values)
+    return f"{values.mean():{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+
+
+def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Masks of stage 1 after post-processing beside others, by class, with 95% bootstrap intervals over films.
+
+    Args:
+        scores: ``scores.csv`` of :func:`manet_lib.mask_checks.score_masks`.
+        params: of the run.
+
+    Returns:
+        Beside reference masks, rows `drawn` tell how far a film's own drawn mask differs from the reference. Films
+        in which stage 1 found no lungs have no distance; the last column counts them.
+    """
+    rows = []
+    kinds = {"clean": "stage 1", "drawn": "drawn"}
+    for (reference, kind), part in scores.groupby(["compared_with", "mask"], sort=False):
+        if kind not in kinds:
+            continue
+        for label in [*params.classes, "all films"]:
+            chosen = part if label == "all films" else part[part["label"] == label]
+            if len(chosen):
+                row: dict[str, Any] = {"Compared with": reference, "Mask": kinds[str(kind)]}
+                row |= {"Class": "All films" if label == "all films" else class_title(label), "Films": len(chosen)}
+                for column, title, factor in _measures(params):
+                    row[title] = _with_interval(factor * chosen[column].dropna().to_numpy())
+                rows.append(row | {"No lungs found": int(chosen["distance"].isna().sum())})
+    return pd.DataFrame(rows)
+
+
+def postprocessing_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """What post-processing (section 2.2) changes: scores after it less those before, on the same films."""
+    rows = []
+    for reference, part in scores.groupby("compared_with", sort=False):
+        wide = part.pivot(index="image_id", columns="mask", values=[column for column, *_ in _measures(params)])
+        row: dict[str, Any] = {"Compared with": reference, "Films": len(wide)}
+        for column, title, factor in _measures(params):
+            gain = factor * (wide[column]["clean"] - wide[column]["raw"]).dropna().to_numpy(float)
+            if column == "iou":
+                row["Better"], row["Worse"] = int((gain > 0).sum()), int((gain < 0).sum())
+            row[f"{title}, change"] = _with_interval(gain, "+")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _right_with(predictions: pd.DataFrame, model: str, mask: str, trials: list[int]) -> NDArray[np.bool_]:
+    part = predictions[(predictions["model"] == model) & (predictions["mask"] == mask)]
+    right = part.assign(right=part["label"] == part["predicted"])
+    return right.pivot(index="trial", columns="image_id", values="right").loc[trials].to_numpy(bool)
+
+
+def right_with_masks(
+    predictions: pd.DataFrame, params: Params, paths: RunPaths
+) -> Iterator[tuple[str, str, NDArray[np.bool_], list[str]]]:
+    """Which test films each model classifies rightly with each mask, its own first.
+
+    Returns:
+        Model, mask, whether each film is classified rightly in each trial, bool (trials, films), and the patients.
+    """
+    for model in [name for name in params.models if name in set(predictions["model"])]:
+        trials = sorted(set(predictions.loc[predictions["model"] == model, "trial"]))
+        own, patients = right_by_trial(params, paths, model, trials)
+        yield model, "its own", own, patients
+        for mask in OTHER_MASKS:
+            yield model, mask, _right_with(predictions, model, mask, trials), patients
+
+
+def other_masks_table(predictions: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Accuracy of stage 2 with each mask, and the difference that it makes on the same films.
+
+    Args:
+        predictions: ``predictions.csv`` of :func:`manet_lib.mask_checks.try_other_masks`.
+        params: of the run.
+        paths: of the run.
+    """
+    rows, own = [], np.zeros((0, 0), bool)
+    for model, mask, right, patients in right_with_masks(predictions, params, paths):
+        row = {"Model": model_title(model), "Mask": mask, "Accuracy (%)": f"{100 * right.mean():.1f}"}
+        if mask == "its own":
+            own = right
+            rows.append(row | {"Less with its own (points)": "–", "95% interval": "–"})
+            continue
+        found = compare(right, own, patients)
+        low, high = 100 * found.low, 100 * found.high
+        row["Less with its own (points)"] = f"{100 * found.difference:+.1f}"
+        rows.append(row | {"95% interval": f"{low:+.1f} to {high:+.1f}"})
+    return pd.DataFrame(rows)
+
+
+def accuracy_by_mask(predictions: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Accuracy of stage 2 with each mask: model, mask, accuracy, low, high (95% interval), in percent."""
+    rows = [
+        (model, mask, *(100 * value for value in share_interval(right, patients)))
+        for model, mask, right, patients in right_with_masks(predictions, params, paths)
+    ]
+    return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
