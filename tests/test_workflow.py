@@ -70,9 +70,23 @@ def test_one_command_makes_every_table_and_figure(finished):
         "attention",
         "paired",
         "claims",
+        "class_scores",
+        "calibration",
+        "table5_trials",
+        "power",
+        "mask_scores",
+        "postprocessing",
+        "other_masks",
     ):
         assert all((figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
-    for name in (*(f"figure{number}" for number in range(1, 11)), "overview", "reach", "reach_accuracy"):
+    for name in (
+        *(f"figure{number}" for number in range(1, 11)),
+        "overview",
+        "reach",
+        "roc",
+        "reliability",
+        "other_masks",
+    ):
         assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg")), name
     assert "drawn phantoms, not comparable" in (figures / "table2.md").read_text()
 
@@ -131,9 +145,11 @@ SHOWN_BY = {
     "manifest": {"01_data"},
     "segmentation": {"02_segmentation"},
     "raw_masks": {"02_segmentation"},
-    "clean_masks": {"03_postprocessing", "08_reach"},
-    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1"},
+    "clean_masks": {"03_postprocessing", "08_reach", "09_masks"},
+    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1", "09_masks"},
     "attention": {"05_attention_maps"},
+    "mask_scores": {"09_masks"},
+    "other_masks": {"09_masks"},
     "cost": {"07_cost", "06_results"},
 }
 ORDER = ("store", "manifest", "segmentation", "raw_masks", "clean_masks", "classification", "attention")
@@ -164,7 +180,8 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
         if key not in NO_EFFECT:
             after = ORDER[ORDER.index(first) :] if first else ()
             expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
-            expected |= SHOWN_BY["cost"] if key in READ_BY["cost"] else set()
+            for step in ("cost", "mask_scores", "other_masks"):
+                expected |= SHOWN_BY[step] if key in READ_BY[step] else set()
         if key == "threads":  # running times depend on them, results do not
             expected = SHOWN_BY["cost"]
         if key == "count_include_pad":
@@ -266,7 +283,7 @@ def planned(mine, root=ROOT):
     return set(jobs(result))
 
 
-LATER_STEPS = {"classification", "attention", "results"}
+LATER_STEPS = {"classification", "attention", "results", "masks"}
 LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
@@ -309,7 +326,7 @@ def checkout(tmp_path_factory):
             "manet_lib/models/vgg.py",
             "in_channels != 3",
             "in_channels == 1",
-            {"classification", "attention", "results", "cost", "reach"},
+            {"classification", "attention", "results", "cost", "reach", "masks"},
         ),
         ("manet_lib/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
         ("manet_lib/postprocess.py", "Fill the holes", "Fill all holes", set()),
@@ -527,5 +544,5 @@ def test_code_is_followed_to_what_makes_a_result_and_no_further(paths):
         assert "manet_lib.models.mask_attention" in steps[name], name
     for name, code in steps.items():
         assert "manet_lib.steps" not in code
-        assert ("manet_lib.data.dicom" in code) == (name == "store"), name
-        assert ("manet_lib.listing" in code) == (name == "store"), name
+        assert ("manet_lib.data.dicom" in code) == (name in ("store", "mask_scores", "other_masks")), name
+        assert ("manet_lib.listing" in code) == (name in ("store", "mask_scores", "other_masks")), name

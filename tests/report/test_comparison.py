@@ -3,17 +3,20 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
+from manet_lib.evaluation.paired import films_needed
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report import comparison
 from manet_lib.report.comparison import (
+    needed_to_see_the_papers_gains,
     paired_table,
     printed_gains_of_the_paper,
     stability_table,
     what_the_paper_shows,
 )
-from manet_lib.report.tables import right_by_trial
+from manet_lib.report.tables import published, right_by_trial
 
 
 def test_the_papers_gains_with_their_intervals() -> None:
@@ -27,10 +30,27 @@ def test_the_papers_gains_with_their_intervals() -> None:
 
 
 def test_what_three_trials_can_carry() -> None:
-    networks, permutation, power = what_the_paper_shows()
+    networks, permutation = what_the_paper_shows()
     assert "t = 2.53, p = 0.085" in networks
     assert "below 0.10" in permutation
-    assert "68," in power
+
+
+def test_what_it_would_take_to_see_the_papers_gains() -> None:
+    table = needed_to_see_the_papers_gains().set_index("Network")
+    assert table["Gain (points)"].to_dict() == {
+        "ResNet34": "0.25",
+        "ResNet50": "0.24",
+        "VGG16": "1.23",
+        "Inceptionv3": "0.64",
+    }
+    assert int(table.loc["ResNet50", "Test films"].replace(",", "")) == films_needed(0.73 / 300, 0.05)
+    trials = int(table.loc["Inceptionv3", "Trials"])
+    printed = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
+    gains = (printed.loc["inceptionv3_ma"] - printed.loc["inceptionv3"]).to_numpy()
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(gains.mean(), gains.std(ddof=1), (4000, trials))
+    seen = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
+    assert 0.78 <= seen.mean() <= 0.83
 
 
 LABELS = ["a", "a", "b", "b", "b", "a"]

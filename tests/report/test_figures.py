@@ -65,10 +65,29 @@ def _reach() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "image_size", "inside", "outside", "padding"])
 
 
+def _answers() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 40)
+    return np.eye(3, dtype=bool)[labels], rng.random((2, 40, 3)) + np.eye(3)[labels] / 2
+
+
+def _reliability() -> pd.DataFrame:
+    rows = [(0.4, 0.5, 0.3, 0.7, 0.5), (0.9, 0.8, 0.7, 0.9, 0.5)]
+    return pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "share"])
+
+
+def _by_mask() -> pd.DataFrame:
+    rows = [("resnet50", "its own", 80, 75, 84), ("resnet50", "whole film", 30, 25, 36)]
+    return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
+
+
 MAKERS: dict[str, Callable[[], Figure]] = {
     "pictures": lambda: figures.picture_grid([[FILM, FILM > 60]] * 2, ["film", "mask"], ["one", "two"]),
     "heat": _heat,
-    "curves": lambda: figures.accuracy_curves(_logs(), 1),
+    "curves": lambda: figures.accuracy_curves(_logs()),
+    "roc": lambda: figures.roc_figure(_answers()[0], {"resnet50": _answers()[1]}, ["normal", "tb", "vp"]),
+    "reliability": lambda: figures.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
+    "by mask": lambda: figures.accuracy_by_mask_figure(_by_mask()),
     "overview": lambda: figures.overview_figure(
         FILM, (FILM > 60).astype(np.uint8), FILM > 150, np.clip(FILM / 200, 0, 1).astype(np.float32), "attention"
     ),
@@ -120,20 +139,45 @@ def test_pictures_are_shown_as_they_are() -> None:
     assert [axes[0].get_title(), axes[1].get_title(), axes[2].get_ylabel()] == ["film", "mask", "two"]
 
 
-def test_curves_are_the_logs() -> None:
-    figure = figures.accuracy_curves(_logs(), 1)
+def test_curves_are_the_mean_of_the_logs_and_their_range() -> None:
+    logs = _logs()
+    logs["resnet34_ma", 2] = logs["resnet34_ma", 2].assign(val_accuracy=[0.4, 0.5, 0.5])
+    figure = figures.accuracy_curves(logs)
     assert [axes.get_title() for axes in figure.axes] == ["ResNet34", "VGG16"]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"plain", "MA"}
-    np.testing.assert_allclose(lines["MA"].get_xydata(), [[1, 20], [2, 50], [3, 70]])
+    np.testing.assert_allclose(lines["MA"].get_xydata(), [[1, 30], [2, 50], [3, 60]])
+    band = figure.axes[0].collections[1].get_paths()[0].vertices
+    assert {tuple(point) for point in band.round(6)} >= {(1, 20), (1, 40), (3, 50), (3, 70)}
     assert figure.axes[0].get_ylim() == (0, 100)
 
 
-def test_curves_of_a_trial_that_was_not_trained(refused: Any) -> None:
-    with refused("trial", "3"):
-        figures.accuracy_curves(_logs(), 3)
-    with refused("trial"):
-        figures.accuracy_curves({}, 1)
+def test_one_trial_has_no_band() -> None:
+    figure = figures.accuracy_curves({pair: log for pair, log in _logs().items() if pair[1] == 1})
+    assert not figure.axes[0].collections
+
+
+def test_curves_of_nothing(refused: Any) -> None:
+    with refused("figure 10"):
+        figures.accuracy_curves({})
+
+
+def test_roc_curves_go_through_the_shares_that_a_threshold_gives() -> None:
+    actual, scores = _answers()
+    figure = figures.roc_figure(actual, {"resnet50": scores}, ["normal", "tb", "vp"])
+    assert [axes.get_title() for axes in figure.axes] == ["Normal", "TB", "VP"]
+    points = {tuple(point) for point in figure.axes[1].lines[1].get_xydata().round(6)}
+    taken = scores[0, :, 1] >= np.median(scores[0, :, 1])
+    assert (round(taken[~actual[:, 1]].mean(), 6), round(taken[actual[:, 1]].mean(), 6)) in points
+    assert len(figure.axes[0].lines) == 1 + len(scores)
+
+
+def test_accuracy_by_mask_is_drawn_with_its_interval() -> None:
+    figure = MAKERS["by mask"]()
+    (axes,) = figure.axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["its own", "whole film"]
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), [80, 30])
+    assert axes.containers[0][2][0].get_segments()[0][:, 1].tolist() == [75, 84]
 
 
 def test_confusion_matrix_shows_its_counts() -> None:
