@@ -6,7 +6,7 @@ from PIL import Image
 
 from manet_lib.data.manifest import read_manifest
 from manet_lib.evaluation.overlap import grown
-from manet_lib.mask_checks import CHANGE, OTHER_MASKS, other_masks, score_masks, try_other_masks
+from manet_lib.mask_checks import CHANGE, OTHER_MASKS, _score, other_masks, score_masks, try_other_masks
 from manet_lib.params import UserError
 from manet_lib.report.masks import accuracy_by_mask, mask_scores_table, other_masks_table, postprocessing_table
 from manet_lib.steps import mask_scores_step
@@ -55,11 +55,13 @@ def test_masks_are_scored_on_the_test_films_of_stage_1(run):
     assert not score_masks(run.params, run.paths)
 
 
-def test_post_processing_is_the_difference_on_the_same_films(params):
+def test_post_processing_is_the_difference_on_the_same_films(own_params, tmp_path):
     rows = [("a", "raw", 0.5, 0.6, 4.0), ("a", "clean", 0.7, 0.8, 2.0), ("b", "raw", 0.9, 0.9, 1.0)]
     rows += [("b", "clean", 0.8, 0.9, float("nan"))]
     scores = pd.DataFrame(rows, columns=["image_id", "mask", "iou", "dice", "distance"])
-    table = postprocessing_table(scores.assign(compared_with="test masks", label="sick"), params(image_size=64))
+    table = postprocessing_table(
+        scores.assign(compared_with="test masks", label="sick"), own_params(tmp_path, image_size=64)
+    )
     row = table.iloc[0]
     assert (row["Better"], row["Worse"], row["Films"]) == (1, 1, 2)
     assert row["IoU (%), change"].startswith("+5.00 (")
@@ -90,8 +92,6 @@ def finished(run, tmp_path, folder, column):
 
 
 def test_reference_masks_score_films_that_did_not_train_stage_1(run, tmp_path):
-    from manet_lib.mask_checks import _score
-
     params = finished(run, tmp_path, own_films(tmp_path, "drawn by others"), "drawn by others")
     _score(params, run.paths)
     scores = pd.read_csv(run.paths.mask_scores / "scores.csv")
@@ -101,13 +101,12 @@ def test_reference_masks_score_films_that_did_not_train_stage_1(run, tmp_path):
     clean = np.load(run.paths.clean_masks, mmap_mode="r")
     first = scores[scores["mask"] == "clean"].iloc[0]
     mask = clean[list(manifest.index).index(first["image_id"])] > 0
-    reference = np.tri(64, dtype=bool)
+    drawn = Image.open(tmp_path / "own" / f"reference_{manifest.loc[first['image_id'], 'path']}")
+    reference = np.asarray(drawn.resize((64, 64), Image.Resampling.NEAREST)) > 127
     assert first["iou"] == pytest.approx((mask & reference).sum() / (mask | reference).sum(), abs=0.01)
 
 
 def test_a_reference_column_that_is_not_there_is_named(run, tmp_path, refused):
-    from manet_lib.mask_checks import _score
-
     params = finished(run, tmp_path, own_films(tmp_path, "second_mask"), "second_masks")
     with refused("reference_masks", "second_masks", "'second_mask'"):
         _score(params, run.paths)

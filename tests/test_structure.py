@@ -21,7 +21,7 @@ LAYERS = [
     ["execute", "predict", "notebook"],
     ["workflow"],
     ["report"],
-    ["attention"],
+    ["attention", "mask_checks"],
     ["training"],
     ["evaluation"],
     ["models"],

@@ -33,6 +33,7 @@ plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, 
 Film = NDArray[np.uint8]
 STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 _COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
+_BOUNDS = ["accuracy", "low", "high"]
 _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
 
 
@@ -316,7 +317,7 @@ def roc_figure(
                 kind = model.partition("_")[2]
                 for trial, one in enumerate(probabilities):
                     if 0 < actual[:, number].sum() < len(actual):
-                        false, true, _ = roc_curve(actual[:, number], one[:, number])
+                        false, true, _ = roc_curve(actual[:, number], one[:, number], drop_intermediate=False)
                         axes.plot(
                             false,
                             true,
@@ -342,10 +343,11 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
         for model, table in tables.items():
             base, _, kind = model.partition("_")
             places = table["confidence"] + {"": 0, "ma": 0.008, "cbam": -0.008}[kind]  # bars side by side
+            accuracy, low, high = table[_BOUNDS].to_numpy().T
             panels[base].errorbar(
                 places,
-                table["accuracy"],
-                yerr=[table["accuracy"] - table["low"], table["high"] - table["accuracy"]],
+                accuracy,
+                yerr=[accuracy - low, high - accuracy],
                 color=_COLOURS[kind],
                 label=_ATTENTION[kind],
                 marker="o",
@@ -372,11 +374,11 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
     with plt.rc_context(STYLE):
         for model in models:
             base, _, kind = model.partition("_")
-            part = table[table["model"] == model].set_index("mask").loc[masks]
+            accuracy, low, high = table[table["model"] == model].set_index("mask").loc[masks, _BOUNDS].to_numpy().T
             panels[base].errorbar(
                 np.arange(len(masks)) + {"": -0.12, "ma": 0, "cbam": 0.12}[kind],
-                part["accuracy"],
-                yerr=[part["accuracy"] - part["low"], part["high"] - part["accuracy"]],
+                accuracy,
+                yerr=[accuracy - low, high - accuracy],
                 color=_COLOURS[kind],
                 label=_ATTENTION[kind],
                 marker="o",
