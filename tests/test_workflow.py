@@ -24,7 +24,7 @@ from manet_lib.models import create_model
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.report.provenance import provenance
-from manet_lib.report.record import record
+from manet_lib.report.record import may_be_kept, record
 from manet_lib.report.summary import agreement
 from manet_lib.steps import all_steps, grid
 from manet_lib.workflow import STEPS_OWN, stale
@@ -98,6 +98,9 @@ def test_a_second_call_does_nothing(finished):
     assert "Nothing to be done" in result.stdout + result.stderr
 
 
+SHOW_FILMS = ("figure1", "figure2", "figure3", "figure8", "figure9", "overview", "other_masks_films", "mask_maps")
+
+
 @pytest.mark.slow
 def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypatch):
     monkeypatch.setenv("MANET_OUTPUT", str(finished))
@@ -121,6 +124,7 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
     assert "nothing to compare with" in agreement(params, paths)
     record(params, paths)
     assert (tmp_path / "recorded" / "figure9.png").read_bytes() == (paths.figures / "figure9.png").read_bytes()
+    assert not any(may_be_kept(name, params.model_copy(update={"data_source": "manifest"})) for name in SHOW_FILMS)
     content = json.loads((tmp_path / "recorded" / "record.json").read_text())
     assert content["made"]["command"] == "make reproduce PARAMS=params/tiny.yaml"
     assert (

@@ -39,6 +39,8 @@ class Claim(BaseModel):
         model: which network it is about, if one.
         side: on which side of the margin the quantity is said to lie.
         margin: in the unit of the quantity.
+        why: why this margin matters.
+        needs: the data without which it cannot be decided.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -50,21 +52,27 @@ class Claim(BaseModel):
     model: str = ""
     side: Literal["above", "below"]
     margin: float
+    why: str
+    needs: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A measured quantity and its 95% interval, in the claim's unit; ``shown`` is how it is printed."""
+    """A measured quantity and its 95% interval, in the claim's unit.
+
+    ``shown`` is how it is printed; ``lacks``, if anything, what keeps it from deciding the claim.
+    """
 
     value: float
     low: float
     high: float
     shown: str
+    lacks: str = ""
 
     @classmethod
-    def of(cls, value: float, low: float, high: float, unit: str) -> Evidence:
+    def of(cls, value: float, low: float, high: float, unit: str, lacks: str = "") -> Evidence:
         """Evidence that is printed with two decimals."""
-        return cls(value, low, high, f"{value:.2f} ({low:.2f} to {high:.2f}) {unit}")
+        return cls(value, low, high, f"{value:.2f} ({low:.2f} to {high:.2f}) {unit}", lacks)
 
 
 def claims() -> list[Claim]:
@@ -78,6 +86,11 @@ def _trials(params: Params, paths: RunPaths, *models: str) -> list[int]:
     return [trial for trial in params.trial_numbers if all((model, trial) in done for model in models)]
 
 
+def _lacks_trials(trials: int) -> str:
+    """Two trainings say nothing of two methods: another pair of them would differ otherwise."""
+    return "a second trial; the interval holds for one training of each" if trials < 2 else ""
+
+
 def _plain(claim: Claim) -> str:
     return claim.model.partition("_")[0]
 
@@ -88,7 +101,8 @@ def _gain(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
         return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained in one trial at least"
     first, patients = right_by_trial(params, paths, claim.model, trials)
     found = compare(first, right_by_trial(params, paths, _plain(claim), trials)[0], patients)
-    return Evidence.of(100 * found.difference, 100 * found.low, 100 * found.high, "points")
+    lacks = _lacks_trials(len(trials))
+    return Evidence.of(100 * found.difference, 100 * found.low, 100 * found.high, "points", lacks)
 
 
 def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -136,7 +150,7 @@ def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
         return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained"
     both = (wide[claim.model] - wide[_plain(claim)]).unstack("image_id").dropna(axis=1)
     mean, low, high = crossed_interval(100 * both.to_numpy())
-    return Evidence.of(mean, low, high, "points of the map's sum")
+    return Evidence.of(mean, low, high, "points of the map's sum", _lacks_trials(len(both)))
 
 
 def _time(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -188,6 +202,8 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
     """What a run says of a claim; on phantoms never more than that it is shown there."""
     if isinstance(evidence, str):
         return f"undecided: needs {evidence}"
+    if evidence.lacks:
+        return f"undecided: needs {evidence.lacks}"
     sign = 1 if claim.side == "above" else -1
     near, far = sorted((sign * (evidence.low - claim.margin), sign * (evidence.high - claim.margin)))
     if near <= 0 < far:
@@ -210,7 +226,7 @@ def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "In the paper": claim.where,
                 "Verdict": verdict(claim, evidence, params),
                 "Measured (95% interval)": "–" if isinstance(evidence, str) else evidence.shown,
-                "Margin": f"{claim.side} {claim.margin:g}",
+                "Margin": f"{claim.side} {claim.margin:g}: {claim.why}",
                 "Command": f"`{reproduce_command(params.profile)}`",
             }
         )

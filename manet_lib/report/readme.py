@@ -15,8 +15,9 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
+from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
-from manet_lib.report.tables import to_markdown
+from manet_lib.report.tables import errata, to_markdown
 
 
 def _maps() -> str:
@@ -53,6 +54,28 @@ def _tolerances() -> str:
     return to_markdown(pd.DataFrame(rows))
 
 
+def _claims() -> str:
+    """The claims with what each recorded run says of them."""
+    rows = []
+    for profile, title_ in CLAIMS_OF.items():
+        file = RunPaths.of(profile).recorded / "claims.csv"
+        if file.is_file():
+            table = pd.read_csv(file).set_index("Claim")
+            shown = table["Verdict"] + [
+                f": {text}" if text != "–" else "" for text in table["Measured (95% interval)"]
+            ]
+            rows.append(shown.rename(title_))
+    claimed = pd.Series({claim.claim: claim.where for claim in claims()}, name="In the paper")
+    return to_markdown(pd.concat([claimed, *rows], axis=1).rename_axis("Claim").reset_index())
+
+
+def _errata() -> str:
+    return "".join(f"- {line}.\n" for line in errata())
+
+
+CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real films (`cxr_sample`)"}
+"""The recorded runs whose verdicts stand in the README."""
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "reach-maps": _maps,
     "reach-gains": _gains,
@@ -60,6 +83,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reach-seeds": _seeds,
     "reach-over-trainings": _over_trainings,
     "tolerances": _tolerances,
+    "claims": _claims,
+    "errata": _errata,
 }
 """What each name stands for."""
 

@@ -1,8 +1,8 @@
 """Keep the results of a finished run with the project: ``python -m manet_lib.report.record params/phantoms.yaml``.
 
-Tables and figures go to ``figures/recorded/<profile>/`` (but for SVG, which is large), and beside them
-``record.json``: the facts and numbers that other runs are compared with, how far those numbers spread from
-training to training, and what made them.
+Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of films that
+are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how far
+those numbers spread from training to training, and what made them.
 """
 
 from __future__ import annotations
@@ -37,6 +37,20 @@ def repeats(params: Params) -> dict[str, list[float]]:
     return found
 
 
+def may_be_kept(figure: str, params: Params) -> bool:
+    """Whether a figure may come with the project: films of others, and pictures made from them, may not."""
+    return params.data_source == "phantom" or figure in WITHOUT_FILMS
+
+
+WITHOUT_FILMS = frozenset(
+    (
+        *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
+        *("other_masks", "reach", "reach_accuracy"),
+    )
+)
+"""Figures that are drawn from numbers alone."""
+
+
 def record(params: Params, paths: RunPaths) -> None:
     """Copy the tables and figures of a run to their recorded place, and write ``record.json``.
 
@@ -48,7 +62,11 @@ def record(params: Params, paths: RunPaths) -> None:
         if fault is not None:
             raise UserError(f"{fault}; run `{reproduce_command(params.profile)}` first")
     shutil.rmtree(paths.recorded, ignore_errors=True)
-    shutil.copytree(paths.figures, paths.recorded, ignore=shutil.ignore_patterns(".*", "*.svg"))
+    paths.recorded.mkdir(parents=True)
+    for file in sorted(paths.figures.iterdir()):
+        table = file.suffix in (".csv", ".md", ".tex", ".json")
+        if table or (file.suffix in (".png", ".pdf") and may_be_kept(file.stem, params)):
+            shutil.copy(file, paths.recorded)
     done = [read_done(step.folder) or {} for step in all_steps(params, paths)]
     made: dict[str, Any] = {"command": reproduce_command(params.profile), "device": done[-1]["device"]}
     made |= {"precision": sorted({one["precision"] for one in done if one.get("precision")})}

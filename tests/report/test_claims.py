@@ -14,7 +14,17 @@ from manet_lib.report.claims import QUANTITIES, Claim, Evidence, claims, claims_
 PHANTOMS = Params(profile="x")
 OWN = Params(profile="x", data_source="manifest")
 PAPER = Params(profile="x", data_source="public", composition="paper", published=True)
-ABOVE = Claim(id="a", claim="c", where="w", quantity="gain", model="resnet50_ma", side="above", margin=1.0)
+ABOVE = Claim(
+    id="a",
+    claim="c",
+    where="w",
+    quantity="gain",
+    model="resnet50_ma",
+    side="above",
+    margin=1.0,
+    why="one point matters",
+    needs="films",
+)
 BELOW = ABOVE.model_copy(update={"side": "below"})
 
 
@@ -106,6 +116,15 @@ def test_gain_accuracy_and_pneumonias_of_a_run(predicted: RunPaths) -> None:
     assert isinstance(mixed, Evidence)
     assert mixed.value == pytest.approx(5.0)  # 5 of 50 films of bp, of 100 of both
     assert found["accuracy-vgg16"] == "VGG16(MA) and VGG16 trained in one trial at least"
+
+
+def test_one_training_of_each_decides_nothing(predicted: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims_module, "trained_models", lambda *_: [("resnet50", 1), ("resnet50_ma", 1)])
+    (claim,) = (claim for claim in claims() if claim.id == "accuracy-resnet50")
+    evidence = QUANTITIES["gain"](claim, PHANTOMS, predicted)
+    assert isinstance(evidence, Evidence)
+    assert evidence.low > 20
+    assert verdict(claim, evidence, PHANTOMS).startswith("undecided: needs a second trial")
 
 
 def test_jumps_need_trials_and_epochs(predicted: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
