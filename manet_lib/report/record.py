@@ -1,8 +1,8 @@
 """Keep the results of a finished run with the project: ``python -m manet_lib.report.record params/phantoms.yaml``.
 
-Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of films that
-are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how far
-those numbers spread from training to training, and what made them.
+Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of films
+that are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how
+far those numbers spread from training to training, and what made them.
 """
 
 from __future__ import annotations
