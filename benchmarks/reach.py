@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manet_lib.artifacts import atomic_path, read_done
-from manet_lib.attention import attention_scores
+from manet_lib.attention.scores import attention_scores
 from manet_lib.data.manifest import build_manifest
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.store import build_store

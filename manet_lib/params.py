@@ -180,7 +180,9 @@ class Params(BaseModel):
     """What becomes of steps that an earlier version of `manet_lib` made: done again, or kept, which is said."""
 
     cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
-    """Test images of each class whose Grad-CAM maps are scored; the first one is shown."""
+    """Test images of each class, drawn at random, whose Grad-CAM maps are scored; the first one is shown."""
+    probe_per_class: Annotated[int, Field(ge=1, le=20)] = 1
+    """Test images of each class whose Grad-CAM maps are probed: faithfulness, and with randomised weights."""
     reference_masks: str = ""
     """Column of ``data_csv`` with other lung masks, on which nothing is trained: stage 1 is compared with them."""
     cost_repeats: Annotated[int, Field(ge=0, le=1000)] = 30
@@ -279,6 +281,10 @@ READ_BY: dict[str, tuple[str, ...]] = {
             "count_include_pad",
             "lung_map_divided_by",
         ),
+    ),
+    "probes": (
+        *("classes", "models", "trials", "normalisation", "probe_per_class", "count_include_pad"),
+        "lung_map_divided_by",
     ),
     "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
     "other_masks": (

@@ -152,6 +152,11 @@ class RunPaths:
         return self.root / "attention"
 
     @property
+    def probes(self) -> Path:
+        """Folder of the probes of heat maps."""
+        return self.root / "probes"
+
+    @property
     def mask_scores(self) -> Path:
         """Folder of the scores of stage 1's masks."""
         return self.root / "mask_scores"

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 from manet_lib.artifacts import read_done
-from manet_lib.attention import grad_cam
+from manet_lib.attention.maps import grad_cam
 from manet_lib.data.images import picture_to_grey, read_grey, stretch
 from manet_lib.data.scaling import resize, segment, to_signed, to_unit
 from manet_lib.models.resunet import create_segmenter

@@ -58,9 +58,18 @@ def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int
     """Scores of the heat maps of some trainings."""
     inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
     inputs += [classification_step(params, paths, *pair) for pair in trained]
-    outputs = [paths.attention / "scores.csv"]
-    modules = ("manet_lib.attention", "manet_lib.training.classification")  # whose networks it runs
+    outputs = [paths.attention / "scores.csv", paths.attention / "controls.csv"]
+    modules = ("manet_lib.attention.scores", "manet_lib.training.classification")  # whose networks it runs
     return Step("attention", paths.attention, params, inputs, outputs, modules)
+
+
+def probes_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
+    """Probes of the heat maps of some trainings."""
+    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
+    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    outputs = [paths.probes / "faithfulness.csv", paths.probes / "sanity.csv"]
+    modules = ("manet_lib.attention.probes", "manet_lib.training.classification")
+    return Step("probes", paths.probes, params, inputs, outputs, modules)
 
 
 def mask_scores_step(params: Params, paths: RunPaths) -> Step:
@@ -94,6 +103,7 @@ def all_steps(params: Params, paths: RunPaths) -> list[Step]:
     trainings = [classification_step(params, paths, *pair) for pair in grid(params)]
     scores = [
         attention_step(params, paths, grid(params)),
+        probes_step(params, paths, grid(params)),
         mask_scores_step(params, paths),
         other_masks_step(params, paths, grid(params)),
     ]

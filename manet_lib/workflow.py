@@ -26,7 +26,7 @@ from manet_lib.steps import all_steps, grid
 STEPS_OWN = frozenset(
     f"manet_lib.{name}"
     for name in (
-        *("attention", "data.manifest", "data.store", "mask_checks", "postprocess"),
+        *("attention.probes", "attention.scores", "data.manifest", "data.store", "mask_checks", "postprocess"),
         *("training.classification", "training.cost", "training.segmentation"),
     )
 )
@@ -96,7 +96,7 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
     """All nodes of a run by name, in an order in which each comes after what it needs."""
-    *before, attention, mask_scores, other_masks, cost = all_steps(params, paths)
+    *before, attention, probes, mask_scores, other_masks, cost = all_steps(params, paths)
     store, manifest, segmentation, raw_masks, clean_masks, *trainings = before
     every = [store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention]
     dpi, printed = "figure_dpi", "published"
@@ -108,7 +108,7 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
             ("04_classification", (("model", model), ("trial", trial)), [step], (dpi,))
             for (model, trial), step in zip(grid(params), trainings, strict=True)
         ),
-        ("05_attention_maps", (), [*trainings, attention], (dpi,)),
+        ("05_attention_maps", (), [*trainings, attention, probes], (dpi,)),
         ("06_results", (), [*every, cost], (dpi, printed, "models", "trials")),
         ("07_cost", (), [cost], (dpi, printed)),
         ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),

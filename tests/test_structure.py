@@ -1,6 +1,7 @@
 """The rules that hold the house together: imports go one way, files agree, notebooks are clean."""
 
 import ast
+import importlib.metadata
 import json
 import re
 import tomllib
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from manet_lib.paths import DEFAULT_PROFILE, project_root
 
@@ -36,7 +38,7 @@ LAYERS = [
 MACHINE = re.compile(rf"/(home|root|Users|tmp)/|site-packages|{re.escape(str(ROOT))}/")
 ONE_PLACE = {
     "albumentations": "data/augment.py",
-    "pytorch_grad_cam": "attention.py",
+    "pytorch_grad_cam": "attention/maps.py attention/probes.py",
     "segmentation_models_pytorch": "models/resunet.py",
 }
 
@@ -76,13 +78,13 @@ def test_imports_go_down_only(path):
 
 
 @pytest.mark.parametrize("package", ONE_PLACE)
-def test_sharp_edges_are_imported_in_one_place(package):
+def test_sharp_edges_are_imported_in_one_package(package):
     users = [
         path.relative_to(LIBRARY).as_posix()
         for path in MODULES
         if package in {m.split(".")[0] for m in imported(path)}
     ]
-    assert users == [ONE_PLACE[package]]
+    assert users == ONE_PLACE[package].split()
 
 
 def test_conda_and_pip_name_the_same_dependencies():
@@ -91,6 +93,19 @@ def test_conda_and_pip_name_the_same_dependencies():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda[-1]["pip"] == wanted
     assert f"python{project['requires-python']}" in conda
+
+
+def test_what_is_pinned_installs_on_every_supported_python():
+    lowest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    names = {name.lower().replace("_", "-") for name in pinned}
+    refused = [
+        f"{one.name} {one.version}: {one.metadata['Requires-Python']}"
+        for one in importlib.metadata.distributions()
+        if one.name.lower().replace("_", "-") in names
+        and not SpecifierSet(one.metadata["Requires-Python"] or "").contains(f"{lowest}.0")
+    ]
+    assert refused == []
 
 
 def test_constraints_pin_every_dependency():

@@ -394,6 +394,35 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def sanity_figure(table: pd.DataFrame) -> Figure:
+    """How alike maps stay to those of the trained network while its layers are drawn anew, from last to first.
+
+    Args:
+        table: from :func:`manet_lib.report.attention.sanity_means`; stage 0 holds unrelated maps, drawn dotted.
+    """
+    models = list(dict.fromkeys(table["model"]))
+    figure, panels = _one_for_each_backbone(models, 3.1, 2.7)
+    with plt.rc_context(STYLE):
+        for model in models:
+            base, _, kind = model.partition("_")
+            similarity = table[table["model"] == model].set_index("stages")["similarity"]
+            axes, later = panels[base], similarity.drop(0)
+            axes.plot(
+                [0, *later.index],
+                [1, *later],
+                color=_COLOURS[kind],
+                marker="o",
+                markersize=3,
+                label=_ATTENTION[kind],
+            )
+            axes.axhline(similarity.loc[0], color=_COLOURS[kind], linestyle=":", linewidth=1)
+        for axes in panels.values():
+            axes.set(xlabel="stages drawn anew, last first", ylim=(-0.6, 1.05))
+            axes.legend(frameon=False, loc="upper right")
+        next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
+    return figure
+
+
 def confusion_figure(confusion: pd.DataFrame) -> Figure:
     """Table 5 as a picture: films by actual and predicted class, shaded by the share of the actual class."""
     counts = confusion.to_numpy()

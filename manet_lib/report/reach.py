@@ -56,8 +56,8 @@ def recorded_trainings() -> pd.DataFrame:
 
     Returns:
         One row per training: settings, image_size, model, trial, seed, accuracy, iou, in_lungs, in_lesions (means
-        in percent; see :func:`manet_lib.attention.score_attention`), device, precision, seconds, and ``right``:
-        which of the test films it classifies rightly, bool, by image_id.
+        in percent; see :func:`manet_lib.attention.scores.score_attention`), device, precision, seconds, and
+        ``right``: which of the test films it classifies rightly, bool, by image_id.
     """
     trainings = pd.read_csv(recorded_reach() / "trainings.csv")
     films = pd.read_csv(recorded_reach() / "predictions.csv", dtype={"image_id": str})

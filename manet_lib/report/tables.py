@@ -245,20 +245,6 @@ def confusion_table(confusion: pd.DataFrame) -> pd.DataFrame:
     return table.rename(columns={"actual": "Actual"})
 
 
-def attention_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Mean share of the Grad-CAM maps inside the lungs, and on phantoms inside the true lesions, by model."""
-    rows = []
-    for model in [name for name in params.models if name in set(scores["model"])]:
-        part = scores[scores["model"] == model]
-        row = {"Model": model_title(model), "Films": len(part)}
-        for kind in ("lung", "lesion"):
-            if f"{kind}_share" in part:
-                row[f"In the {kind}s (%)"] = f"{100 * part[f'{kind}_share'].mean():.1f}"
-                row[f"Area of {kind}s (%)"] = f"{100 * part[f'{kind}_area'].mean():.1f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """What each step of the run took: seconds, device and arithmetic, from its done.json.
 

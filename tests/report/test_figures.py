@@ -81,12 +81,18 @@ def _by_mask() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
 
 
+def _sanity() -> pd.DataFrame:
+    rows = [(model, stage, 0.9 - stage / 5) for model in ("resnet50", "resnet50_ma") for stage in range(4)]
+    return pd.DataFrame(rows, columns=["model", "stages", "similarity"])
+
+
 MAKERS: dict[str, Callable[[], Figure]] = {
     "pictures": lambda: figures.picture_grid([[FILM, FILM > 60]] * 2, ["film", "mask"], ["one", "two"]),
     "heat": _heat,
     "curves": lambda: figures.accuracy_curves(_logs()),
     "roc": lambda: figures.roc_figure(_answers()[0], {"resnet50": _answers()[1]}, ["normal", "tb", "vp"]),
     "reliability": lambda: figures.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
+    "sanity": lambda: figures.sanity_figure(_sanity()),
     "by mask": lambda: figures.accuracy_by_mask_figure(_by_mask()),
     "overview": lambda: figures.overview_figure(
         FILM, (FILM > 60).astype(np.uint8), FILM > 150, np.clip(FILM / 200, 0, 1).astype(np.float32), "attention"
@@ -170,6 +176,12 @@ def test_roc_curves_go_through_the_shares_that_a_threshold_gives() -> None:
     taken = scores[0, :, 1] >= np.median(scores[0, :, 1])
     assert (round(taken[~actual[:, 1]].mean(), 6), round(taken[actual[:, 1]].mean(), 6)) in points
     assert len(figure.axes[0].lines) == 1 + len(scores)
+
+
+def test_sanity_begins_alike_and_ends_beside_unrelated_maps() -> None:
+    (axes,) = MAKERS["sanity"]().axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0, 1], [1, 0.7], [2, 0.5], [3, 0.3]])
+    assert set(axes.lines[1].get_ydata()) == {0.9}
 
 
 def test_accuracy_by_mask_is_drawn_with_its_interval() -> None:

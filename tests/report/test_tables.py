@@ -261,21 +261,6 @@ def test_segmentation_scores() -> None:
     assert papers.tolist() == ["93.49", "93.14", "92.50"]
 
 
-def test_attention_by_model() -> None:
-    scores = pd.DataFrame(
-        {
-            "model": ["resnet50_ma"] * 2 + ["resnet50"] * 2,
-            "lung_share": [0.8, 0.6, 0.5, 0.3],
-            "lung_area": [0.2, 0.3, 0.2, 0.3],
-        }
-    )
-    table = tables.attention_table(scores, OWN).set_index("Model")
-    assert table.index.tolist() == ["ResNet50", "ResNet50(MA)"]
-    assert table["In the lungs (%)"].tolist() == ["40.0", "70.0"]
-    assert table["Area of lungs (%)"].tolist() == ["25.0", "25.0"]
-    assert not [name for name in table if "lesion" in name]  # real films have no drawn lesions
-
-
 def _all_tables(params: Params, paths: RunPaths) -> list[pd.DataFrame]:
     iou = pd.DataFrame({"label": ["normal"] * 3, "iou": [0.9, 0.8, 0.7]})
     manifest = _papers_manifest().assign(seg_split="train")

@@ -1,8 +1,9 @@
-"""Grad-CAM maps (section 4.3) and what share of them lies in the lungs."""
+"""Grad-CAM maps (section 4.3) of a run's films."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,14 +14,13 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import Pairs
-from manet_lib.data.manifest import read_manifest
 from manet_lib.data.scaling import resize
-from manet_lib.params import Params, view
+from manet_lib.data.store import Store
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.steps import attention_step
-from manet_lib.training.classification import load_classifier, segmented_pairs
+from manet_lib.seeds import stable_hash
+from manet_lib.training.classification import load_classifier
 
 
 class _Stacked(nn.Module):
@@ -68,17 +68,6 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
     return np.clip(maps, 0, 1).astype(np.float32)
 
 
-def share_inside(heat: NDArray[np.float32], region: NDArray[np.bool_]) -> float:
-    """Share of a heat map's sum that lies inside a region; NaN for a map of zeros.
-
-    Args:
-        heat: float (H, W), not negative.
-        region: bool (H, W).
-    """
-    total = float(heat.sum())
-    return float(heat[region].sum()) / total if total > 0 else float("nan")
-
-
 def lesion_path(mask_path: str) -> str:
     """Where a phantom's true lesion mask lies, from the path of its lung mask."""
     return mask_path.replace("masks/", "lesions/", 1)
@@ -95,9 +84,48 @@ def true_lesions(paths: RunPaths, films: pd.DataFrame, size: int) -> NDArray[np.
 
 
 def chosen_films(manifest: pd.DataFrame, classes: list[str], per_class: int) -> pd.DataFrame:
-    """The first test films of each class, in the order of the manifest; the index is the manifest's."""
+    """Test films of each class, drawn at random, the same in every call; the index is the manifest's."""
     test = manifest[manifest["split"] == "test"]
-    return pd.concat([test[test["label"] == label].head(per_class) for label in classes])
+    drawn = []
+    for label in classes:
+        part = test[test["label"] == label]
+        seed = stable_hash("films for attention", label, len(part)) % 2**32
+        drawn.append(part.sample(min(per_class, len(part)), random_state=seed))
+    return pd.concat(drawn)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Some films as stage 2 sees them.
+
+    Attributes:
+        image: segmented films, float (N, 1, S, S) in [-1, 1].
+        mask: lung masks, float (N, 1, S, S), 0 or 1.
+        target: class number of each film, int (N,).
+    """
+
+    image: Tensor
+    mask: Tensor
+    target: Tensor
+
+    @property
+    def lungs(self) -> NDArray[np.bool_]:
+        """The masks, bool (N, S, S)."""
+        return self.mask[:, 0].numpy() > 0
+
+
+def inputs_of(
+    params: Params, paths: RunPaths, films: pd.DataFrame, masks: NDArray[np.bool_] | None = None
+) -> Inputs:
+    """Some films, segmented by the masks of the run, or by others, (N, S, S), in the same order."""
+    images = Store.open(paths.store).images[films.index]
+    own = np.load(paths.clean_masks, mmap_mode="r")[films.index] if masks is None else masks.astype(np.uint8)
+    place = {name: number for number, name in enumerate(params.classes)}
+    targets = films["label"].map(place).to_numpy(np.int64, copy=True)
+    data = Pairs(images, own, np.arange(len(films)), targets, params, segmented=True)
+    items = [data[0, position] for position in range(len(data))]
+    image, mask = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
+    return Inputs(data.scale(image), mask.float(), torch.from_numpy(targets))
 
 
 def heat_maps(
@@ -108,43 +136,6 @@ def heat_maps(
     Returns:
         Maps (N, S, S) in [0, 1], segmented films (N, S, S) in [-1, 1] and lung masks (N, S, S), 0 or 1.
     """
-    manifest = read_manifest(paths)
-    data: Pairs = segmented_pairs(params, paths, manifest.loc[films.index].assign(split="test"), ["test"])
-    items = [data[0, position] for position in range(len(data))]
-    image, mask = data.scale(torch.stack([item[0] for item in items])), torch.stack([item[1] for item in items])
-    target = torch.tensor([item[2] for item in items])
-    maps = grad_cam(load_classifier(params, paths, model, trial), image, mask.float(), target)
-    return maps, image[:, 0].numpy(), mask[:, 0].numpy()
-
-
-def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:
-    """Score the heat maps of all trained models on the same test films.
-
-    ``scores.csv`` has one row per model, trial and film: image_id, label, lung_share, lung_area (share of the
-    film that is lung: what a map without preference would score), and on phantoms lesion_share and lesion_area.
-
-    Returns:
-        Whether there was anything to do.
-    """
-    return attention_step(params, paths, trained).run(lambda: _score(view(params, "attention"), paths, trained))
-
-
-def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
-    with atomic_path(paths.attention / "scores.csv") as temporary:
-        attention_scores(params, paths, trained).to_csv(temporary, index=False, float_format="%.6f")
-
-
-def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
-    """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`."""
-    films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
-    rows = []
-    for model, trial in trained:
-        maps, _, masks = heat_maps(params, paths, films, model, trial)
-        lesions = true_lesions(paths, films, maps.shape[-1])
-        for film, heat, mask, lesion in zip(films.itertuples(), maps, masks, lesions, strict=True):
-            row = {"model": model, "trial": trial, "image_id": film.image_id, "label": film.label}
-            row |= {"lung_share": share_inside(heat, mask > 0), "lung_area": float(mask.mean())}
-            if lesion.any():
-                row |= {"lesion_share": share_inside(heat, lesion), "lesion_area": float(lesion.mean())}
-            rows.append(row)
-    return pd.DataFrame(rows)
+    seen = inputs_of(params, paths, films)
+    maps = grad_cam(load_classifier(params, paths, model, trial), seen.image, seen.mask, seen.target)
+    return maps, seen.image[:, 0].numpy(), seen.lungs.astype(np.uint8)

@@ -1,0 +1,192 @@
+"""Whether heat maps can be believed: faithfulness to the network, and whether its weights matter to them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_grad_cam.metrics.road import ROADCombined
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from scipy.stats import spearmanr
+from torch import Tensor, nn
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.attention.maps import chosen_films, grad_cam, inputs_of
+from manet_lib.data.manifest import read_manifest
+from manet_lib.params import Params, view
+from manet_lib.paths import RunPaths
+from manet_lib.progress import bar
+from manet_lib.seeds import stable_hash
+from manet_lib.steps import probes_step
+from manet_lib.training.classification import load_classifier
+
+PATCHES = 16
+"""Patches along each side that are removed or shown as a whole; also the side at which maps are compared."""
+
+LEVELS = 10
+"""Steps in which all patches of the lungs are removed or shown."""
+
+ROAD_PERCENTILES = (70, 90)
+"""Above these percentiles of a map its pixels are removed and imputed."""
+
+STAGES = 6
+"""Steps in which the weights of a network are made random, from its last layer to its first."""
+
+BLACK = -1.0
+"""What stage 2 sees outside the lungs."""
+
+
+def patch_means(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Mean of maps (N, S, S) over ``PATCHES`` × ``PATCHES`` patches: (N, PATCHES, PATCHES)."""
+    pooled = nn.functional.adaptive_avg_pool2d(torch.from_numpy(maps)[:, None], PATCHES)
+    return pooled[:, 0].numpy()
+
+
+def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:
+    """Probe the heat maps of all trained models on the same few test films.
+
+    ``faithfulness.csv`` has one row per model, trial and film: model, trial, image_id, label, deletion and
+    insertion (mean probability of the true class while the patches of the lungs are removed, or shown, in the
+    order of the map), deletion_chance and insertion_chance (in a random order), and road (Rong et al., 2022: how
+    much more probability the removal of the highest places costs than that of the lowest, imputed; halved).
+
+    ``sanity.csv`` has one row per model, trial, film and number of randomised stages: model, trial, image_id,
+    stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that of the
+    map of another film, which is what unrelated maps have in common).
+
+    Returns:
+        Whether there was anything to do.
+    """
+    return probes_step(params, paths, trained).run(lambda: _probe(view(params, "probes"), paths, trained))
+
+
+def _probe(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
+    films = chosen_films(read_manifest(paths), params.classes, params.probe_per_class)
+    seen = inputs_of(params, paths, films)
+    faithful, sane = [], []
+    for model, trial in bar(trained, len(trained), "probing heat maps"):
+        network = load_classifier(params, paths, model, trial)
+        maps = grad_cam(network, seen.image, seen.mask, seen.target)
+        who = {"model": model, "trial": trial}
+        for number, film in enumerate(films.itertuples()):
+            one = slice(number, number + 1)
+            part = (seen.image[one], seen.mask[one], int(seen.target[number]))
+            scores = faithfulness(network, *part, maps[number], str(film.image_id))
+            faithful.append(who | {"image_id": film.image_id, "label": film.label} | scores)
+        for stages, similarity in _sanity(network, seen.image, seen.mask, seen.target, maps, (model, trial)):
+            for name, value in zip(films["image_id"], similarity, strict=True):
+                sane.append(who | {"image_id": name, "stages": stages, "similarity": value})
+    for name, rows in (("faithfulness.csv", faithful), ("sanity.csv", sane)):
+        with atomic_path(paths.probes / name) as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f")
+
+
+class _Masked(nn.Module):
+    """Class scores of an image whose mask is fixed, so that nothing imputes the mask."""
+
+    def __init__(self, model: nn.Module, mask: Tensor) -> None:
+        super().__init__()
+        self.model, self.mask = model, mask
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.model(image, self.mask.expand(len(image), -1, -1, -1))
+
+
+def faithfulness(
+    model: nn.Module, image: Tensor, mask: Tensor, target: int, heat: NDArray[np.float32], name: str
+) -> dict[str, float]:
+    """How a film's class probability follows its heat map, when places are removed or shown.
+
+    See :func:`probe_attention`. Only the lungs count: what is outside is black already.
+
+    Args:
+        model: in evaluation mode.
+        image: segmented film, float (1, 1, S, S) in [-1, 1].
+        mask: lung mask, float (1, 1, S, S).
+        target: class number.
+        heat: its map, float (S, S) in [0, 1].
+        name: of the film; seeds the random order and the imputed noise.
+    """
+    rng = np.random.default_rng(stable_hash("faithfulness", name))
+    lungs = patch_means(mask[0].numpy())[0] > 0
+    orders = {"": patch_means(heat[None])[0], "_chance": rng.random(lungs.shape)}
+    found: dict[str, float] = {}
+    masked = _Masked(model, mask)
+    for suffix, order in orders.items():
+        removed = removal(np.where(lungs, order, -1), int(lungs.sum()))
+        fine = nn.functional.interpolate(torch.from_numpy(removed)[:, None].float(), image.shape[2:]) > 0
+        with torch.inference_mode():
+            without = masked(image.masked_fill(fine, BLACK)).softmax(1)[:, target].numpy()
+            only = masked(image.masked_fill(~fine, BLACK)).softmax(1)[:, target].numpy()
+        found |= {f"deletion{suffix}": float(np.trapezoid(without, dx=1 / LEVELS))}
+        found |= {f"insertion{suffix}": float(np.trapezoid(only, dx=1 / LEVELS))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_hash("road", name))
+        road = ROADCombined(percentiles=list(ROAD_PERCENTILES))
+        score = road(image, heat[None], [ClassifierOutputSoftmaxTarget(target)], masked)
+    return found | {"road": float(score[0])}
+
+
+def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Which patches are removed at each of ``LEVELS`` + 1 levels, highest first: bool (LEVELS + 1, ...).
+
+    Args:
+        order: of the patches; those that never are removed have the lowest values.
+        count: how many patches are removed at the last level.
+    """
+    rank = np.empty(order.size, np.int64)
+    rank[np.argsort(-order.ravel(), kind="stable")] = np.arange(order.size)
+    steps = np.round(np.linspace(0, count, LEVELS + 1))
+    return (rank[None] < steps[:, None]).reshape(LEVELS + 1, *order.shape)
+
+
+def _sanity(
+    network: nn.Module,
+    image: Tensor,
+    mask: Tensor,
+    target: Tensor,
+    maps: NDArray[np.float32],
+    who: tuple[str, int],
+) -> Iterator[tuple[int, list[float]]]:
+    yield 0, [similarity(one, other) for one, other in zip(maps, np.roll(maps, 1, axis=0), strict=True)]
+    for stages, random in enumerate(randomised(network, stable_hash("sanity", *who)), start=1):
+        others = grad_cam(random, image, mask, target)
+        yield stages, [similarity(one, other) for one, other in zip(maps, others, strict=True)]
+
+
+def randomised(network: nn.Module, seed: int) -> Iterator[nn.Module]:
+    """Copies of a network with ever more layers drawn anew, from the last to the first (Adebayo et al., 2018)."""
+    copied = copy.deepcopy(network)
+    layers = [layer for layer in copied.modules() if any(True for _ in layer.parameters(recurse=False))]
+    for part in np.array_split(np.arange(len(layers))[::-1], STAGES):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for number in part:
+                layers[number].reset_parameters()
+        yield copied.eval()
+
+
+def similarity(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Spearman's correlation of two maps (S, S), patch by patch; NaN where one is the same everywhere."""
+    one, other = (patch_means(heat[None]).ravel() for heat in (first, second))
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(spearmanr(one, other).statistic)
+
+
+def repeatability(params: Params, paths: RunPaths, model: str, trials: list[int]) -> list[float]:
+    """Similarity of the maps of the same film in the trials of a model, of every pair of trials and film."""
+    films = chosen_films(read_manifest(paths), params.classes, params.probe_per_class)
+    seen = inputs_of(params, paths, films)
+    networks = (load_classifier(params, paths, model, trial) for trial in trials)
+    maps = [grad_cam(network, seen.image, seen.mask, seen.target) for network in networks]
+    return [
+        similarity(one, other)
+        for number, first in enumerate(maps)
+        for second in maps[number + 1 :]
+        for one, other in zip(first, second, strict=True)
+    ]

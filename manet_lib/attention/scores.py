@@ -1,0 +1,164 @@
+"""Scores of heat maps against lungs and true lesions, and the controls without which no score says anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.attention.maps import Inputs, chosen_films, grad_cam, inputs_of, true_lesions
+from manet_lib.data.manifest import read_manifest
+from manet_lib.models import create_model
+from manet_lib.params import Params, view
+from manet_lib.paths import RunPaths
+from manet_lib.seeds import stable_hash
+from manet_lib.steps import attention_step
+from manet_lib.training.classification import load_classifier
+
+MEASURES = ("share", "covered", "pointing", "precision")
+"""Of each region; see :func:`score_map`."""
+
+CONTROLS = ("untrained", "another film's mask", "that mask", "centre blob")
+"""What the maps of trained networks are compared with; see :func:`score_attention`."""
+
+Region = NDArray[np.bool_]
+
+
+def share_inside(heat: NDArray[np.float32], region: Region) -> float:
+    """Share of a heat map's sum that lies inside a region; NaN for a map of zeros.
+
+    Args:
+        heat: float (H, W), not negative.
+        region: bool (H, W).
+    """
+    total = float(heat.sum())
+    return float(heat[region].sum()) / total if total > 0 else float("nan")
+
+
+def score_map(heat: NDArray[np.float32], region: Region) -> dict[str, float]:
+    """How a heat map, float (H, W) in [0, 1], lies to a region, bool (H, W) and not empty.
+
+    Returns:
+        ``share`` of the map's sum inside the region; ``covered``, the map's mean over the region; ``pointing``,
+        whether its highest place is inside (a share where there are several; Zhang et al., 2018); ``precision``,
+        the average precision of the pixels (Cong et al., 2018), for which only their order counts. A map of
+        zeros covers nothing and has none of the others.
+    """
+    if not heat.any():
+        return dict.fromkeys(MEASURES, float("nan")) | {"covered": 0.0}
+    highest = region[heat == heat.max()]
+    precision = average_precision_score(region.ravel(), heat.ravel())
+    values = (share_inside(heat, region), float(heat[region].mean()), float(highest.mean()), float(precision))
+    return dict(zip(MEASURES, values, strict=True))
+
+
+def centre_blob(size: int) -> NDArray[np.float32]:
+    """A map that knows nothing but where films have their middle: a Gaussian, a quarter of the side wide."""
+    place = np.linspace(-2, 2, size)
+    return np.exp(-(place[:, None] ** 2 + place[None] ** 2) / 2).astype(np.float32)
+
+
+def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:
+    """Score the heat maps of all trained models on the same test films.
+
+    ``scores.csv`` has one row per model, trial and film: model, trial, image_id, label, empty (whether the map is
+    all zeros), heat (its mean), and of the lungs (``lung_``) and, on phantoms, of the true lesions (``lesion_``)
+    the measures of :func:`score_map` and the area, a share of the film: what share, pointing and precision are
+    for a map without preference.
+
+    ``controls.csv`` has the same with a column control: `untrained`, the same network with fresh weights;
+    `another film's mask`, the trained one on the film segmented by another film's mask, scored in the film's own
+    lungs; `that mask`, the same scored in the mask that it was given; and `centre blob` (model "", trial 0).
+
+    Returns:
+        Whether there was anything to do.
+    """
+    return attention_step(params, paths, trained).run(lambda: _score(view(params, "attention"), paths, trained))
+
+
+def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
+    tables = {
+        "scores.csv": attention_scores(params, paths, trained),
+        "controls.csv": _controls(params, paths, trained),
+    }
+    for name, table in tables.items():
+        with atomic_path(paths.attention / name) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f")
+
+
+def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
+    """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`."""
+    films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
+    seen = inputs_of(params, paths, films)
+    lesions = true_lesions(paths, films, seen.lungs.shape[-1])
+    tables = [
+        _scored(films, _maps(params, paths, seen, model, trial), seen.lungs, lesions).assign(
+            model=model, trial=trial
+        )
+        for model, trial in trained
+    ]
+    return _ordered(pd.concat(tables))
+
+
+def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
+    films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
+    seen = inputs_of(params, paths, films)
+    lesions = true_lesions(paths, films, seen.lungs.shape[-1])
+    given = np.roll(seen.lungs, 1, axis=0)
+    exchanged = inputs_of(params, paths, films, given)
+    blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(films), axis=0)
+    tables = [_scored(films, blob, seen.lungs, lesions).assign(control="centre blob", model="", trial=0)]
+    for model, trial in trained:
+        maps = _maps(params, paths, seen, model, trial, fresh=True)
+        tables.append(
+            _scored(films, maps, seen.lungs, lesions).assign(control="untrained", model=model, trial=trial)
+        )
+        maps = _maps(params, paths, exchanged, model, trial)
+        for name, region in (("another film's mask", seen.lungs), ("that mask", given)):
+            tables.append(_scored(films, maps, region, lesions).assign(control=name, model=model, trial=trial))
+    return _ordered(pd.concat(tables))
+
+
+def _maps(
+    params: Params, paths: RunPaths, seen: Inputs, model: str, trial: int, fresh: bool = False
+) -> NDArray[np.float32]:
+    """Maps of a trained network, or of one with weights that are fresh from the seed."""
+    network = load_classifier(params, paths, model, trial)
+    if fresh:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stable_hash("untrained", model, trial))
+            drawn = create_model(
+                model,
+                len(params.classes),
+                count_include_pad=params.count_include_pad,
+                divided_by=params.lung_map_divided_by,
+            )
+        network.load_state_dict(drawn.state_dict())
+    return grad_cam(network, seen.image, seen.mask, seen.target)
+
+
+def _scored(films: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region) -> pd.DataFrame:
+    return pd.DataFrame(list(_rows(films, maps, lungs, lesions)))
+
+
+def _rows(
+    films: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region
+) -> Iterator[dict[str, object]]:
+    for film, heat, lung, lesion in zip(films.itertuples(), maps, lungs, lesions, strict=True):
+        row: dict[str, object] = {"image_id": film.image_id, "label": film.label}
+        row |= {"empty": not heat.any(), "heat": float(heat.mean())}
+        for name, region in (("lung", lung), ("lesion", lesion)):
+            if region.any():
+                scores = score_map(heat, region) | {"area": float(region.mean())}
+                row |= {f"{name}_{measure}": value for measure, value in scores.items()}
+        yield row
+
+
+def _ordered(table: pd.DataFrame) -> pd.DataFrame:
+    first = [name for name in ("control", "model", "trial", "image_id", "label") if name in table]
+    return table[[*first, *(name for name in table if name not in first)]]

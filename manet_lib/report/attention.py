@@ -1,0 +1,154 @@
+"""Tables of heat maps: their scores beside what knows nothing, the controls, and the probes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.evaluation.statistics import crossed_interval
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths
+from manet_lib.report.tables import model_title, patients_of
+
+_TITLES = {
+    "share": "share of the map (%)",
+    "covered": "covered (%)",
+    "pointing": "highest place inside (%)",
+    "precision": "average precision (%)",
+}
+
+
+def _regions(scores: pd.DataFrame) -> list[str]:
+    return [region for region in ("lung", "lesion") if f"{region}_area" in scores]
+
+
+def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Scores of the heat maps by model, in percent, and below them those of two maps that know nothing of the film.
+
+    Args:
+        scores: ``scores.csv`` of :func:`manet_lib.attention.scores.score_attention`.
+        controls: ``controls.csv``.
+        params: of the run.
+
+    Returns:
+        Rows of models, of a blob in the middle of the film, and of a map without preference, which has the
+        region's area as its share, pointing and precision, and the mean of all maps as what it covers.
+    """
+    rows = []
+    for model in [name for name in params.models if name in set(scores["model"])]:
+        part = scores[scores["model"] == model]
+        rows.append({"Map": model_title(model)} | _means(part) | {"Maps of zeros": str(int(part["empty"].sum()))})
+    blob = controls[controls["control"] == "centre blob"]
+    rows.append({"Map": "a blob in the middle"} | _means(blob) | {"Maps of zeros": "–"})
+    blind: dict[str, Any] = {"Map": "no preference", "Films": len(blob)}
+    for region in _regions(scores):
+        area = f"{100 * blob[f'{region}_area'].mean():.1f}"
+        covered = f"{100 * scores['heat'].mean():.1f}"
+        blind |= {f"{region}s, {title}": covered if name == "covered" else area for name, title in _TITLES.items()}
+    return pd.DataFrame([*rows, blind | {"Maps of zeros": "–"}])
+
+
+def _means(part: pd.DataFrame) -> dict[str, Any]:
+    row: dict[str, Any] = {"Films": len(part)}
+    for region in _regions(part):
+        row |= {
+            f"{region}s, {title}": f"{100 * part[f'{region}_{name}'].mean():.1f}"
+            for name, title in _TITLES.items()
+        }
+    return row
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> str:
+    """Mean of a score less that of another table, on the same films in the same trials, and its 95% interval."""
+    keys = ["trial", "image_id"]
+    both = (first.set_index(keys)[column] - second.set_index(keys)[column]).unstack("image_id").dropna(axis=1)
+    if not both.size:
+        return "–"
+    mean, low, high = crossed_interval(100 * both.to_numpy(), patients_of(paths, both.columns))
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Scores with attention less those of the plain network, in points, with 95% intervals over films and trials.
+
+    A film whose map is all zeros in one of the two is left out of both.
+    """
+    rows = []
+    for model in params.models:
+        base, _, kind = model.partition("_")
+        first, second = (scores[scores["model"] == name] for name in (model, base))
+        if kind and len(first) and len(second):
+            row = {"Less plain": model_title(model)}
+            for region in _regions(scores):
+                for name, title in _TITLES.items():
+                    shown = title.replace(" (%)", "")
+                    row[f"{region}s, {shown}"] = _difference(first, second, f"{region}_{name}", paths)
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """What share of the map lies in the lungs by construction: trained networks beside their controls, in percent.
+
+    The last column, the trained network less the untrained, is what training has added.
+    """
+    rows = []
+    for model in [name for name in params.models if name in set(scores["model"])]:
+        own = scores[scores["model"] == model]
+        parts = dict(list(controls[controls["model"] == model].groupby("control")))
+        row = {"Model": model_title(model), "Trained": f"{100 * own['lung_share'].mean():.1f}"}
+        for name, title in (
+            ("untrained", "Untrained"),
+            ("that mask", "Another film's mask: in that mask"),
+            ("another film's mask", "Another film's mask: in the lungs"),
+        ):
+            row[title] = f"{100 * parts[name]['lung_share'].mean():.1f}"
+        row["Trained less untrained"] = _difference(own, parts["untrained"], "lung_share", paths)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Whether the network needs what its maps show.
+
+    Args:
+        probes: ``faithfulness.csv`` of :func:`manet_lib.attention.probes.probe_attention`.
+        params: of the run.
+        paths: of the run.
+
+    Returns:
+        Mean probability of the true class, in percent, while places of the lungs are removed or shown in the
+        order of the map, less that in a random order; and ROAD. Maps that show what matters have a deletion
+        below 0, an insertion and a ROAD above.
+    """
+    rows = []
+    for model in [name for name in params.models if name in set(probes["model"])]:
+        part = probes[probes["model"] == model]
+        row: dict[str, Any] = {"Model": model_title(model), "Films": part["image_id"].nunique()}
+        for name in ("deletion", "insertion"):
+            chance = part.drop(columns=name).rename(columns={f"{name}_chance": name})
+            row[f"{name.capitalize()} less random"] = _difference(part, chance, name, paths)
+        row["ROAD"] = _difference(part, part.assign(road=0.0), "road", paths)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
+    """Mean similarity by model and randomised stages: columns model, stages, similarity; without maps of zeros."""
+    return sanity.groupby(["model", "stages"], sort=False)["similarity"].mean().reset_index()
+
+
+def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
+    """Whether maps forget their network when its weights are drawn anew, a sentence for each model."""
+    lines = []
+    for model, part in sanity_means(sanity).groupby("model", sort=False):
+        by_stage = part.set_index("stages")["similarity"]
+        last, unrelated = by_stage.iloc[-1], by_stage.loc[0]
+        verdict = "forget it" if np.isnan(last) or last <= unrelated else "keep something of the film alone"
+        lines.append(
+            f"{model_title(str(model))}: with all weights drawn anew, maps are alike to its own by {last:.2f}, "
+            f"where maps of two films are by {unrelated:.2f}: they {verdict}"
+        )
+    return lines

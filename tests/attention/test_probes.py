@@ -1,0 +1,157 @@
+"""Probes of heat maps on networks whose reasons are known."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from manet_lib.attention.maps import grad_cam
+from manet_lib.attention.probes import (
+    LEVELS,
+    PATCHES,
+    STAGES,
+    faithfulness,
+    patch_means,
+    probe_attention,
+    randomised,
+    removal,
+    repeatability,
+    similarity,
+)
+from manet_lib.training.classification import train_classifier
+
+SIDE = 64
+
+
+class Corner(nn.Module):
+    """Class 1 is the brightness of the upper left quarter, and nothing else."""
+
+    def forward(self, image, mask):
+        score = 8 * image[:, 0, : SIDE // 2, : SIDE // 2].mean(dim=(1, 2))
+        return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+def corner_map():
+    heat = np.zeros((SIDE, SIDE), np.float32)
+    heat[: SIDE // 2, : SIDE // 2] = 1
+    return heat
+
+
+@pytest.fixture
+def film():
+    generator = torch.Generator().manual_seed(0)
+    return 0.8 * torch.rand((1, 1, SIDE, SIDE), generator=generator), torch.ones(1, 1, SIDE, SIDE)
+
+
+def test_a_map_of_the_true_reasons_is_faithful_and_its_opposite_is_not(film):
+    right = faithfulness(Corner(), *film, 1, corner_map(), "film")
+    wrong = faithfulness(Corner(), *film, 1, 1 - corner_map(), "film")
+    assert right["deletion"] < right["deletion_chance"] < wrong["deletion"]
+    assert wrong["insertion"] < right["insertion_chance"] < right["insertion"]
+    assert wrong["road"] < 0 < right["road"]
+
+
+def test_probes_are_the_same_every_time_and_leave_the_random_state(film):
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = faithfulness(Corner(), *film, 1, corner_map(), "film")
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(10)
+    assert faithfulness(Corner(), *film, 1, corner_map(), "film") == first
+    other = faithfulness(Corner(), *film, 1, corner_map(), "another film")
+    assert other["deletion"] == first["deletion"]
+    assert other["deletion_chance"] != first["deletion_chance"]
+
+
+def test_curves_are_the_mean_probability_over_the_levels(film):
+    """Where all patches matter alike, the curve can be written down."""
+    image, mask = torch.full((1, 1, SIDE, SIDE), 0.0), film[1]
+
+    class Mean(nn.Module):
+        def forward(self, image, mask):
+            return torch.stack([torch.zeros(len(image)), image.mean(dim=(1, 2, 3))], dim=1)
+
+    found = faithfulness(Mean(), image, mask, 1, corner_map(), "film")
+    removed = np.round(np.linspace(0, PATCHES**2, LEVELS + 1)) / PATCHES**2
+    probability = 1 / (1 + np.exp(removed))  # the mean falls from 0 to -1
+    expected = np.trapezoid(probability, dx=1 / LEVELS)
+    assert found["deletion"] == pytest.approx(expected, abs=1e-6)
+    assert found["deletion_chance"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_patches_are_removed_highest_first_and_all_at_last():
+    order = np.arange(16.0).reshape(4, 4)
+    order[0] = -1  # never removed
+    removed = removal(order, 12)
+    assert removed.shape == (LEVELS + 1, 4, 4)
+    assert not removed[0].any()
+    assert removed[-1].sum() == 12
+    assert not removed[:, 0].any()
+    for fewer, more in itertools.pairwise(removed):
+        assert not (fewer & ~more).any()
+        if fewer.any():
+            assert order[fewer].min() > order[~fewer].max()
+
+
+def test_only_the_lungs_are_removed(film):
+    image, mask = film
+    mask = torch.zeros_like(mask)
+    mask[..., SIDE // 2 :, :] = 1
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, image, mask):
+            seen.append(image)
+            return torch.zeros(len(image), 2)
+
+    faithfulness(Spy(), image, mask, 1, corner_map(), "film")
+    without = seen[0]
+    assert torch.equal(without[-1, 0, : SIDE // 2], image[0, 0, : SIDE // 2])
+    assert (without[-1, 0, SIDE // 2 :] == -1).all()
+
+
+def test_patch_means_and_similarity():
+    maps = np.random.default_rng(0).random((2, SIDE, SIDE)).astype(np.float32)
+    means = patch_means(maps)
+    step = SIDE // PATCHES
+    assert means[1, 2, 3] == pytest.approx(maps[1, 2 * step : 3 * step, 3 * step : 4 * step].mean())
+    assert similarity(maps[0], maps[0]) == pytest.approx(1)
+    assert similarity(maps[0], np.sqrt(maps[0])) > 0.95  # order counts, not values
+    assert similarity(maps[0], 1 - maps[0]) == pytest.approx(-1)
+    assert np.isnan(similarity(maps[0], np.zeros((SIDE, SIDE), np.float32)))
+
+
+def test_layers_are_drawn_anew_from_the_last_and_the_network_is_left_alone(classifier, films):
+    model = classifier("resnet34_ma")
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    seen = []
+    for stage, random in enumerate(randomised(model, 3), start=1):
+        changed = [name for name, value in random.state_dict().items() if not torch.equal(value, before[name])]
+        assert "fc.weight" in changed
+        assert ("conv1.weight" in changed) == (stage == STAGES)
+        seen.append(len(changed))
+    assert seen == sorted(seen)
+    assert len(seen) == STAGES
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    image, mask = films("resnet34_ma")
+    assert grad_cam(random, image, mask, torch.tensor([0, 1])).shape == (2, *image.shape[2:])
+
+
+@pytest.mark.slow
+def test_probes_of_a_run(tiny_run, tmp_path, monkeypatch):
+    run = tiny_run.copy_to(tmp_path, monkeypatch)
+    params = run.params.model_copy(update={"trials": 2, "models": ["resnet34_ma"]})
+    trained = [("resnet34_ma", 1), ("resnet34_ma", 2)]
+    for pair in trained:
+        train_classifier(params, run.paths, *pair)
+    assert probe_attention(params, run.paths, trained)
+    assert not probe_attention(params, run.paths, trained)
+    faithful, sanity = (pd.read_csv(run.paths.probes / f"{name}.csv") for name in ("faithfulness", "sanity"))
+    assert faithful[["deletion", "insertion"]].stack().between(0, 1).all()
+    assert len(faithful) == 2 * 5
+    assert sanity["similarity"].dropna().between(-1, 1).all()
+    assert sorted(sanity["stages"].unique()) == list(range(STAGES + 1))
+    assert len(repeatability(params, run.paths, "resnet34_ma", [1, 2])) == 5
