@@ -130,6 +130,10 @@ class Params(BaseModel):
     """Largest relative change of contrast in stage 2 (section 2.3)."""
     remask: bool = True
     """Multiply by the mask again after the change of brightness, so that the background stays 0."""
+    view: Literal["lungs", "whole", "background", "shape"] = "lungs"
+    """What stage 2 sees of a film: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
+    attention_mask: Literal["own", "ones", "another"] = "own"
+    """The mask of MA: the film's `own` (the paper); for an audit `ones`, or `another` film's of the same set."""
     pretrained: str = "none"
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
@@ -242,6 +246,8 @@ _MACHINE = (
     *("accelerator", "nodes", "devices", "accumulate", "sync_batchnorm", "restarts", "timeout_minutes"),
     *("precision", "channels_last", "compile", "threads", "num_workers", "checkpoint_minutes", "old_code"),
 )
+_VIEW = ("view", "attention_mask")
+_SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "lung_map_divided_by", *_VIEW)
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
 READ_BY: dict[str, tuple[str, ...]] = {
@@ -269,35 +275,14 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "classification": (
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
-        *("lung_map_divided_by", *_AFFINE, *_MACHINE),
+        *("lung_map_divided_by", *_VIEW, *_AFFINE, *_MACHINE),
     ),
-    "attention": (
-        *(
-            "classes",
-            "models",
-            "trials",
-            "normalisation",
-            "cam_per_class",
-            "count_include_pad",
-            "lung_map_divided_by",
-        ),
-    ),
-    "probes": (
-        *("classes", "models", "trials", "normalisation", "probe_per_class", "count_include_pad"),
-        "lung_map_divided_by",
-    ),
+    "attention": (*_SHOWN, "cam_per_class"),
+    "probes": (*_SHOWN, "probe_per_class"),
     "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
     "other_masks": (
-        *(
-            "classes",
-            "models",
-            "trials",
-            "normalisation",
-            "batch_size",
-            "count_include_pad",
-            "lung_map_divided_by",
-        ),
-        *("nodes", "devices", "accumulate", "accelerator", "precision", "channels_last", "threads", "num_workers"),
+        *(*_SHOWN, "batch_size", "nodes", "devices", "accumulate"),
+        *("accelerator", "precision", "channels_last", "threads", "num_workers"),
     ),
     "cost": (
         *("cost_repeats", "models", "image_size", "batch_size", "nodes", "devices", "accumulate"),

@@ -15,7 +15,7 @@ from torch import nn
 from manet_lib.artifacts import read_done
 from manet_lib.attention.maps import grad_cam
 from manet_lib.data.images import picture_to_grey, read_grey, stretch
-from manet_lib.data.scaling import resize, segment, to_signed, to_unit
+from manet_lib.data.scaling import resize, seen, to_signed, to_unit
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, validate
 from manet_lib.paths import RunPaths, reproduce_command, weights_of
@@ -84,8 +84,11 @@ class MANet:
         with torch.inference_mode():
             raw = self.segmenter(unit)[0, 0].numpy() > 0
         mask = clean_mask(raw, self.params.min_object_fraction).astype(np.uint8)
-        image = to_signed(torch.from_numpy(segment(small, mask))[None, None], self.params.normalisation)
+        shown = torch.from_numpy(seen(small, mask, self.params.view))[None, None]
+        image = to_signed(shown, self.params.normalisation)
         lungs = torch.from_numpy(mask)[None, None].float()
+        if self.params.attention_mask == "ones":
+            lungs = torch.ones_like(lungs)
         with torch.inference_mode():
             scores = self.classifier(image, lungs)[0].double().softmax(0).numpy()
         heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]

@@ -74,6 +74,9 @@ def test_one_command_makes_every_table_and_figure(finished):
         "calibration",
         "table5_trials",
         "power",
+        "attention_pairs",
+        "attention_controls",
+        "faithfulness",
         "mask_scores",
         "postprocessing",
         "other_masks",
@@ -83,8 +86,10 @@ def test_one_command_makes_every_table_and_figure(finished):
         *(f"figure{number}" for number in range(1, 11)),
         "overview",
         "reach",
+        "reach_accuracy",
         "roc",
         "reliability",
+        "sanity",
         "other_masks",
     ):
         assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg")), name
@@ -154,6 +159,7 @@ SHOWN_BY = {
     "attention": {"05_attention_maps"},
     "mask_scores": {"09_masks"},
     "other_masks": {"09_masks"},
+    "probes": {"05_attention_maps"},
     "cost": {"07_cost", "06_results"},
 }
 ORDER = ("store", "manifest", "segmentation", "raw_masks", "clean_masks", "classification", "attention")
@@ -184,7 +190,7 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
         if key not in NO_EFFECT:
             after = ORDER[ORDER.index(first) :] if first else ()
             expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
-            for step in ("cost", "mask_scores", "other_masks"):
+            for step in ("cost", "probes", "mask_scores", "other_masks"):
                 expected |= SHOWN_BY[step] if key in READ_BY[step] else set()
         if key == "threads":  # running times depend on them, results do not
             expected = SHOWN_BY["cost"]

@@ -100,18 +100,15 @@ class Inputs:
 
     Attributes:
         image: segmented films, float (N, 1, S, S) in [-1, 1].
-        mask: lung masks, float (N, 1, S, S), 0 or 1.
+        mask: what MA gets, float (N, 1, S, S), 0 or 1.
         target: class number of each film, int (N,).
+        lungs: the lung masks, bool (N, S, S).
     """
 
     image: Tensor
     mask: Tensor
     target: Tensor
-
-    @property
-    def lungs(self) -> NDArray[np.bool_]:
-        """The masks, bool (N, S, S)."""
-        return self.mask[:, 0].numpy() > 0
+    lungs: NDArray[np.bool_]
 
 
 def inputs_of(
@@ -125,7 +122,7 @@ def inputs_of(
     data = Pairs(images, own, np.arange(len(films)), targets, params, segmented=True)
     items = [data[0, position] for position in range(len(data))]
     image, mask = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
-    return Inputs(data.scale(image), mask.float(), torch.from_numpy(targets))
+    return Inputs(data.scale(image), mask.float(), torch.from_numpy(targets), own > 0)
 
 
 def heat_maps(

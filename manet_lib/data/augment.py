@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from manet_lib.data.scaling import segment, to_signed, to_unit
+from manet_lib.data.scaling import seen, to_signed, to_unit
 from manet_lib.params import Params
 from manet_lib.seeds import stable_hash
 
@@ -78,16 +78,16 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
 
     An item is asked for by (epoch, position) and is ``image`` (1, S, S) uint8; ``mask`` (1, S, S) uint8, 0 or 1;
     ``target``, the class number; and ``row``, the film's row in the manifest. In stage 2 the film is segmented:
-    zero outside the mask, and again after the change of brightness if ``params.remask``. A byte per pixel is a
-    quarter of what has to be copied and sent; :meth:`scale` makes of a whole batch, on its device, what the
-    networks take.
+    zero outside the mask, and again after the change of brightness if ``params.remask``. ``params.view`` shows
+    another part of it, and ``params.attention_mask`` gives another mask beside it. A byte per pixel is a quarter
+    of what has to be copied and sent; :meth:`scale` makes of a whole batch, on its device, what the networks take.
 
     Args:
         images: uint8 (N, S, S), of the whole store.
         masks: uint8 0 or 1 (N, S, S).
         rows: rows of the store that make up this set.
         targets: class number of each of those rows.
-        params: normalisation, remask.
+        params: normalisation; in stage 2 remask, view, attention_mask.
         segmented: stage 2 (True) or stage 1 (False).
         augmentation: None for evaluation.
         key: what the random draws depend on besides epoch and film: seed and trial.
@@ -111,6 +111,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         self.normalisation = params.normalisation
         self.remask = segmented and augmentation is not None and params.remask
         self.segmented, self.augmentation, self.key = segmented, augmentation, key
+        self.view, self.attention_mask = (params.view, params.attention_mask) if segmented else ("whole", "own")
         self.names = names or [str(row) for row in rows]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,13 +136,17 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         row = self.rows[position]
         image, mask = np.array(self.images[row]), np.array(self.masks[row])
         if self.segmented:
-            image = segment(image, mask)
+            image = seen(image, mask, self.view)
         if self.augmentation is not None:
             reseed(self.augmentation, *self.key, epoch, self.names[position])
             pair = self.augmentation(image=image, mask=mask)
             image, mask = pair["image"], pair["mask"]
         if self.remask:
-            image = segment(image, mask)
+            image = seen(image, mask, self.view)
+        if self.attention_mask == "ones":
+            mask = np.ones_like(mask)
+        elif self.attention_mask == "another":
+            mask = np.array(self.masks[self.rows[(position + 1) % len(self.rows)]])
         target = int(self.targets[position])
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], target, int(row)
 

@@ -48,3 +48,18 @@ def _scale(films: Tensor, normalisation: str, length: int, start: int) -> Tensor
 def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The segmented film of section 2.3: grey values inside the lungs, 0 outside; the mask is 0 or 1."""
     return image * mask
+
+
+def seen(image: NDArray[np.uint8], mask: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
+    """What stage 2 sees of a film: the `lungs` (the paper), the `whole`, the `background`, or the mask's `shape`.
+
+    Args:
+        image: uint8 (H, W).
+        mask: of the lungs, uint8 0 or 1, (H, W).
+        view: which of them; `background` is the film with the lungs blackened, `shape` has no grey value of it.
+    """
+    if view == "whole":
+        return image
+    if view == "shape":
+        return mask * np.uint8(255)
+    return segment(image, mask if view == "lungs" else 1 - mask)

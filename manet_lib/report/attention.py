@@ -25,7 +25,7 @@ def _regions(scores: pd.DataFrame) -> list[str]:
 
 
 def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Scores of the heat maps by model, in percent, and below them those of two maps that know nothing of the film.
+    """Scores of the heat maps by model, in percent, and below them those of two maps that know nothing of it.
 
     Args:
         scores: ``scores.csv`` of :func:`manet_lib.attention.scores.score_attention`.

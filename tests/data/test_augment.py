@@ -391,3 +391,60 @@ class TestEpochOrder:
     def test_dropped_films_change_from_epoch_to_epoch(self) -> None:
         dropped = [set(range(70)) - set(_order(70, epoch, shuffle=True, batch_size=64)) for epoch in range(100)]
         assert set.union(*dropped) == set(range(70))
+
+
+VIEWS = {
+    "lungs": lambda image, mask: np.where(mask, image, 0),
+    "whole": lambda image, mask: image,
+    "background": lambda image, mask: np.where(mask, 0, image),
+    "shape": lambda image, mask: np.where(mask, 255, 0),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("augmented", [False, True])
+def test_each_view_shows_its_part_of_the_film(view: str, augmented: bool) -> None:
+    params = _params(view=view, brightness=0.4, augment_probability=1.0)
+    augmentation = classification_augmentation(params) if augmented else None
+    whole = _pairs(_params(view="whole", brightness=0.4, augment_probability=1.0), augmentation)
+    for position in range(COUNT):
+        image, mask, _, _ = _pairs(params, augmentation)[3, position]
+        film, same, _, _ = whole[3, position]
+        assert torch.equal(mask, same)
+        shown, lungs = image[0].numpy(), mask[0].numpy() > 0
+        if view == "shape" or not augmented:  # brightness is drawn for what is seen
+            np.testing.assert_array_equal(shown, VIEWS[view](film[0].numpy(), lungs))
+        elif view != "whole":
+            assert (shown[lungs if view == "background" else ~lungs] == 0).all()
+            assert shown.any()
+
+
+def test_without_remask_the_view_is_made_before_the_change_of_brightness() -> None:
+    params = _params(view="background", brightness=0.0, contrast=0.0, augment_probability=1.0, remask=False)
+    image, mask, _, _ = _pairs(params, classification_augmentation(params))[1, 2]
+    inside = _disc(28, 34, 10) > 0.5
+    assert image[0].numpy()[(mask[0].numpy() > 0) & inside].mean() < 60
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_attention_gets_its_own_mask_or_ones_or_anothers(augmented: bool) -> None:
+    def items(kind: str) -> list[Item]:
+        params = _params(attention_mask=kind)
+        augmentation = classification_augmentation(params) if augmented else None
+        pairs = _pairs(params, augmentation, rows=[4, 7, 9])
+        return [pairs[1, position] for position in range(3)]
+
+    _, masks = _films()
+    own, ones, another = items("own"), items("ones"), items("another")
+    for first, second, third, partner in zip(own, ones, another, [7, 9, 4], strict=True):
+        assert torch.equal(first[0], second[0])  # the film is segmented by its own mask
+        assert torch.equal(first[0], third[0])
+        assert (second[1] == 1).all()
+        np.testing.assert_array_equal(third[1][0], masks[partner])
+
+
+def test_stage_1_sees_the_whole_film_whatever_the_view() -> None:
+    films, masks = _films()
+    image, mask, _, _ = _pairs(_params(view="shape", attention_mask="ones"), None, segmented=False)[0, 5]
+    np.testing.assert_array_equal(image[0], films[5])
+    np.testing.assert_array_equal(mask[0], masks[5])
