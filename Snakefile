@@ -181,6 +181,20 @@ rule masks:
         EXECUTE
 
 
+rule audit:
+    input:
+        after("10_shortcut_audit", "01_data", "03_postprocessing", *TRAININGS),
+    output:
+        DONE + "10_shortcut_audit.ipynb",
+    params:
+        node="10_shortcut_audit",
+    resources:
+        **TRAINING,
+    threads: ALONE
+    shell:
+        EXECUTE
+
+
 rule cost:
     input:
         after("07_cost"),

@@ -132,6 +132,8 @@ class Params(BaseModel):
     """Multiply by the mask again after the change of brightness, so that the background stays 0."""
     view: Literal["lungs", "whole", "background", "shape"] = "lungs"
     """What stage 2 sees of a film: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
+    audit_views: list[Literal["whole", "background", "shape"]] = []
+    """Views with which notebook 10 trains all models once more; none: it shows recorded trainings."""
     attention_mask: Literal["own", "ones", "another"] = "own"
     """The mask of MA: the film's `own` (the paper); for an audit `ones`, or `another` film's of the same set."""
     pretrained: str = "none"
@@ -198,7 +200,7 @@ class Params(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Params:
-        for key in ("classes", "models"):
+        for key in ("classes", "models", "audit_views"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: {values} names something twice; expected each name once")
@@ -230,6 +232,10 @@ class Params(BaseModel):
     def at_paper_size(self) -> bool:
         """Whether results may stand beside the paper's: its data, at its size."""
         return self.published and self.image_size == 512
+
+    def seeing(self, view: str) -> Params:
+        """The same parameters with another ``view``, as an audit trains with them."""
+        return self.model_copy(update={"view": view})
 
     @property
     def trial_numbers(self) -> range:

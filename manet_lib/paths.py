@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manet_lib.params import UserError
@@ -53,6 +53,11 @@ def recorded_reach() -> Path:
     return project_root() / "benchmarks" / "results" / "reach"
 
 
+def recorded_shortcuts() -> Path:
+    """Where benchmarks/shortcuts.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "shortcuts"
+
+
 def expand(folder: str) -> Path:
     """A folder named in a parameter file: environment variables expanded, relative to the project root."""
     text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))
@@ -65,6 +70,7 @@ class RunPaths:
 
     root: Path
     figures: Path
+    trainings: str = "classification"
 
     @classmethod
     def of(cls, profile: str) -> RunPaths:
@@ -140,7 +146,11 @@ class RunPaths:
 
     def classifier(self, model: str, trial: int) -> Path:
         """Folder of one training of stage 2."""
-        return self.root / "classification" / f"{model}-{trial}"
+        return self.root / self.trainings / f"{model}-{trial}"
+
+    def seeing(self, view: str) -> RunPaths:
+        """The same run with the trainings of an audit, to which stage 2 shows another part of the films."""
+        return replace(self, trainings=f"audit/{view}")
 
     def predictions(self, model: str, trial: int) -> Path:
         """Probabilities of validation and test images of one training."""

@@ -54,6 +54,15 @@ def classification_step(params: Params, paths: RunPaths, model: str, trial: int)
     return Step("classification", folder, params, inputs, outputs, modules, extra, outside)
 
 
+def audit_steps(params: Params, paths: RunPaths) -> list[Step]:
+    """Every model and trial of a run, trained once more with each of ``audit_views``."""
+    return [
+        classification_step(params.seeing(view), paths.seeing(view), model, trial)
+        for view in params.audit_views
+        for model, trial in grid(params)
+    ]
+
+
 def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
     """Scores of the heat maps of some trainings."""
     inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
@@ -101,6 +110,7 @@ def all_steps(params: Params, paths: RunPaths) -> list[Step]:
     """Every step of a run, in an order in which each comes after what it reads."""
     single = (store_step, manifest_step, segmentation_step, raw_masks_step, clean_masks_step)
     trainings = [classification_step(params, paths, *pair) for pair in grid(params)]
+    trainings += audit_steps(params, paths)
     scores = [
         attention_step(params, paths, grid(params)),
         probes_step(params, paths, grid(params)),

@@ -97,7 +97,8 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
     """All nodes of a run by name, in an order in which each comes after what it needs."""
     *before, attention, probes, mask_scores, other_masks, cost = all_steps(params, paths)
-    store, manifest, segmentation, raw_masks, clean_masks, *trainings = before
+    store, manifest, segmentation, raw_masks, clean_masks, *trained = before
+    trainings, audits = trained[: len(grid(params))], trained[len(grid(params)) :]
     every = [store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention]
     dpi, printed = "figure_dpi", "published"
     table: list[tuple[str, tuple[tuple[str, Any], ...], Sequence[Step], tuple[str, ...]]] = [
@@ -113,6 +114,7 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
         ("07_cost", (), [cost], (dpi, printed)),
         ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),
         ("09_masks", (), [mask_scores, other_masks], (dpi,)),
+        ("10_shortcut_audit", (), [store, manifest, clean_masks, *trainings, *audits], (dpi, "audit_views")),
     ]
     found = {}
     for notebook, own, steps, shows in table:

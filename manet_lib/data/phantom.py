@@ -321,6 +321,7 @@ def draw_phantom(
     size: int = 128,
     seed: int = 0,
     confounder_strength: float = 0.5,
+    source: str = "",
 ) -> Phantom:
     """Draw one film of one patient; the same arguments give the same film.
 
@@ -331,12 +332,14 @@ def draw_phantom(
         size: height and width in pixels.
         seed: seed of the whole set.
         confounder_strength: 0 draws no marks of the source, 1 draws them at full density.
+        source: one of ``SOURCES`` instead of one that is drawn with odds that depend on the label.
     """
     grid = _Grid.of(size)
     body = _Anatomy.draw(np.random.default_rng(stable_hash("anatomy", seed, patient)))
     rng = np.random.default_rng(stable_hash("film", seed, label, patient, film))
     marks = np.random.default_rng(stable_hash("marks", seed, label, patient, film))
-    source = str(marks.choice(SOURCES, p=_SOURCE_ODDS[label]))
+    drawn = str(marks.choice(SOURCES, p=_SOURCE_ODDS[label]))
+    source = source or drawn
 
     sides = {side: grid.fill(body.lung(side)) for side in (-1, 1)}
     heart = _heart(grid, body)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+
+from manet_lib.data.scaling import resize
 
 
 def lung_statistics(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -29,8 +33,25 @@ def lung_statistics_accuracy(
     images: NDArray[np.uint8], masks: NDArray[np.uint8], manifest: pd.DataFrame
 ) -> tuple[int, int]:
     """Test films that logistic regression on :func:`lung_statistics` gets right, and number of test films."""
-    features, labels = lung_statistics(images, masks), manifest["label"].to_numpy()
+    right = predicted_rightly(lung_statistics(images, masks), manifest, "label")
+    return int(right.sum()), len(right)
+
+
+def predicted_rightly(features: NDArray[np.float64], manifest: pd.DataFrame, column: str) -> NDArray[np.bool_]:
+    """Which test films logistic regression gets right: bool, in the order of the manifest.
+
+    Args:
+        features: of each film, float (N, F).
+        manifest: of the same films.
+        column: what is predicted, such as label or source.
+    """
+    wanted = manifest[column].to_numpy()
     train, test = (manifest["split"] == "train").to_numpy(), (manifest["split"] == "test").to_numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(features[train], labels[train])
-    return int((model.predict(features[test]) == labels[test]).sum()), int(test.sum())
+    model.fit(features[train], wanted[train])
+    return np.asarray(model.predict(features[test]) == wanted[test])
+
+
+def thumbnails(pictures: Iterable[NDArray[np.uint8]], side: int = 16) -> NDArray[np.float64]:
+    """Pictures, uint8 (S, S), so small that only their coarse grey values are left: float64 (N, side²)."""
+    return np.stack([resize(picture, (side, side)).ravel() for picture in pictures]).astype(np.float64)

@@ -423,6 +423,45 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
     return figure
 
 
+def dose_figure(means: pd.DataFrame) -> Figure:
+    """Test accuracy against the strength of a confounder in training, a panel per test, with intervals over trials.
+
+    Args:
+        means: from :func:`manet_lib.report.audit.dose_means`.
+    """
+    tests = list(dict.fromkeys(means["test"]))
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(tests), figsize=(2.5 * len(tests), 2.9), sharey=True, squeeze=False, layout="constrained"
+        )
+        for axes, test in zip(panels[0], tests, strict=True):
+            for (view, model), part in means[means["test"] == test].groupby(["view", "model"], sort=False):
+                kind, line = str(model).partition("_")[2], part.sort_values("strength")
+                accuracy, low, high = line[_BOUNDS].to_numpy().T
+                axes.errorbar(
+                    line["strength"],
+                    accuracy,
+                    yerr=[accuracy - low, high - accuracy],
+                    color=_COLOURS[kind],
+                    linestyle="-" if view == "lungs" else "--",
+                    marker="o",
+                    markersize=3,
+                    elinewidth=0.7,
+                    label=f"{_ATTENTION[kind]}, {view}",
+                )
+            axes.set(title=f"tested {test}", xlabel="strength in training", ylim=(0, 100), xticks=[0, 0.5, 1])
+            axes.grid(alpha=0.25)
+        panels[0][0].set_ylabel("test accuracy (%)")
+        figure.legend(
+            *panels[0][0].get_legend_handles_labels(),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=8,
+        )
+    return figure
+
+
 def confusion_figure(confusion: pd.DataFrame) -> Figure:
     """Table 5 as a picture: films by actual and predicted class, shaded by the share of the actual class."""
     counts = confusion.to_numpy()

@@ -45,7 +45,7 @@ def may_be_kept(figure: str, params: Params) -> bool:
 WITHOUT_FILMS = frozenset(
     (
         *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
-        *("sanity", "other_masks", "reach", "reach_accuracy"),
+        *("sanity", "doses", "other_masks", "reach", "reach_accuracy"),
     )
 )
 """Figures that are drawn from numbers alone."""

@@ -51,7 +51,8 @@ def torchrun_command(
     command = [sys.executable, "-u", "-m", "torch.distributed.run", *where]
     command += [f"--nproc-per-node={params.devices}", f"--max-restarts={params.restarts}"]
     command += ["-m", "manet_lib.training.launch", str(paths.settings)]
-    return command + (["--model", model, "--trial", str(trial)] if model else [])
+    shown = ["--view", params.view] if paths.trainings != RunPaths.trainings else []
+    return command + (["--model", model, "--trial", str(trial), *shown] if model else [])
 
 
 def srun_command(params: Params) -> list[str]:
@@ -141,6 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train one network of a run; started by torchrun.")
     parser.add_argument("settings", type=Path, help="parameter file of the run, such as runs/NAME/settings.yaml")
     parser.add_argument("--model", default="", choices=["", *MODELS], help="classifier; without it, stage 1")
+    parser.add_argument("--view", default="", help="view of an audit; without it, the parameters' own")
     parser.add_argument("--trial", type=int, default=1, help="number of the trial, from 1")
     options = parser.parse_args(arguments)
     if under_torchrun():
@@ -148,6 +150,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         params = load_params(options.settings)
         paths = RunPaths.of(params.profile)
+        if options.view:
+            params, paths = params.seeing(options.view), paths.seeing(options.view)
         if options.model:
             train_classifier(params, paths, options.model, options.trial)
         else:

@@ -1,0 +1,174 @@
+"""Shortcuts, audited: what stage 2 learns from other parts of the film, and from marks that go with the class.
+
+    python benchmarks/shortcuts.py views --params params/phantoms.yaml --name phantoms --models resnet34
+    python benchmarks/shortcuts.py doses --models resnet34 resnet34_ma --trials 1 2
+
+`views` trains on the films of a parameter file with each view, and records what every network says of every
+test film. `doses` trains on phantoms whose marks outside the lungs, which go with the class, have one strength
+after the other, and tests each network on films as those of training, without marks, and with the marks of other
+classes. Everything is recorded in benchmarks/results/shortcuts/, from which notebook 10_shortcut_audit draws;
+what is trained stays trained, and a call that was ended goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from manet_lib.artifacts import atomic_path, read_done
+from manet_lib.data.augment import Pairs
+from manet_lib.data.manifest import build_manifest, read_manifest
+from manet_lib.data.phantom import SOURCES, draw_phantom
+from manet_lib.data.scaling import resize
+from manet_lib.data.store import Store, build_store
+from manet_lib.params import CLASSES, Params, load_params
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_shortcuts
+from manet_lib.postprocess import clean_masks
+from manet_lib.report.audit import TESTS, VIEWS, run_answers
+from manet_lib.training.classification import load_classifier
+from manet_lib.training.distributed import joined
+from manet_lib.training.evaluate import evaluate, evaluation_loader
+from manet_lib.training.launch import train
+from manet_lib.training.loop import prepare
+from manet_lib.training.segmentation import predict_raw_masks
+
+STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def prepared(params: Params) -> tuple[Params, RunPaths]:
+    """A run up to its clean masks."""
+    paths = RunPaths.of(params.profile)
+    build_store(params, paths)
+    build_manifest(params, paths)
+    train(params, paths)
+    predict_raw_masks(params, paths)
+    clean_masks(params, paths)
+    return params, paths
+
+
+def add_rows(file: Path, rows: pd.DataFrame, keys: list[str]) -> None:
+    """Add rows to a table, in place of those with the same keys."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_file():
+        before = pd.read_csv(
+            file, dtype=dict.fromkeys(("image_id", "patient", "source"), str), keep_default_na=False
+        )
+        same = before.set_index(keys).index.isin(rows.set_index(keys).index)
+        rows = pd.concat([before[~same], rows])
+    with atomic_path(file) as temporary:
+        rows.to_csv(temporary, index=False)
+
+
+def views(file: Path, name: str, models: list[str], shown: list[str], output: Path, **changes: Any) -> None:
+    """Train each model with each view and record its answers in views.csv."""
+    given = load_params(file, profile=f"shortcuts_{name}", models=models, **changes)
+    params, paths = prepared(
+        given.model_copy(update={"audit_views": [view for view in shown if view != given.view]})
+    )
+    for view in shown:
+        where = paths if view == params.view else paths.seeing(view)
+        for model in models:
+            for trial in params.trial_numbers:
+                train(params.seeing(view), where, model, trial)
+                answers = run_answers(params, paths).assign(films=name)
+                add_rows(output / "views.csv", answers, ["films", "view", "model", "trial", "image_id"])
+                print(f"{name}, {view}, {model}, trial {trial}: recorded", flush=True)
+
+
+def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: bool) -> NDArray[np.uint8]:
+    """The test films of a run drawn again, with marks of some strength; swapped: of the class's rarest sources."""
+    films = []
+    for path in manifest.loc[manifest["split"] == "test", "path"]:
+        label, patient, film = Path(path).stem.split("_")
+        key = int(patient) * len(CLASSES) + CLASSES.index(label)
+        source = {"normal": "east", "covid19": "north", "tb": "south", "bp": "north", "vp": "south"}[label]
+        assert source in SOURCES
+        drawn = draw_phantom(
+            label,
+            key,
+            int(film),
+            size=params.phantom_size,
+            seed=params.seed,
+            confounder_strength=strength,
+            source=source if swapped else "",
+        )
+        films.append(resize(drawn.image, (params.image_size, params.image_size)))
+    return np.stack(films)
+
+
+def accuracy(params: Params, paths: RunPaths, model: str, trial: int, films: NDArray[np.uint8]) -> float:
+    """Test accuracy in percent of a trained model on the test films, drawn with other marks."""
+    manifest = read_manifest(paths)
+    test = manifest[manifest["split"] == "test"]
+    masks = np.load(paths.clean_masks, mmap_mode="r")[test.index]
+    targets = test["label"].map({name: number for number, name in enumerate(params.classes)}).to_numpy(np.int64)
+    data = Pairs(films, masks, np.arange(len(test)), targets, params, segmented=True)
+    with joined(params) as ranks:
+        network = prepare(load_classifier(params, paths, model, trial), params, ranks.device)
+        loader = evaluation_loader(data, params, ranks, params.batch_size)
+        _, logits = evaluate(network, loader, params, ranks, lambda net, batch: net(batch[0], batch[1]))
+    return 100 * float((logits.argmax(axis=1) == targets).mean())
+
+
+def doses(models: list[str], trials: list[int], output: Path, **changes: Any) -> None:
+    """Train with each strength, view and model, and record three tests of each in doses.csv."""
+    for strength in STRENGTHS:
+        settings: dict[str, Any] = {"profile": f"shortcuts_dose_{round(100 * strength)}", "models": models}
+        settings |= {"confounder_strength": strength, "trials": max(trials)} | changes
+        params, paths = prepared(load_params(params_file(DEFAULT_PROFILE), **settings))
+        manifest = read_manifest(paths)
+        films = {"as trained": Store.open(paths.store).images[manifest.index[manifest["split"] == "test"]]}
+        films |= {
+            "without": marked(params, manifest, 0, False),
+            "swapped": marked(params, manifest, strength, True),
+        }
+        for view in ("lungs", "whole"):
+            shown, where = (params, paths) if view == "lungs" else (params.seeing(view), paths.seeing(view))
+            for model in models:
+                for trial in trials:
+                    train(shown, where, model, trial)
+                    done = read_done(where.classifier(model, trial)) or {}
+                    row = {"strength": strength, "view": view, "model": model, "trial": trial}
+                    found = [
+                        row
+                        | {"test": test, "accuracy": round(accuracy(shown, where, model, trial, films[test]), 3)}
+                        for test in TESTS
+                    ]
+                    facts = {
+                        "films": len(films["without"]),
+                        "device": done["device"],
+                        "precision": done["precision"],
+                    }
+                    add_rows(output / "doses.csv", pd.DataFrame(found).assign(**facts), [*row, "test"])
+                    print(f"strength {strength:g}, {view}, {model}, trial {trial}: recorded", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and record what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["views", "doses"])
+    parser.add_argument(
+        "--params", type=Path, default=params_file(DEFAULT_PROFILE), help="of the films, for views"
+    )
+    parser.add_argument("--name", default="phantoms", help="of the films, in the record")
+    parser.add_argument("--models", nargs="+", default=["resnet34"])
+    parser.add_argument("--views", nargs="+", default=list(VIEWS), choices=VIEWS)
+    parser.add_argument("--trials", nargs="+", type=int, default=[1], help="for doses")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changed")
+    parser.add_argument("--output", type=Path, default=recorded_shortcuts(), help="folder to record in")
+    options = parser.parse_args(arguments)
+    changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.changed)}
+    if options.what == "views":
+        views(options.params, options.name, options.models, options.views, options.output, **changes)
+    else:
+        doses(options.models, options.trials, options.output, **changes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Is it the lungs? What stage 2 makes of other parts of the film, and how far the source of a film goes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from manet_lib.artifacts import Known
+from manet_lib.data.manifest import read_manifest
+from manet_lib.data.scaling import seen
+from manet_lib.data.store import Store
+from manet_lib.evaluation.baseline import predicted_rightly, thumbnails
+from manet_lib.evaluation.paired import compare
+from manet_lib.evaluation.statistics import share_interval, student_interval
+from manet_lib.params import Params
+from manet_lib.paths import RunPaths, recorded_shortcuts
+from manet_lib.report.tables import class_title, model_title, patients_of
+from manet_lib.steps import classification_step
+from manet_lib.training.classification import read_predictions
+
+VIEWS = ("lungs", "whole", "background", "shape")
+"""What stage 2 may see, the paper's first; see ``view`` in :class:`manet_lib.params.Params`."""
+
+TESTS = ("as trained", "without", "swapped")
+"""How confounded the test films of the dose-response experiment are."""
+
+
+def run_answers(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """What the networks of a run say of its test films with each view that they were trained with.
+
+    Returns:
+        Columns view, model, trial, image_id, label, source, patient, predicted.
+    """
+    manifest = read_manifest(paths).set_index("image_id")
+    known: Known = {}
+    tables = []
+    for view in dict.fromkeys([params.view, *params.audit_views]):
+        where = paths if view == params.view else paths.seeing(view)
+        for model in params.models:
+            for trial in params.trial_numbers:
+                step = classification_step(params.seeing(view), where, model, trial)
+                table = None if step.fault(known) else read_predictions(where, model, trial)
+                if table is not None:
+                    tables.append(table.assign(view=view, model=model, trial=trial))
+    columns = ["view", "model", "trial", "image_id", "label", "predicted"]
+    found = pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
+    films = pd.Index(found["image_id"])
+    return found.assign(source=manifest["source"].loc[films].to_numpy(), patient=patients_of(paths, films))
+
+
+def recorded_answers(name: str) -> pd.DataFrame:
+    """The same of trainings that benchmarks/shortcuts.py has recorded under a name; empty where there are none."""
+    file = recorded_shortcuts() / "views.csv"
+    if not file.is_file():
+        return pd.DataFrame(columns=["films", "view"])
+    table = pd.read_csv(file, dtype={"image_id": str, "patient": str, "source": str}, keep_default_na=False)
+    return table[table["films"] == name].drop(columns="films")
+
+
+def _right(answers: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
+    """Whether each film is classified rightly in each trial, bool (trials, films), and the films' patients."""
+    right = answers.assign(right=answers["label"] == answers["predicted"])
+    wide = right.pivot(index="trial", columns="image_id", values="right")
+    patients = answers.drop_duplicates("image_id").set_index("image_id")["patient"].loc[wide.columns]
+    return wide.to_numpy(bool), patients.tolist()
+
+
+def _percent(bounds: tuple[float, float, float]) -> str:
+    mean, low, high = (100 * value for value in bounds)
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+
+
+def _by_view(answers: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    for model in dict.fromkeys(answers["model"]):
+        for view in VIEWS:
+            part = answers[(answers["model"] == model) & (answers["view"] == view)]
+            if len(part):
+                yield model, view, part
+
+
+def views_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Test accuracy by view, less that with the lungs alone on the same films, and recall of each class in percent.
+
+    Args:
+        answers: from :func:`run_answers` or :func:`recorded_answers`.
+    """
+    rows = []
+    for model, view, part in _by_view(answers):
+        right, patients = _right(part)
+        row = {
+            "Model": model_title(model),
+            "View": view,
+            "Accuracy (%)": _percent(share_interval(right, patients)),
+        }
+        lungs = answers[(answers["model"] == model) & (answers["view"] == "lungs")]
+        row["Less lungs (points)"] = "–"
+        if view != "lungs" and len(lungs):
+            found = compare(right, _right(lungs)[0], patients)
+            low, high = 100 * found.low, 100 * found.high
+            row["Less lungs (points)"] = f"{100 * found.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+        for label in dict.fromkeys(answers["label"]):
+            films = part[part["label"] == label]
+            row[class_title(label)] = f"{100 * (films['label'] == films['predicted']).mean():.0f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sources_table(answers: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by source within each class, with the lungs alone, where a class has films of several sources.
+
+    Where one hospital's films of a class are recognised and another's are not, the class was not what was learnt.
+    """
+    rows = []
+    for model, view, part in _by_view(answers):
+        for (label, source), films in part.groupby(["label", "source"], sort=False):
+            if view == "lungs" and part.loc[part["label"] == label, "source"].nunique() > 1:
+                right, patients = _right(films)
+                row = {"Model": model_title(model), "Class": class_title(str(label)), "Source": str(source)}
+                row |= {"Films": str(right.shape[1]), "Accuracy (%)": _percent(share_interval(right, patients))}
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def probe_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """How far coarse grey values go: class and source from 16×16 thumbnails of each view, by logistic regression.
+
+    Returns:
+        Test accuracy in percent with its 95% interval, and in the first row that of the most frequent answer.
+    """
+    manifest, store = read_manifest(paths), Store.open(paths.store)
+    masks = np.load(paths.clean_masks, mmap_mode="r")
+    test = manifest[manifest["split"] == "test"]
+    patients = patients_of(paths, pd.Index(test["image_id"]))
+    targets = [name for name in ("label", "source") if manifest[name].nunique() > 1]
+    titles = {"label": "Class (%)", "source": "Source (%)"}
+    most = {titles[name]: f"{100 * test[name].value_counts(normalize=True).max():.1f}" for name in targets}
+    rows: list[dict[str, Any]] = [{"Seen": "nothing: the most frequent"} | most]
+    for view in VIEWS:
+        shown = thumbnails(seen(image, mask, view) for image, mask in zip(store.images, masks, strict=True))
+        row: dict[str, Any] = {"Seen": view}
+        for name in targets:
+            right = predicted_rightly(shown, manifest, name)
+            row[titles[name]] = _percent(share_interval(right[None], patients))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def recorded_doses() -> pd.DataFrame:
+    """The dose-response trainings of benchmarks/shortcuts.py.
+
+    Returns:
+        One row per training and test: strength, view, model, trial, test (one of ``TESTS``), accuracy in percent,
+        films, device, precision; empty where there are none.
+    """
+    file = recorded_shortcuts() / "doses.csv"
+    columns = ["strength", "view", "model", "trial", "test", "accuracy", "films", "device", "precision"]
+    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=columns)
+
+
+def dose_means(doses: pd.DataFrame) -> pd.DataFrame:
+    """Mean over trials, and Student's 95% interval where there are several: columns low and high, in percent."""
+    rows = []
+    keys = ["test", "view", "model", "strength"]
+    for key, part in doses.groupby(keys, sort=False):
+        values = part["accuracy"].to_numpy(float)
+        mean, half = student_interval(values) if len(values) > 1 else (float(values[0]), 0.0)
+        rows.append((*key, len(values), mean, max(0.0, mean - half), min(100.0, mean + half)))
+    return pd.DataFrame(rows, columns=[*keys, "trials", "accuracy", "low", "high"])
+
+
+def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent by view and model, at the lowest and the highest strength in each test."""
+    means = dose_means(doses)
+    rows = []
+    for (view, model), part in means.groupby(["view", "model"], sort=False):
+        row = {"View": str(view), "Model": model_title(str(model)), "Trials": int(part["trials"].min())}
+        for test in TESTS:
+            chosen = part[part["test"] == test].set_index("strength")["accuracy"]
+            for strength in (chosen.index.min(), chosen.index.max()):
+                row[f"{test}, strength {strength:g}"] = f"{chosen.loc[strength]:.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
