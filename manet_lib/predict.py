@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from manet_lib.artifacts import read_done
 from manet_lib.attention.maps import grad_cam
@@ -67,6 +67,35 @@ class MANet:
         load_weights(weights_of(paths.segmentation), segmenter)
         return cls(params, segmenter, load_classifier(params, paths, model, trial))
 
+    def classify(self, films: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Classify some films at once, without heat maps.
+
+        Args:
+            films: uint8 (N, S, S), at the size of the networks.
+
+        Returns:
+            Class probabilities (N, classes) and post-processed lung masks, bool (N, S, S).
+        """
+        masks = self._lungs(films)
+        return self._probabilities(*self._seen(films, masks)), masks.astype(bool)
+
+    def _lungs(self, films: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        unit = to_unit(torch.tensor(films)[:, None], self.params.normalisation)
+        with torch.inference_mode():
+            raw = self.segmenter(unit)[:, 0].numpy() > 0
+        return np.stack([clean_mask(one, self.params.min_object_fraction) for one in raw]).astype(np.uint8)
+
+    def _seen(self, films: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        shown = np.stack([seen(film, mask, self.params.view) for film, mask in zip(films, masks, strict=True)])
+        lungs = torch.from_numpy(masks)[:, None].float()
+        if self.params.attention_mask == "ones":
+            lungs = torch.ones_like(lungs)
+        return to_signed(torch.from_numpy(shown)[:, None], self.params.normalisation), lungs
+
+    def _probabilities(self, image: Tensor, lungs: Tensor) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            return self.classifier(image, lungs).double().softmax(1).numpy()
+
     def predict(self, film: str | Path | Image.Image | NDArray[Any]) -> Prediction:
         """Classify one film.
 
@@ -79,18 +108,11 @@ class MANet:
         """
         grey = _grey(film)
         size = self.params.image_size
-        small = resize(grey, (size, size))
-        unit = to_unit(torch.tensor(small)[None, None], self.params.normalisation)
-        with torch.inference_mode():
-            raw = self.segmenter(unit)[0, 0].numpy() > 0
-        mask = clean_mask(raw, self.params.min_object_fraction).astype(np.uint8)
-        shown = torch.from_numpy(seen(small, mask, self.params.view))[None, None]
-        image = to_signed(shown, self.params.normalisation)
-        lungs = torch.from_numpy(mask)[None, None].float()
-        if self.params.attention_mask == "ones":
-            lungs = torch.ones_like(lungs)
-        with torch.inference_mode():
-            scores = self.classifier(image, lungs)[0].double().softmax(0).numpy()
+        small = resize(grey, (size, size))[None]
+        mask = self._lungs(small)
+        image, lungs = self._seen(small, mask)
+        scores = self._probabilities(image, lungs)[0]
+        mask = mask[0]
         heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]
         none = "no lungs were found, so that the classifier saw a blank film; the answer means nothing"
         shape = (grey.shape[0], grey.shape[1])

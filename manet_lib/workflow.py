@@ -19,7 +19,7 @@ from typing import Any
 from manet_lib.artifacts import Known, Step, read_json, write_json
 from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, fingerprint
-from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach
+from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach, recorded_shortcuts
 from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, grid
 
@@ -92,6 +92,8 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
         yield file
     if "manet_lib.report.reach" in code:
         yield from sorted(recorded_reach().glob("*.csv"))
+    if "manet_lib.report.audit" in code:
+        yield from sorted(recorded_shortcuts().glob("*.csv"))
 
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:

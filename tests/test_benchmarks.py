@@ -31,6 +31,36 @@ def test_benchmarks_write_what_they_measured(script, tmp_path):
     assert f"benchmarks/{script} --" in record["command"]
 
 
+TINY = ["phantom_images=60", "phantom_size=64", "image_size=64", "seg_epochs=1", "epochs=1"]
+TINY += ["batch_size=8", "seg_batch_size=8"]
+
+
+@pytest.mark.slow
+def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path, monkeypatch):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "MANET_OUTPUT": str(tmp_path / "runs")}
+    command = [sys.executable, "benchmarks/shortcuts.py", "--output", str(tmp_path), "--set", *TINY, "--"]
+    for _ in range(2):
+        call = [*command, "views"]
+        call[call.index("--") :] = ["--views", "lungs", "background", "--", "views"]
+        subprocess.run(call, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
+    answers = pd.read_csv(tmp_path / "views.csv")
+    assert set(answers["view"]) == {"lungs", "background"}
+    assert not answers.duplicated(["films", "view", "model", "trial", "image_id"]).any()
+    assert answers.groupby("view")["image_id"].nunique().nunique() == 1
+
+    monkeypatch.setenv("MANET_OUTPUT", str(tmp_path / "runs"))
+    sys.path.insert(0, str(project_root() / "benchmarks"))
+    import shortcuts
+
+    monkeypatch.setattr(shortcuts, "STRENGTHS", (0.0, 1.0))
+    changes = {key: int(value) for key, value in (one.split("=") for one in TINY)}
+    shortcuts.doses(["resnet34"], [1], tmp_path, **changes)
+    doses = pd.read_csv(tmp_path / "doses.csv").set_index(["strength", "view", "test"])["accuracy"]
+    assert len(doses) == 2 * 2 * 3
+    for view in ("lungs", "whole"):  # without marks in training, films as trained are films without
+        assert doses[0.0, view, "as trained"] == doses[0.0, view, "without"] == doses[0.0, view, "swapped"]
+
+
 @pytest.mark.slow
 def test_reach_records_trainings_once_and_goes_on(tmp_path):
     small = [

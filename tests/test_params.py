@@ -41,7 +41,12 @@ RECIPE = {
     "pretrained": "none",
     "published": False,
 }
-NOT_A_STEP = {"profile", "published", "figure_dpi"}  # of the run as a whole, and of the tables and figures
+NOT_A_STEP = {
+    "profile",
+    "published",
+    "figure_dpi",
+    "audit_views",
+}  # of the run as a whole, and of the tables and figures
 PROFILES = sorted(path.stem for path in (project_root() / "params").glob("*.yaml"))
 
 

@@ -20,6 +20,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # From top to bottom; a module imports only from its own layer or those below.
 LAYERS = [
+    ["external"],
     ["execute", "predict", "notebook"],
     ["workflow"],
     ["report"],

@@ -77,6 +77,7 @@ def test_one_command_makes_every_table_and_figure(finished):
         "attention_pairs",
         "attention_controls",
         "faithfulness",
+        "shortcut_probe",
         "mask_scores",
         "postprocessing",
         "other_masks",
@@ -150,12 +151,13 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
 
 # Which notebooks show the result of each step; a notebook of a step that is done again is executed again.
 SHOWN_BY = {
-    "store": {"01_data"},
-    "manifest": {"01_data"},
+    "store": {"01_data", "10_shortcut_audit"},
+    "manifest": {"01_data", "10_shortcut_audit"},
     "segmentation": {"02_segmentation"},
     "raw_masks": {"02_segmentation"},
-    "clean_masks": {"03_postprocessing", "08_reach", "09_masks"},
-    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1", "09_masks"},
+    "clean_masks": {"03_postprocessing", "08_reach", "09_masks", "10_shortcut_audit"},
+    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1", "09_masks"}
+    | {"10_shortcut_audit"},
     "attention": {"05_attention_maps"},
     "mask_scores": {"09_masks"},
     "other_masks": {"09_masks"},
@@ -172,7 +174,7 @@ def other(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, list):
-        return [*value, value[0]]
+        return [*value, value[0]] if value else ["whole"]
     return f"{value}x" if isinstance(value, str) else value + 1
 
 
@@ -198,6 +200,8 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
             expected |= {"08_reach"}
         if key == "figure_dpi":
             expected = set().union(*SHOWN_BY.values()) | {"06_results"}
+        if key == "audit_views":
+            expected = {"10_shortcut_audit"}
         if key == "published":
             expected = {"01_data", "02_segmentation", "06_results", "07_cost"}
         assert {name for name in found if not name.endswith(("34-2", "_ma-2"))} == expected, key
@@ -293,7 +297,7 @@ def planned(mine, root=ROOT):
     return set(jobs(result))
 
 
-LATER_STEPS = {"classification", "attention", "results", "masks"}
+LATER_STEPS = {"classification", "attention", "results", "masks", "audit"}
 LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
@@ -336,7 +340,7 @@ def checkout(tmp_path_factory):
             "manet_lib/models/vgg.py",
             "in_channels != 3",
             "in_channels == 1",
-            {"classification", "attention", "results", "cost", "reach", "masks"},
+            {"classification", "attention", "results", "cost", "reach", "masks", "audit"},
         ),
         ("manet_lib/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
         ("manet_lib/postprocess.py", "Fill the holes", "Fill all holes", set()),

@@ -83,7 +83,7 @@ def _by_view(answers: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 
 def views_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy by view, less that with the lungs alone on the same films, and recall of each class in percent.
+    """Test accuracy by view, less that with the lungs alone on the same films, and recall by class, in percent.
 
     Args:
         answers: from :func:`run_answers` or :func:`recorded_answers`.

@@ -424,7 +424,7 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
 
 
 def dose_figure(means: pd.DataFrame) -> Figure:
-    """Test accuracy against the strength of a confounder in training, a panel per test, with intervals over trials.
+    """Test accuracy against the strength of a confounder in training: a panel per test, intervals over trials.
 
     Args:
         means: from :func:`manet_lib.report.audit.dose_means`.

@@ -4,7 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from manet_lib.evaluation.baseline import lung_statistics, lung_statistics_accuracy
+from manet_lib.evaluation.baseline import (
+    lung_statistics,
+    lung_statistics_accuracy,
+    predicted_rightly,
+    thumbnails,
+)
 
 
 def test_statistics_of_the_lungs_alone() -> None:
@@ -41,3 +46,15 @@ def test_test_labels_are_not_learned_from() -> None:
     swapped = np.where(split == "test", np.where(labels == "dark", "bright", "dark"), labels)
     manifest = pd.DataFrame({"label": swapped, "split": split})
     assert lung_statistics_accuracy(films, np.ones_like(films), manifest) == (0, 40)
+
+
+def test_thumbnails_tell_a_bright_corner_and_not_noise() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array(["a", "b"] * 60)
+    pictures = rng.integers(0, 120, (120, 64, 64), dtype=np.uint8)
+    pictures[labels == "b", :16, :16] += 100
+    manifest = pd.DataFrame({"label": labels, "split": ["train"] * 80 + ["test"] * 40})
+    assert predicted_rightly(thumbnails(pictures), manifest, "label").all()
+    noise = rng.integers(0, 256, (120, 64, 64), dtype=np.uint8)
+    assert thumbnails(noise).shape == (120, 256)
+    assert predicted_rightly(thumbnails(noise), manifest, "label").mean() < 0.8

@@ -86,12 +86,24 @@ def _sanity() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "stages", "similarity"])
 
 
+def _doses() -> pd.DataFrame:
+    rows = [
+        (test, view, "resnet34", strength, 1, 60.0, 50.0, 70.0)
+        for test in ("as trained", "swapped")
+        for view in ("lungs", "whole")
+        for strength in (0.0, 1.0)
+    ]
+    columns = ["test", "view", "model", "strength", "trials", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=columns)
+
+
 MAKERS: dict[str, Callable[[], Figure]] = {
     "pictures": lambda: figures.picture_grid([[FILM, FILM > 60]] * 2, ["film", "mask"], ["one", "two"]),
     "heat": _heat,
     "curves": lambda: figures.accuracy_curves(_logs()),
     "roc": lambda: figures.roc_figure(_answers()[0], {"resnet50": _answers()[1]}, ["normal", "tb", "vp"]),
     "reliability": lambda: figures.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
+    "doses": lambda: figures.dose_figure(_doses()),
     "sanity": lambda: figures.sanity_figure(_sanity()),
     "by mask": lambda: figures.accuracy_by_mask_figure(_by_mask()),
     "overview": lambda: figures.overview_figure(

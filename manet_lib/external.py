@@ -1,0 +1,157 @@
+"""A run's networks on films from elsewhere: ``python -m manet_lib.external RUN FOLDER``.
+
+RUN is a folder ``runs/<profile>``, FOLDER holds ``index.csv`` with columns path and label (and patient, if known).
+What the networks say of every film is written to a CSV, and accuracy, calibration and how far the films are from
+those of the training are printed. This is research software; no answer of it is a diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.data.images import read_grey
+from manet_lib.data.manifest import read_manifest
+from manet_lib.data.scaling import resize
+from manet_lib.data.store import Store
+from manet_lib.evaluation.baseline import lung_statistics
+from manet_lib.evaluation.scores import brier_values, calibration_by_chance, calibration_values
+from manet_lib.evaluation.statistics import crossed_interval, share_interval
+from manet_lib.listing import read_listing
+from manet_lib.params import UserError
+from manet_lib.paths import RunPaths
+from manet_lib.predict import MANet
+from manet_lib.progress import bar
+from manet_lib.report.tables import to_markdown
+
+_BATCH = 16
+_FEATURES = ("lung brightness", "lung contrast", "lung area")
+
+
+def answers(
+    run: Path, folder: Path, csv_name: str = "index.csv", model: str = "resnet50_ma", trial: int = 1
+) -> pd.DataFrame:
+    """What the networks of a run say of films that its training has never seen.
+
+    Args:
+        run: a folder ``runs/<profile>``.
+        folder: holds the CSV and the films.
+        csv_name: the CSV's name inside the folder: columns path and label, and patient if it is known.
+        model: one of the classifiers that the run trained.
+        trial: which training of it.
+
+    Returns:
+        One row per film: path, label, patient, predicted, p_<class>, the mean and spread of the grey values in
+        the lungs and their area (``lung brightness``, ``lung contrast``, ``lung area``), and ``outside``: whether
+        one of these is beyond all films of the training.
+
+    Raises:
+        UserError: the run has no such training, the CSV cannot be used, a label is none of the run's classes, or
+            files cannot be read, all of them named.
+    """
+    networks = MANet.from_run(run, model, trial)
+    table = _listed(folder, csv_name, networks.params.classes)
+    films = _films(folder, table["path"].tolist(), networks.params.image_size)
+    parts = [films[start : start + _BATCH] for start in range(0, len(films), _BATCH)]
+    found = [networks.classify(part) for part in bar(parts, len(parts), "classifying films")]
+    probabilities, masks = (np.concatenate([one[number] for one in found]) for number in (0, 1))
+    for number, name in enumerate(networks.params.classes):
+        table[f"p_{name}"] = probabilities[:, number]
+    table["predicted"] = [networks.params.classes[number] for number in probabilities.argmax(axis=1)]
+    known, here = _trained_on(run), lung_statistics(films, masks.astype(np.uint8))
+    table[list(_FEATURES)] = here
+    return table.assign(outside=((here < known.min(axis=0)) | (here > known.max(axis=0))).any(axis=1))
+
+
+def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
+    try:
+        table = read_listing(folder / csv_name)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{csv_name}: cannot be used: {' '.join(str(error).split())}") from None
+    missing = [name for name in ("path", "label") if name not in table]
+    if missing:
+        raise UserError(f"{csv_name}: has no column {missing[0]!r}, only {', '.join(table.columns)}")
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        raise UserError(
+            f"{csv_name}: label {unknown[0]!r} is none of the run's classes {', '.join(classes)}; rename it"
+        )
+    patients = table["patient"] if "patient" in table else table["path"]
+    patients = patients.where(patients != "", table["path"])
+    return table[["path", "label"]].assign(patient=patients).reset_index(drop=True)
+
+
+def _films(folder: Path, names: list[str], size: int) -> NDArray[np.uint8]:
+    films, faults = [], []
+    for name in bar(names, len(names), "reading films"):
+        try:
+            films.append(resize(read_grey(folder / name), (size, size)))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError(f"{len(faults)} files cannot be used: {'; '.join(faults)}")
+    return np.stack(films)
+
+
+def _trained_on(run: Path) -> NDArray[np.float64]:
+    """:func:`lung_statistics` of the films that a run was trained on."""
+    paths = RunPaths(run, run)
+    manifest = read_manifest(paths)
+    rows = manifest.index[manifest["split"] == "train"]
+    return lung_statistics(Store.open(paths.store).images[rows], np.load(paths.clean_masks, mmap_mode="r")[rows])
+
+
+def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Accuracy, calibration and distance of films from elsewhere, with 95% intervals over patients.
+
+    Args:
+        table: from :func:`answers`.
+        classes: of the run.
+    """
+    probabilities = table[[f"p_{name}" for name in classes]].to_numpy(float)
+    actual = table["label"].to_numpy()[:, None] == np.array(classes)
+    right = (table["label"] == table["predicted"]).to_numpy()[None]
+    confidence = probabilities.max(axis=1)[None]
+    patients = table["patient"].tolist()
+    bounds = {
+        "Accuracy": share_interval(right, patients),
+        "Brier score": crossed_interval(brier_values(actual, probabilities[None]), patients),
+        "Calibration error": crossed_interval(calibration_values(confidence, right), patients),
+    }
+    rows = [("Films", f"{len(table)}")]
+    rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
+    rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
+    rows.append(("Beyond all films of the training", f"{100 * table['outside'].mean():.0f}%"))
+    rows.append(("No lungs found", f"{int((table['lung area'] == 0).sum())}"))
+    return pd.DataFrame(rows, columns=["", "From elsewhere"])
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the summary of a folder of films and write what the networks say of each."""
+    parser = argparse.ArgumentParser(description="A run's networks on films from elsewhere; no diagnosis.")
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/phantoms")
+    parser.add_argument("folder", type=Path, help="holds the films and a CSV with columns path and label")
+    parser.add_argument("--csv", default="index.csv", help="name of the CSV")
+    parser.add_argument("--model", default="resnet50_ma", help="which classifier of the run")
+    parser.add_argument("--trial", type=int, default=1, help="which training of it")
+    parser.add_argument("--output", type=Path, default=Path("external.csv"), help="where the answers go")
+    options = parser.parse_args(arguments)
+    try:
+        table = answers(options.run, options.folder, options.csv, options.model, options.trial)
+    except UserError as error:
+        sys.exit(str(error))
+    with atomic_path(options.output) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6f")
+    classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
+    print(to_markdown(summary(table, classes)))
+    print(f"every film in {options.output}; research software, no diagnosis")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Tables of the audit from answers that are written down here, and from a run."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from manet_lib.params import Params
+from manet_lib.report import audit
+from manet_lib.report.audit import (
+    dose_means,
+    dose_table,
+    probe_table,
+    recorded_answers,
+    recorded_doses,
+    run_answers,
+    sources_table,
+    views_table,
+)
+from manet_lib.steps import all_steps, audit_steps
+from manet_lib.training.classification import read_predictions, train_classifier
+
+FILMS = [f"film{number:02}" for number in range(20)]
+LABELS = ["tb", "normal"] * 10
+
+
+def said(view: str, wrong: int, trial: int = 1) -> pd.DataFrame:
+    """Answers that are wrong in the last films."""
+    right = np.arange(20) < 20 - wrong
+    table = pd.DataFrame({"view": view, "model": "resnet34", "trial": trial, "image_id": FILMS, "label": LABELS})
+    table["source"] = ["here", "here", "there", "there"] * 5
+    table["patient"] = FILMS
+    return table.assign(predicted=np.where(right, LABELS, "vp"))
+
+
+def test_views_are_compared_with_the_lungs_film_by_film() -> None:
+    answers = pd.concat([said("shape", 10), said("lungs", 2), said("whole", 0)])
+    table = views_table(answers).set_index("View")
+    assert table.index.tolist() == ["lungs", "whole", "shape"]
+    assert table.loc["lungs", "Less lungs (points)"] == "–"
+    assert table.loc["whole", "Less lungs (points)"].startswith("+10.0 (")
+    assert table.loc["shape", "Less lungs (points)"].startswith("-40.0 (")
+    assert table["Accuracy (%)"].str.startswith(("90.0", "100.0", "50.0")).all()
+    assert table.loc["shape", ["TB", "Normal"]].tolist() == ["50", "50"]
+
+
+def test_sources_are_compared_within_a_class() -> None:
+    answers = said("lungs", 0)
+    answers.loc[(answers["source"] == "there") & (answers["label"] == "tb"), "predicted"] = "bp"
+    table = sources_table(answers).set_index(["Class", "Source"])["Accuracy (%)"]
+    assert table["TB", "here"].startswith("100.0")
+    assert table["TB", "there"].startswith("0.0")
+    assert table["Normal", "there"].startswith("100.0")
+    answers["source"] = answers["label"]
+    assert sources_table(answers).empty  # nothing to compare
+
+
+def doses() -> pd.DataFrame:
+    rows = [
+        (strength, "whole", "resnet34", trial, test, 60 + 30 * strength + trial)
+        for strength in (0.0, 0.5, 1.0)
+        for trial in (1, 2)
+        for test in audit.TESTS
+    ]
+    return pd.DataFrame(rows, columns=["strength", "view", "model", "trial", "test", "accuracy"])
+
+
+def test_doses_are_averaged_over_trials() -> None:
+    means = dose_means(doses())
+    row = means[(means["test"] == "swapped") & (means["strength"] == 1)].iloc[0]
+    assert row["accuracy"] == 91.5
+    half = 12.706 * 0.5  # t with one degree of freedom; the standard error of 91 and 92 is one half
+    assert row["low"] == pytest.approx(91.5 - half, abs=0.01)
+    assert row["high"] == pytest.approx(min(100, 91.5 + half), abs=0.01)
+    shown = dose_table(doses()).iloc[0]
+    assert (shown["swapped, strength 0"], shown["swapped, strength 1"]) == ("61.5", "91.5")
+    assert shown["Trials"] == 2
+
+
+def test_recorded_answers_are_of_whole_trainings() -> None:
+    for name in ("phantoms", "cxr_image", "cxr_patient"):
+        answers = recorded_answers(name)
+        for _, part in answers.groupby(["view", "model", "trial"]):
+            assert part["image_id"].is_unique
+            assert set(part["image_id"]) == set(answers["image_id"])
+    assert recorded_answers("nothing of this name").empty
+    found = recorded_doses()
+    assert found["accuracy"].between(0, 100).all()
+    assert not found.duplicated(["strength", "view", "model", "trial", "test"]).any()
+
+
+@pytest.fixture
+def audited(tiny_run, tmp_path, monkeypatch):
+    run = tiny_run.copy_to(tmp_path, monkeypatch)
+    return run.params.model_copy(update={"models": ["resnet34"], "audit_views": ["shape"]}), run.paths
+
+
+def test_an_audit_trains_what_it_says_and_leaves_the_run_alone(audited) -> None:
+    params, paths = audited
+    (step,) = audit_steps(params, paths)
+    assert step.folder == paths.root / "audit" / "shape" / "resnet34-1"
+    assert step in all_steps(params, paths)
+    train_classifier(params, paths, "resnet34", 1)
+    before = paths.predictions("resnet34", 1).read_bytes()
+    assert train_classifier(params.seeing("shape"), paths.seeing("shape"), "resnet34", 1)
+    assert step.is_done()
+    assert paths.predictions("resnet34", 1).read_bytes() == before
+    answers = run_answers(params, paths)
+    assert answers["view"].unique().tolist() == ["lungs", "shape"]
+    shape = read_predictions(paths.seeing("shape"), "resnet34", 1)
+    assert shape is not None
+    found = answers[answers["view"] == "shape"]
+    assert found["predicted"].tolist() == shape["predicted"].tolist()
+    assert set(found["source"]) <= {"north", "south", "east"}
+    lungs = run_answers(params.model_copy(update={"audit_views": []}), paths)
+    assert lungs["view"].unique().tolist() == ["lungs"]
+
+
+def test_thumbnails_of_the_shape_know_less_than_a_label_in_them(audited) -> None:
+    params, paths = audited
+    table = probe_table(params, paths).set_index("Seen")
+    assert table.index.tolist() == ["nothing: the most frequent", *audit.VIEWS]
+    shares = table["Class (%)"].str.split().str[0].astype(float)
+    assert shares.between(0, 100).all()
+    assert "Source (%)" in table
+
+
+def test_params_refuse_a_view_twice(refused) -> None:
+    with pytest.raises(ValueError, match="audit_views"):
+        Params(profile="x", audit_views=["whole", "whole"])
