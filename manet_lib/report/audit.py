@@ -25,6 +25,8 @@ from manet_lib.training.classification import read_predictions
 VIEWS = ("lungs", "whole", "background", "shape")
 """What stage 2 may see, the paper's first; see ``view`` in :class:`manet_lib.params.Params`."""
 
+_ANSWER = ["view", "model", "trial", "image_id", "label", "source", "patient", "predicted"]
+
 TESTS = ("as trained", "without", "swapped")
 """How confounded the test films of the dose-response experiment are."""
 
@@ -46,17 +48,17 @@ def run_answers(params: Params, paths: RunPaths) -> pd.DataFrame:
                 table = None if step.fault(known) else read_predictions(where, model, trial)
                 if table is not None:
                     tables.append(table.assign(view=view, model=model, trial=trial))
-    columns = ["view", "model", "trial", "image_id", "label", "predicted"]
-    found = pd.concat(tables)[columns] if tables else pd.DataFrame(columns=columns)
+    found = pd.concat(tables) if tables else pd.DataFrame(columns=_ANSWER)
     films = pd.Index(found["image_id"])
-    return found.assign(source=manifest["source"].loc[films].to_numpy(), patient=patients_of(paths, films))
+    found = found.assign(source=manifest["source"].loc[films].to_numpy(), patient=patients_of(paths, films))
+    return found[_ANSWER]
 
 
 def recorded_answers(name: str) -> pd.DataFrame:
     """The same of trainings that benchmarks/shortcuts.py has recorded under a name; empty where there are none."""
     file = recorded_shortcuts() / "views.csv"
     if not file.is_file():
-        return pd.DataFrame(columns=["films", "view"])
+        return pd.DataFrame(columns=_ANSWER)
     table = pd.read_csv(file, dtype={"image_id": str, "patient": str, "source": str}, keep_default_na=False)
     return table[table["films"] == name].drop(columns="films")
 
