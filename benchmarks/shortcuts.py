@@ -22,7 +22,6 @@ import yaml
 from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path, read_done
-from manet_lib.data.augment import Pairs
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.phantom import SOURCES, draw_phantom
 from manet_lib.data.scaling import resize
@@ -30,15 +29,14 @@ from manet_lib.data.store import Store, build_store
 from manet_lib.params import CLASSES, Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_shortcuts
 from manet_lib.postprocess import clean_masks
+from manet_lib.predict import MANet
 from manet_lib.report.audit import TESTS, VIEWS, run_answers
-from manet_lib.training.classification import load_classifier
-from manet_lib.training.distributed import joined
-from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.launch import train
-from manet_lib.training.loop import prepare
 from manet_lib.training.segmentation import predict_raw_masks
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+DOSE_SIZE = 128
+"""Side of the films in pixels in the dose-response experiment; smaller than the default run's, for time."""
 
 
 def prepared(params: Params) -> tuple[Params, RunPaths]:
@@ -59,7 +57,7 @@ def add_rows(file: Path, rows: pd.DataFrame, keys: list[str]) -> None:
         before = pd.read_csv(
             file, dtype=dict.fromkeys(("image_id", "patient", "source"), str), keep_default_na=False
         )
-        same = before.set_index(keys).index.isin(rows.set_index(keys).index)
+        same = pd.MultiIndex.from_frame(before[keys]).isin(pd.MultiIndex.from_frame(rows[keys]))
         rows = pd.concat([before[~same], rows])
     with atomic_path(file) as temporary:
         rows.to_csv(temporary, index=False)
@@ -77,12 +75,12 @@ def views(file: Path, name: str, models: list[str], shown: list[str], output: Pa
             for trial in params.trial_numbers:
                 train(params.seeing(view), where, model, trial)
                 answers = run_answers(params, paths).assign(films=name)
-                add_rows(output / "views.csv", answers, ["films", "view", "model", "trial", "image_id"])
+                add_rows(output / "views.csv", answers, ["films", "view", "model", "trial"])
                 print(f"{name}, {view}, {model}, trial {trial}: recorded", flush=True)
 
 
 def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: bool) -> NDArray[np.uint8]:
-    """The test films of a run drawn again, with marks of some strength; swapped: of the class's rarest sources."""
+    """The test films of a run drawn again, with marks of some strength; swapped: of a source that is rare in the class."""
     films = []
     for path in manifest.loc[manifest["split"] == "test", "path"]:
         label, patient, film = Path(path).stem.split("_")
@@ -103,24 +101,21 @@ def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: boo
 
 
 def accuracy(params: Params, paths: RunPaths, model: str, trial: int, films: NDArray[np.uint8]) -> float:
-    """Test accuracy in percent of a trained model on the test films, drawn with other marks."""
-    manifest = read_manifest(paths)
-    test = manifest[manifest["split"] == "test"]
-    masks = np.load(paths.clean_masks, mmap_mode="r")[test.index]
-    targets = test["label"].map({name: number for number, name in enumerate(params.classes)}).to_numpy(np.int64)
-    data = Pairs(films, masks, np.arange(len(test)), targets, params, segmented=True)
-    with joined(params) as ranks:
-        network = prepare(load_classifier(params, paths, model, trial), params, ranks.device)
-        loader = evaluation_loader(data, params, ranks, params.batch_size)
-        _, logits = evaluate(network, loader, params, ranks, lambda net, batch: net(batch[0], batch[1]))
-    return 100 * float((logits.argmax(axis=1) == targets).mean())
+    """Test accuracy in percent of both stages on the test films, drawn with other marks."""
+    labels = read_manifest(paths).query("split == 'test'")["label"].to_numpy()
+    networks = MANet.from_run(
+        paths.root, model, trial, params.view if paths.trainings != RunPaths.trainings else ""
+    )
+    parts = (films[start : start + params.batch_size] for start in range(0, len(films), params.batch_size))
+    predicted = np.concatenate([networks.classify(part)[0].argmax(axis=1) for part in parts])
+    return 100 * float((np.array(params.classes)[predicted] == labels).mean())
 
 
 def doses(models: list[str], trials: list[int], output: Path, **changes: Any) -> None:
     """Train with each strength, view and model, and record three tests of each in doses.csv."""
     for strength in STRENGTHS:
         settings: dict[str, Any] = {"profile": f"shortcuts_dose_{round(100 * strength)}", "models": models}
-        settings |= {"confounder_strength": strength, "trials": max(trials)} | changes
+        settings |= {"confounder_strength": strength, "trials": max(trials), "image_size": DOSE_SIZE} | changes
         params, paths = prepared(load_params(params_file(DEFAULT_PROFILE), **settings))
         manifest = read_manifest(paths)
         films = {"as trained": Store.open(paths.store).images[manifest.index[manifest["split"] == "test"]]}
@@ -163,6 +158,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changed")
     parser.add_argument("--output", type=Path, default=recorded_shortcuts(), help="folder to record in")
     options = parser.parse_args(arguments)
+    if options.changed and options.what == "doses" and options.output == recorded_shortcuts():
+        parser.error(
+            "--set changes the settings of the recorded doses; give them a folder of their own by --output"
+        )
     changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.changed)}
     if options.what == "views":
         views(options.params, options.name, options.models, options.views, options.output, **changes)

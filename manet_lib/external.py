@@ -77,6 +77,11 @@ def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
     missing = [name for name in ("path", "label") if name not in table]
     if missing:
         raise UserError(f"{csv_name}: has no column {missing[0]!r}, only {', '.join(table.columns)}")
+    if table.empty:
+        raise UserError(f"{csv_name}: lists no film")
+    twice = table.loc[table["path"].duplicated(), "path"]
+    if len(twice):
+        raise UserError(f"{csv_name}: lists {twice.iloc[0]} twice; keep one line of it")
     unknown = sorted(set(table["label"]) - set(classes))
     if unknown:
         raise UserError(
@@ -122,10 +127,10 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     bounds = {
         "Accuracy": share_interval(right, patients),
         "Brier score": crossed_interval(brier_values(actual, probabilities[None]), patients),
-        "Calibration error": crossed_interval(calibration_values(confidence, right), patients),
     }
     rows = [("Films", f"{len(table)}")]
     rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
+    rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
     rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
     rows.append(("Beyond all films of the training", f"{100 * table['outside'].mean():.0f}%"))
     rows.append(("No lungs found", f"{int((table['lung area'] == 0).sum())}"))

@@ -97,11 +97,15 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
         )
     unseen = manifest[(manifest["seg_split"] != "train") & manifest["path"].isin(listing.index)]
     names = listing[params.reference_masks].loc[unseen["path"]].to_numpy()
-    for row, cell in zip(bar(unseen.index, len(unseen), "reading reference masks"), names, strict=True):
-        parts = [name.strip() for name in cell.split(";") if name.strip()]
-        masks = [read_mask(folder / name, None).astype(np.uint8) for name in parts]
+    for film, cell in zip(bar(unseen.itertuples(), len(unseen), "reading reference masks"), names, strict=True):
+        shape = (int(film.height), int(film.width))
+        parts = [name.strip().replace("\\", "/") for name in cell.split(";") if name.strip()]
+        masks = [read_mask(folder / name, shape).astype(np.uint8) for name in parts]
         if masks:
-            yield row, np.maximum.reduce([resize(mask, (size, size), smooth=False) for mask in masks])
+            merged = np.maximum.reduce([resize(mask, (size, size), smooth=False) for mask in masks])
+            if not merged.any():
+                raise UserError(f"{cell}: the reference mask is empty; redraw it, or leave the cell empty")
+            yield film.Index, merged
 
 
 def other_masks(own: Masks) -> dict[str, Masks]:

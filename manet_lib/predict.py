@@ -50,18 +50,20 @@ class MANet:
         self.params, self.segmenter, self.classifier = params, segmenter.eval(), classifier.eval()
 
     @classmethod
-    def from_run(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1) -> MANet:
+    def from_run(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, view: str = "") -> MANet:
         """Load the networks of a run.
 
         Args:
             run_dir: a folder ``runs/<profile>``.
             model: one of the classifiers that the run trained.
             trial: which training of it.
+            view: of an audit, to take that training instead of the run's own.
 
         Raises:
             UserError: the run has no such training.
         """
         paths = RunPaths(Path(run_dir), Path(run_dir))
+        paths = paths.seeing(view) if view else paths
         params = _made_with(paths, model, trial)
         segmenter = create_segmenter(params.seg_encoder)
         load_weights(weights_of(paths.segmentation), segmenter)

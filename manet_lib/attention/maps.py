@@ -17,10 +17,14 @@ from torch import Tensor, nn
 from manet_lib.data.augment import Pairs
 from manet_lib.data.scaling import resize
 from manet_lib.data.store import Store
+from manet_lib.models import create_model
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.seeds import stable_hash
 from manet_lib.training.classification import load_classifier
+
+_AT_ONCE = 8
+"""Films whose activations are held at once."""
 
 
 class _Stacked(nn.Module):
@@ -55,17 +59,23 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
         RuntimeError: Grad-CAM gave no map, as for a class that does not exist.
     """
     model.eval()
-    targets = [ClassifierOutputTarget(int(number)) for number in target]
-    maps = None  # the library swallows an IndexError inside its block
     with torch.inference_mode(False), torch.enable_grad():
         if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
             model = copy.deepcopy(model)  # weights made in inference mode take no part in a gradient
-        pair = torch.cat([image.clone(), mask.clone()], dim=1).requires_grad_()  # frozen weights ask for none
-        with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
-            maps = cam(pair, targets)
+        parts = [slice(start, start + _AT_ONCE) for start in range(0, len(image), _AT_ONCE)]
+        maps = np.concatenate([_grad_cam(model, image[part], mask[part], target[part]) for part in parts])
+    return np.clip(maps, 0, 1).astype(np.float32)
+
+
+def _grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> NDArray[np.float32]:
+    targets = [ClassifierOutputTarget(int(number)) for number in target]
+    maps = None  # the library swallows an IndexError inside its block
+    pair = torch.cat([image.clone(), mask.clone()], dim=1).requires_grad_()  # frozen weights ask for none
+    with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
+        maps = cam(pair, targets)
     if maps is None or maps.shape != (len(image), *image.shape[2:]) or not np.isfinite(maps).all():
         raise RuntimeError("Grad-CAM gave no map; is model.cam_layer part of the forward pass?")
-    return np.clip(maps, 0, 1).astype(np.float32)
+    return maps
 
 
 def lesion_path(mask_path: str) -> str:
@@ -123,6 +133,19 @@ def inputs_of(
     items = [data[0, position] for position in range(len(data))]
     image, mask = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
     return Inputs(data.scale(image), mask.float(), torch.from_numpy(targets), own > 0)
+
+
+def fresh_classifier(params: Params, model: str, trial: int) -> nn.Module:
+    """An untrained classifier in evaluation mode, its weights drawn as for a training, the same in every call."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stable_hash("untrained", model, trial))
+        drawn = create_model(
+            model,
+            len(params.classes),
+            count_include_pad=params.count_include_pad,
+            divided_by=params.lung_map_divided_by,
+        )
+    return drawn.eval()
 
 
 def heat_maps(

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pytorch_grad_cam.metrics.road import ROADCombined
-from pytorch_grad_cam.utils.model_targets import ClassifierOutputSoftmaxTarget
+from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path
-from manet_lib.attention.maps import chosen_films, grad_cam, inputs_of
+from manet_lib.attention.maps import chosen_films, fresh_classifier, grad_cam, inputs_of
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
@@ -30,8 +29,13 @@ PATCHES = 16
 LEVELS = 10
 """Steps in which all patches of the lungs are removed or shown."""
 
-ROAD_PERCENTILES = (70, 90)
-"""Above these percentiles of a map its pixels are removed and imputed."""
+ROAD_SHARES = (0.1, 0.3)
+"""Of the lungs' pixels, imputed from their neighbours."""
+
+CHANCES = 2
+"""Random orders that a map is compared with."""
+
+_CURVES = ("deletion", "insertion")
 
 STAGES = 6
 """Steps in which the weights of a network are made random, from its last layer to its first."""
@@ -51,8 +55,9 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
 
     ``faithfulness.csv`` has one row per model, trial and film: model, trial, image_id, label, deletion and
     insertion (mean probability of the true class while the patches of the lungs are removed, or shown, in the
-    order of the map), deletion_chance and insertion_chance (in a random order), and road (Rong et al., 2022: how
-    much more probability the removal of the highest places costs than that of the lowest, imputed; halved).
+    order of the map), deletion_chance and insertion_chance (in random orders), and road (Rong et al., 2022: half
+    of what it costs more to impute the highest places of the lungs than as many of the lowest). A map of zeros
+    has none of them.
 
     ``sanity.csv`` has one row per model, trial, film and number of randomised stages: model, trial, image_id,
     stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that of the
@@ -77,8 +82,9 @@ def _probe(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> N
             part = (seen.image[one], seen.mask[one], int(seen.target[number]))
             scores = faithfulness(network, *part, maps[number], str(film.image_id))
             faithful.append(who | {"image_id": film.image_id, "label": film.label} | scores)
-        for stages, similarity in _sanity(network, seen.image, seen.mask, seen.target, maps, (model, trial)):
-            for name, value in zip(films["image_id"], similarity, strict=True):
+        fresh = fresh_classifier(params, model, trial)
+        for stages, alike in _sanity(network, fresh, seen.image, seen.mask, seen.target, maps):
+            for name, value in zip(films["image_id"], alike, strict=True):
                 sane.append(who | {"image_id": name, "stages": stages, "similarity": value})
     for name, rows in (("faithfulness.csv", faithful), ("sanity.csv", sane)):
         with atomic_path(paths.probes / name) as temporary:
@@ -111,24 +117,46 @@ def faithfulness(
         heat: its map, float (S, S) in [0, 1].
         name: of the film; seeds the random order and the imputed noise.
     """
+    if not heat.any():
+        return dict.fromkeys((*_CURVES, *(f"{curve}_chance" for curve in _CURVES), "road"), float("nan"))
     rng = np.random.default_rng(stable_hash("faithfulness", name))
     lungs = patch_means(mask[0].numpy())[0] > 0
-    orders = {"": patch_means(heat[None])[0], "_chance": rng.random(lungs.shape)}
-    found: dict[str, float] = {}
     masked = _Masked(model, mask)
-    for suffix, order in orders.items():
+
+    def curves(order: NDArray[np.float64]) -> tuple[float, float]:
         removed = removal(np.where(lungs, order, -1), int(lungs.sum()))
         fine = nn.functional.interpolate(torch.from_numpy(removed)[:, None].float(), image.shape[2:]) > 0
         with torch.inference_mode():
             without = masked(image.masked_fill(fine, BLACK)).softmax(1)[:, target].numpy()
             only = masked(image.masked_fill(~fine, BLACK)).softmax(1)[:, target].numpy()
-        found |= {f"deletion{suffix}": float(np.trapezoid(without, dx=1 / LEVELS))}
-        found |= {f"insertion{suffix}": float(np.trapezoid(only, dx=1 / LEVELS))}
+        return float(np.trapezoid(without, dx=1 / LEVELS)), float(np.trapezoid(only, dx=1 / LEVELS))
+
+    own = patch_means(heat[None])[0] + 1e-9 * rng.random(lungs.shape)  # ties in no order that anatomy knows
+    chance = np.mean([curves(rng.random(lungs.shape)) for _ in range(CHANCES)], axis=0)
+    found = dict(zip(_CURVES, curves(own), strict=True))
+    found |= {f"{curve}_chance": float(value) for curve, value in zip(_CURVES, chance, strict=True)}
+    return found | {"road": _road(masked, image, target, mask[0, 0].numpy() > 0, heat, name)}
+
+
+def _road(
+    masked: nn.Module, image: Tensor, target: int, lungs: NDArray[np.bool_], heat: NDArray[np.float32], name: str
+) -> float:
+    """Half of what it costs more to impute the highest places of the lungs than as many of the lowest."""
+    rng = np.random.default_rng(stable_hash("road", name))
+    places = np.flatnonzero(lungs)
+    falling = places[np.lexsort((rng.random(len(places)), -heat.ravel()[places]))]
+    differences = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stable_hash("road", name))
-        road = ROADCombined(percentiles=list(ROAD_PERCENTILES))
-        score = road(image, heat[None], [ClassifierOutputSoftmaxTarget(target)], masked)
-    return found | {"road": float(score[0])}
+        torch.manual_seed(stable_hash("road", name) % 2**63)
+        for share in ROAD_SHARES:
+            count = max(1, round(share * len(places)))
+            kept = np.ones((2, lungs.size), np.float32)
+            kept[0, falling[:count]] = kept[1, falling[-count:]] = 0
+            imputed = [NoisyLinearImputer()(image[0], torch.from_numpy(one.reshape(lungs.shape))) for one in kept]
+            with torch.inference_mode():
+                without_high, without_low = masked(torch.stack(imputed)).softmax(1)[:, target].tolist()
+            differences.append((without_low - without_high) / 2)
+    return float(np.mean(differences))
 
 
 def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
@@ -145,28 +173,26 @@ def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
 
 
 def _sanity(
-    network: nn.Module,
-    image: Tensor,
-    mask: Tensor,
-    target: Tensor,
-    maps: NDArray[np.float32],
-    who: tuple[str, int],
+    network: nn.Module, fresh: nn.Module, image: Tensor, mask: Tensor, target: Tensor, maps: NDArray[np.float32]
 ) -> Iterator[tuple[int, list[float]]]:
     yield 0, [similarity(one, other) for one, other in zip(maps, np.roll(maps, 1, axis=0), strict=True)]
-    for stages, random in enumerate(randomised(network, stable_hash("sanity", *who)), start=1):
+    for stages, random in enumerate(randomised(network, fresh), start=1):
         others = grad_cam(random, image, mask, target)
         yield stages, [similarity(one, other) for one, other in zip(maps, others, strict=True)]
 
 
-def randomised(network: nn.Module, seed: int) -> Iterator[nn.Module]:
-    """Copies of a network with ever more layers drawn anew, from the last to the first (Adebayo et al., 2018)."""
+def randomised(network: nn.Module, fresh: nn.Module) -> Iterator[nn.Module]:
+    """Copies of a network with ever more layers of a fresh one, from the last on (Adebayo et al., 2018)."""
     copied = copy.deepcopy(network)
-    layers = [layer for layer in copied.modules() if any(True for _ in layer.parameters(recurse=False))]
-    for part in np.array_split(np.arange(len(layers))[::-1], STAGES):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            for number in part:
-                layers[number].reset_parameters()
+    pairs = [
+        (own, other)
+        for own, other in zip(copied.modules(), fresh.modules(), strict=True)
+        if any(True for _ in own.parameters(recurse=False))
+    ]
+    for part in np.array_split(np.arange(len(pairs))[::-1], STAGES):
+        for number in part:
+            own, other = pairs[number]
+            own.load_state_dict(other.state_dict())
         yield copied.eval()
 
 

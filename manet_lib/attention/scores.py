@@ -6,17 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from manet_lib.artifacts import atomic_path
-from manet_lib.attention.maps import Inputs, chosen_films, grad_cam, inputs_of, true_lesions
+from manet_lib.attention.maps import Inputs, chosen_films, fresh_classifier, grad_cam, inputs_of, true_lesions
 from manet_lib.data.manifest import read_manifest
-from manet_lib.models import create_model
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
-from manet_lib.seeds import stable_hash
 from manet_lib.steps import attention_step
 from manet_lib.training.classification import load_classifier
 
@@ -127,18 +124,8 @@ def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -
 def _maps(
     params: Params, paths: RunPaths, seen: Inputs, model: str, trial: int, fresh: bool = False
 ) -> NDArray[np.float32]:
-    """Maps of a trained network, or of one with weights that are fresh from the seed."""
-    network = load_classifier(params, paths, model, trial)
-    if fresh:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stable_hash("untrained", model, trial))
-            drawn = create_model(
-                model,
-                len(params.classes),
-                count_include_pad=params.count_include_pad,
-                divided_by=params.lung_map_divided_by,
-            )
-        network.load_state_dict(drawn.state_dict())
+    """Maps of a trained network, or of one with fresh weights."""
+    network = fresh_classifier(params, model, trial) if fresh else load_classifier(params, paths, model, trial)
     return grad_cam(network, seen.image, seen.mask, seen.target)
 
 

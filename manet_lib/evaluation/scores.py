@@ -81,8 +81,8 @@ def brier_values(actual: NDArray[np.bool_], probabilities: NDArray[np.float64]) 
 def calibration_values(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Values:
     """Expected calibration error: by how far confidence and accuracy differ, bin by bin (Guo et al., 2017).
 
-    It is never below 0, so that few films give more than 0 to a network that is perfectly calibrated; see
-    :func:`calibration_by_chance`.
+    Chance alone drives it above 0, most with few films, so that an interval around it would not hold the truth;
+    see :func:`calibration_by_chance`.
 
     Args:
         confidence: probability of the predicted class, (trials, films).
@@ -109,8 +109,6 @@ def calibration_by_chance(confidence: NDArray[np.float64], draws: int = 1000, sh
         draws: how often it is drawn which films are right.
         share: of the draws.
     """
-    rng = np.random.default_rng(stable_hash("calibration", *confidence.shape))
-    found = [
-        calibration_values(confidence, rng.random(confidence.shape) < confidence).mean() for _ in range(draws)
-    ]
-    return float(np.quantile(found, share))
+    rng, films = np.random.default_rng(stable_hash("calibration", *confidence.shape)), confidence.shape[1]
+    right = (rng.random(films) < confidence for _ in range(draws))  # a film has one truth in all trials
+    return float(np.quantile([calibration_values(confidence, one).mean() for one in right], share))

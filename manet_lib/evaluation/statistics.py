@@ -111,7 +111,8 @@ def share_interval(
         deviate = scipy.stats.t.ppf((1 + confidence) / 2, freedom)
     chance = float(deviate) ** 2 / count
     centre, half = mean + chance / 2, np.sqrt(chance * mean * (1 - mean) + chance**2 / 4)
-    return mean, float((centre - half) / (1 + chance)), float((centre + half) / (1 + chance))
+    low, high = float((centre - half) / (1 + chance)), float((centre + half) / (1 + chance))
+    return mean, min(low, mean), max(high, mean)  # rounding may put a bound beyond a share of 0 or 1
 
 
 def _crossed(values: NDArray[np.float64], patients: Sequence[object] | None) -> tuple[float, float, float]:

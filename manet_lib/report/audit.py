@@ -14,7 +14,7 @@ from manet_lib.data.manifest import read_manifest
 from manet_lib.data.scaling import seen
 from manet_lib.data.store import Store
 from manet_lib.evaluation.baseline import predicted_rightly, thumbnails
-from manet_lib.evaluation.paired import compare
+from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval, student_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, recorded_shortcuts
@@ -63,12 +63,30 @@ def recorded_answers(name: str) -> pd.DataFrame:
     return table[table["films"] == name].drop(columns="films")
 
 
-def _right(answers: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
-    """Whether each film is classified rightly in each trial, bool (trials, films), and the films' patients."""
+def _wide(answers: pd.DataFrame) -> pd.DataFrame:
+    """Whether each film (columns) is classified rightly in each trial (rows)."""
     right = answers.assign(right=answers["label"] == answers["predicted"])
     wide = right.pivot(index="trial", columns="image_id", values="right")
+    if wide.isna().any(axis=None):
+        raise ValueError("some trials have other films than others; expected the same test films in all")
+    return wide.astype(bool)
+
+
+def _right(answers: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
+    """The same as bool (trials, films), and the films' patients."""
+    wide = _wide(answers)
     patients = answers.drop_duplicates("image_id").set_index("image_id")["patient"].loc[wide.columns]
     return wide.to_numpy(bool), patients.tolist()
+
+
+def _compared(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
+    """Two networks' answers in the trials and on the films that both have."""
+    one, other = _wide(first), _wide(second)
+    trials, films = one.index.intersection(other.index), one.columns.intersection(other.columns)
+    if not len(trials) or not len(films):
+        return None
+    patients = first.drop_duplicates("image_id").set_index("image_id")["patient"].loc[films].tolist()
+    return compare(one.loc[trials, films].to_numpy(bool), other.loc[trials, films].to_numpy(bool), patients)
 
 
 def _percent(bounds: tuple[float, float, float]) -> str:
@@ -100,8 +118,8 @@ def views_table(answers: pd.DataFrame) -> pd.DataFrame:
         }
         lungs = answers[(answers["model"] == model) & (answers["view"] == "lungs")]
         row["Less lungs (points)"] = "–"
-        if view != "lungs" and len(lungs):
-            found = compare(right, _right(lungs)[0], patients)
+        found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
+        if found is not None:
             low, high = 100 * found.low, 100 * found.high
             row["Less lungs (points)"] = f"{100 * found.difference:+.1f} ({low:+.1f} to {high:+.1f})"
         for label in dict.fromkeys(answers["label"]):
@@ -114,7 +132,8 @@ def views_table(answers: pd.DataFrame) -> pd.DataFrame:
 def sources_table(answers: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by source within each class, with the lungs alone, where a class has films of several sources.
 
-    Where one hospital's films of a class are recognised and another's are not, the class was not what was learnt.
+    Where one hospital's films of a class are recognised and another's are not, something else than the class may
+    have been learnt; or the films differ in more than the hospital, such as in the age of the patients.
     """
     rows = []
     for model, view, part in _by_view(answers):
@@ -131,15 +150,17 @@ def probe_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """How far coarse grey values go: class and source from 16×16 thumbnails of each view, by logistic regression.
 
     Returns:
-        Test accuracy in percent with its 95% interval, and in the first row that of the most frequent answer.
+        Test accuracy in percent with its 95% interval, and in the first row that of the training's most frequent
+        answer.
     """
     manifest, store = read_manifest(paths), Store.open(paths.store)
     masks = np.load(paths.clean_masks, mmap_mode="r")
-    test = manifest[manifest["split"] == "test"]
+    test, train = (manifest[manifest["split"] == side] for side in ("test", "train"))
     patients = patients_of(paths, pd.Index(test["image_id"]))
     targets = [name for name in ("label", "source") if manifest[name].nunique() > 1]
     titles = {"label": "Class (%)", "source": "Source (%)"}
-    most = {titles[name]: f"{100 * test[name].value_counts(normalize=True).max():.1f}" for name in targets}
+    frequent = {name: train[name].value_counts().index[0] for name in targets}
+    most = {titles[name]: f"{100 * (test[name] == frequent[name]).mean():.1f}" for name in targets}
     rows: list[dict[str, Any]] = [{"Seen": "nothing: the most frequent"} | most]
     for view in VIEWS:
         shown = thumbnails(seen(image, mask, view) for image, mask in zip(store.images, masks, strict=True))

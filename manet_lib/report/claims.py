@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from manet_lib.artifacts import read_table
 from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import (
     bootstrap_interval,
@@ -21,8 +22,9 @@ from manet_lib.evaluation.statistics import (
 )
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, reproduce_command
+from manet_lib.report.attention import paired_scores
 from manet_lib.report.cost import count_table
-from manet_lib.report.tables import late_jumps, logs, model_title, right_by_trial, trained_models
+from manet_lib.report.tables import late_jumps, logs, model_title, patients_of, right_by_trial, trained_models
 from manet_lib.steps import attention_step, cost_step, grid, segmentation_step
 from manet_lib.training.classification import read_predictions
 from manet_lib.training.timing import increase
@@ -117,15 +119,15 @@ def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str
     trials = _trials(params, paths, claim.model)
     if not trials or not {"bp", "vp"} <= set(params.classes):
         return f"{model_title(claim.model)} trained on films of bp and vp"
-    confused = []
+    confused, films = [], pd.Index([])
     for trial in trials:
         table = read_predictions(paths, claim.model, trial)
         assert table is not None
         table = table[table["label"].isin(["bp", "vp"])].sort_values("image_id")
-        confused.append(
-            (table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])).to_numpy()
-        )
-    mean, low, high = share_interval(np.stack(confused))
+        both = table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])
+        confused.append(both.to_numpy())
+        films = pd.Index(table["image_id"])
+    mean, low, high = share_interval(np.stack(confused), patients_of(paths, films))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
 
 
@@ -144,12 +146,12 @@ def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
 def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not attention_step(params, paths, grid(params)).is_done():
         return "attention maps of all trainings"
-    scores = pd.read_csv(paths.attention / "scores.csv")
-    wide = scores.pivot(index=["trial", "image_id"], columns="model", values="lung_share")
-    if not {claim.model, _plain(claim)} <= set(wide.columns):
-        return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained"
-    both = (wide[claim.model] - wide[_plain(claim)]).unstack("image_id").dropna(axis=1)
-    mean, low, high = crossed_interval(100 * both.to_numpy())
+    scores = read_table(paths.attention / "scores.csv")
+    first, second = (scores[scores["model"] == name] for name in (claim.model, _plain(claim)))
+    both = paired_scores(first, second, "lung_share")
+    if not both.size:
+        return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained, with maps that are not zeros"
+    mean, low, high = crossed_interval(100 * both.to_numpy(), patients_of(paths, both.columns))
     return Evidence.of(mean, low, high, "points of the map's sum", _lacks_trials(len(both)))
 
 

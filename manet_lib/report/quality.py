@@ -59,6 +59,11 @@ class Answers:
         """Whether the prediction is right, bool (trials, films)."""
         return np.asarray((self.predicted & self.actual).any(axis=2))
 
+    def count(self, chosen: NDArray[np.bool_]) -> int:
+        """Patients with one of the chosen films, bool (trials, films), of a mean trial; at least one."""
+        patients = np.asarray(self.patients)
+        return max(1, round(float(np.mean([len(set(patients[row])) for row in chosen]))))
+
 
 def answers(params: Params, paths: RunPaths, model: str) -> Answers | None:
     """What a model says in all its trials; None where it has not been trained."""
@@ -100,21 +105,20 @@ def class_scores_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                     found.actual[:, number], found.probabilities[:, :, number]
                 ),
             }
-            films = int(found.actual[:, number].sum())
-            taken = round(predicted.sum(axis=1).mean())
-            counts = {"Precision": taken}  # precision is of those films, the others of the class's
-            row: dict[str, Any] = {"Model": model_title(model), "Class": class_title(label), "Films": films}
+            row: dict[str, Any] = {"Model": model_title(model), "Class": class_title(label)}
+            row["Films"] = int(found.actual[:, number].sum())
             for name, one in values.items():
-                row[name] = _shown(share_interval(one, found.patients, counts.get(name, films) or None))
+                of = predicted if name == "Precision" else actual  # the films that the score is a share of
+                row[name] = _shown(share_interval(one, found.patients, found.count(of))) if of.any() else "–"
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def calibration_table(params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Whether probabilities can be believed: Brier score and expected calibration error with 95% intervals."""
+    """Whether probabilities can be believed: Brier score, expected calibration error, and what chance gives."""
     rows = []
     for model, found in _all_answers(params, paths):
-        error = calibration_values(found.confidence, found.right)
+        error = calibration_values(found.confidence, found.right).mean()
         rows.append(
             {
                 "Model": model_title(model),
@@ -123,7 +127,7 @@ def calibration_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Brier score": _shown(
                     crossed_interval(brier_values(found.actual, found.probabilities), found.patients)
                 ),
-                "Calibration error": _shown(crossed_interval(error, found.patients)),
+                "Calibration error": f"{error:.2f}",
                 "By chance, at most": f"{calibration_by_chance(found.confidence):.2f}",
             }
         )
@@ -144,7 +148,7 @@ def reliability(found: Answers) -> pd.DataFrame:
             continue
         trials = inside.any(axis=1)  # those that have films in this bin
         values = ratio_values((inside * found.right)[trials], inside[trials])
-        films = max(1, round(inside[trials].sum(axis=1).mean()))
+        films = found.count(inside[trials] > 0)
         mean = float((found.confidence * inside).sum() / inside.sum())
         rows.append((mean, *share_interval(values, found.patients, films), float(inside.mean())))
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "share"])

@@ -21,6 +21,7 @@ from manet_lib.attention.probes import (
     repeatability,
     similarity,
 )
+from manet_lib.models import create_model
 from manet_lib.training.classification import train_classifier
 
 SIDE = 64
@@ -52,6 +53,15 @@ def test_a_map_of_the_true_reasons_is_faithful_and_its_opposite_is_not(film):
     assert right["deletion"] < right["deletion_chance"] < wrong["deletion"]
     assert wrong["insertion"] < right["insertion_chance"] < right["insertion"]
     assert wrong["road"] < 0 < right["road"]
+
+
+def test_a_map_of_zeros_is_not_probed_and_ties_are_no_order(film):
+    nothing = faithfulness(Corner(), *film, 1, np.zeros((SIDE, SIDE), np.float32), "film")
+    assert np.isnan(list(nothing.values())).all()
+    flat = [faithfulness(Corner(), *film, 1, np.ones((SIDE, SIDE), np.float32), f"film{n}") for n in range(12)]
+    # from top to bottom, the deciding half would go first
+    assert np.mean([one["deletion"] - one["deletion_chance"] for one in flat]) == pytest.approx(0, abs=0.03)
+    assert np.mean([one["road"] for one in flat]) == pytest.approx(0, abs=0.03)
 
 
 def test_probes_are_the_same_every_time_and_leave_the_random_state(film):
@@ -127,14 +137,15 @@ def test_patch_means_and_similarity():
 def test_layers_are_drawn_anew_from_the_last_and_the_network_is_left_alone(classifier, films):
     model = classifier("resnet34_ma")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    seen = []
-    for stage, random in enumerate(randomised(model, 3), start=1):
+    seen, fresh = [], create_model("resnet34_ma")
+    for stage, random in enumerate(randomised(model, fresh), start=1):
         changed = [name for name, value in random.state_dict().items() if not torch.equal(value, before[name])]
         assert "fc.weight" in changed
         assert ("conv1.weight" in changed) == (stage == STAGES)
         seen.append(len(changed))
     assert seen == sorted(seen)
     assert len(seen) == STAGES
+    assert all(torch.equal(value, random.state_dict()[name]) for name, value in fresh.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     image, mask = films("resnet34_ma")
     assert grad_cam(random, image, mask, torch.tensor([0, 1])).shape == (2, *image.shape[2:])

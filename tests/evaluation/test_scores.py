@@ -106,6 +106,8 @@ def test_a_calibrated_network_stays_below_chance_in_95_of_100_cases() -> None:
     bound = calibration_by_chance(confidence)
     errors = [calibration_values(confidence, rng.random((1, 180)) < confidence).mean() for _ in range(2000)]
     assert 0.93 <= np.mean(np.array(errors) <= bound) <= 0.97
+    alike = np.repeat(confidence, 3, axis=0)  # three trials that say the same are one
+    assert calibration_by_chance(alike) == pytest.approx(bound, abs=0.005)
     too_sure = [calibration_values(confidence, rng.random((1, 180)) < confidence - 0.2).mean() for _ in range(200)]
     assert np.mean(np.array(too_sure) <= bound) < 0.05
 

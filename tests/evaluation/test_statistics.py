@@ -159,6 +159,23 @@ def test_wilson_over_all_trials_together_covers_too_little() -> None:
     assert np.mean(covered) < 0.9
 
 
+@pytest.mark.parametrize("films", [10, 25, 27, 180])
+def test_bounds_of_all_and_none_hold_the_share(films: int) -> None:
+    for share in (0.0, 1.0):
+        mean, low, high = share_interval(np.full((1, films), share))
+        assert 0 <= low <= mean <= high <= 1
+
+
+def test_two_trials_that_differ_widely_cover_less() -> None:
+    rng = np.random.default_rng(0)
+    truth = scipy.stats.norm.cdf(0.5 / np.sqrt(2 + 0.25**2))
+    covered = []
+    for _ in range(1500):
+        _, low, high = share_interval(crossed(rng, 2, 200, 0.25, 1.0) + 0.5 > 0)
+        covered.append(low <= truth <= high)
+    assert 0.87 <= np.mean(covered) <= 0.92
+
+
 def test_share_interval_of_one_trial_is_nearly_wilsons() -> None:
     right = np.zeros((1, 180), bool)
     right[0, :130] = True

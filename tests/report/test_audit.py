@@ -43,6 +43,23 @@ def test_views_are_compared_with_the_lungs_film_by_film() -> None:
     assert table.loc["shape", ["TB", "Normal"]].tolist() == ["50", "50"]
 
 
+def test_views_are_compared_in_the_trials_that_both_have() -> None:
+    answers = pd.concat([said("lungs", 2), said("whole", 0, 1), said("whole", 10, 2)])
+    shown = views_table(answers).set_index("View").loc["whole", "Less lungs (points)"]
+    assert shown.startswith("+10.0 (")
+    assert (
+        views_table(pd.concat([said("lungs", 2), said("whole", 0, 2)]))["Less lungs (points)"].tolist()
+        == ["–"] * 2
+    )
+
+
+def test_trials_on_other_films_are_refused() -> None:
+    other = said("lungs", 2, 2)
+    other.loc[3, "image_id"] = "another film"
+    with pytest.raises(ValueError, match="the same test films"):
+        views_table(pd.concat([said("lungs", 2), other]))
+
+
 def test_sources_are_compared_within_a_class() -> None:
     answers = said("lungs", 0)
     answers.loc[(answers["source"] == "there") & (answers["label"] == "tb"), "predicted"] = "bp"

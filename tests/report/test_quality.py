@@ -84,3 +84,16 @@ def test_confusion_over_trials_has_mean_least_and_most(predicted: Params, paths:
 
 def test_a_model_that_is_not_trained_has_no_answers(predicted: Params, paths: RunPaths) -> None:
     assert quality.answers(predicted, paths, "vgg16") is None
+
+
+def test_a_class_that_is_never_predicted_has_no_precision(predicted: Params, paths: RunPaths, monkeypatch) -> None:
+    found = quality.answers(predicted, paths, "resnet50")
+    assert found is not None
+    probabilities = found.probabilities.copy()
+    probabilities[:, :, 2] = 0
+    monkeypatch.setattr(
+        quality, "answers", lambda *_: quality.Answers(found.actual, probabilities, found.patients)
+    )
+    row = quality.class_scores_table(predicted, paths).set_index("Class").loc["TB"].iloc[0]
+    assert row["Precision"] == "–"
+    assert row["Recall"].startswith("0.00 (0.00 to ")
