@@ -80,7 +80,7 @@ def views(file: Path, name: str, models: list[str], shown: list[str], output: Pa
 
 
 def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: bool) -> NDArray[np.uint8]:
-    """The test films of a run drawn again, with marks of some strength; swapped: of a source that is rare in the class."""
+    """The test films of a run drawn again with marks of some strength, or swapped for a rare source's."""
     films = []
     for path in manifest.loc[manifest["split"] == "test", "path"]:
         label, patient, film = Path(path).stem.split("_")

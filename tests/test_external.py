@@ -65,7 +65,12 @@ def test_the_command_writes_every_film_and_prints_the_summary(trained, folder, t
     [
         (lambda table: table.assign(label="flu"), ("label", "'flu'", "normal")),
         (lambda table: table.rename(columns={"label": "class"}), ("no column 'label'",)),
-        (lambda table: table.assign(path="missing.png"), ("10 files", "missing.png")),
+        (
+            lambda table: table.assign(path="missing_" + table["label"] + table.index.astype(str)),
+            ("10 files", "missing_tb"),
+        ),
+        (lambda table: table.iloc[[0, 1, 1]], ("twice", "images/")),
+        (lambda table: table.iloc[:0], ("lists no film",)),
     ],
 )
 def test_what_cannot_be_used_is_named_in_one_line(trained, folder, change, named):

@@ -84,7 +84,14 @@ def finished(run, tmp_path, folder, column):
     manifest = (
         read_manifest(run.paths)
         .head(len(listing))
-        .assign(path=listing["path"], label=listing["label"], mask_path="", seg_split=[*["train"] * 3, *[""] * 13])
+        .assign(
+            path=listing["path"],
+            label=listing["label"],
+            mask_path="",
+            height=40,
+            width=48,
+            seg_split=[*["train"] * 3, *[""] * 13],
+        )
     )
     manifest.to_csv(run.paths.manifest, index=False)
     changes = {"data_source": "manifest", "data_dir": str(folder), "reference_masks": column}

@@ -59,7 +59,7 @@ def _means(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A score less that of another table: rows of trials that both have, columns of films that all of them score."""
+    """A score less that of another table: by trials that both have (rows) and films that are scored in all."""
     one, other = (table.pivot(index="trial", columns="image_id", values=column) for table in (first, second))
     trials = one.index.intersection(other.index)
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
