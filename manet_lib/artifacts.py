@@ -75,8 +75,10 @@ def save_settings(params: Params, paths: RunPaths) -> None:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of films; names stay text, whatever they look like, and an empty name stays empty."""
-    return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str), keep_default_na=False)
+    """Read a CSV of films: names stay text, whatever they look like, empty ones too; a missing number is NaN."""
+    numbers = [name for name in pd.read_csv(path, nrows=0).columns if name not in _TEXT_COLUMNS]
+    missing = {name: [""] for name in numbers}
+    return pd.read_csv(path, dtype=dict.fromkeys(_TEXT_COLUMNS, str), keep_default_na=False, na_values=missing)
 
 
 Known = dict[Path, str | None]

@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from manet_lib.artifacts import Step, atomic_path, claimed, read_done, save_settings, write_json, write_text
+from manet_lib.artifacts import (
+    Step,
+    atomic_path,
+    claimed,
+    read_done,
+    read_table,
+    save_settings,
+    write_json,
+    write_text,
+)
 from manet_lib.digests import sha256_of
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
@@ -309,3 +318,14 @@ def test_settings_of_a_run_can_be_loaded_again(paths: RunPaths) -> None:
     before = paths.settings.stat().st_mtime_ns
     save_settings(params, paths)
     assert paths.settings.stat().st_mtime_ns == before
+
+
+def test_names_are_text_and_missing_numbers_are_not(tmp_path):
+    file = tmp_path / "table.csv"
+    file.write_text("image_id,label,patient,share\n01,NA,,0.5\n1,none,p,\n")
+    table = read_table(file)
+    assert table["image_id"].tolist() == ["01", "1"]
+    assert table["label"].tolist() == ["NA", "none"]
+    assert table["patient"].tolist() == ["", "p"]
+    assert table["share"].isna().tolist() == [False, True]
+    assert table["share"].sum() == 0.5
