@@ -137,7 +137,7 @@ def sources_table(answers: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for model, view, part in _by_view(answers):
-        for (label, source), films in part.groupby(["label", "source"], sort=False):
+        for (label, source), films in part.groupby(["label", "source"]):
             if view == "lungs" and part.loc[part["label"] == label, "source"].nunique() > 1:
                 right, patients = _right(films)
                 row = {"Model": model_title(model), "Class": class_title(str(label)), "Source": str(source)}

@@ -417,8 +417,8 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
             )
             axes.axhline(similarity.loc[0], color=_COLOURS[kind], linestyle=":", linewidth=1)
         for axes in panels.values():
-            axes.set(xlabel="stages drawn anew, last first", ylim=(-0.6, 1.05))
-            axes.legend(frameon=False, loc="upper right")
+            axes.set(xlabel="stages drawn anew, last first", ylim=(-1, 1.05))
+            axes.legend(frameon=False, loc="lower left", ncols=3)
         next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
     return figure
 

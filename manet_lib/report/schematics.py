@@ -163,7 +163,7 @@ def _mixed_block(axes: Axes, name: str, rows: int) -> None:
         branch = child if child == "branch_pool" else child.partition("_")[0]
         branches.setdefault(branch, []).append(f"conv {kernel[0]}×{kernel[1]}")
     branches["branch_pool"].insert(0, "avg. pool 3×3")
-    joined = max(map(len, branches.values())) + 1
+    joined = max(map(len, branches.values())) + 1.4
     middle = 1.9 * (len(branches) - 1) / 2
     axes.text(middle, 0, "features", ha="center", va="center", fontsize=8)
     for column, words in enumerate(branches.values()):
@@ -173,7 +173,8 @@ def _mixed_block(axes: Axes, name: str, rows: int) -> None:
             _box(axes, x, -place, word, 1.75, size=7)
             if place > 1:
                 _arrow(axes, (x, -place + 0.68), (x, -place + 0.32))
-        _arrow(axes, (x, -len(words) - 0.32), (middle + 0.3 * (column - 1.5), -joined + 0.32))
+        axes.plot([x, x], [-len(words) - 0.32, -joined + 1.05], color="#555555", linewidth=1)  # past the others
+        _arrow(axes, (x, -joined + 1.05), (middle + 0.3 * (column - 1.5), -joined + 0.32))
     _box(axes, middle, -joined, "concatenate", 2.4)
     _box(axes, middle, -joined - 1, "× lung map", 2.4)
     _arrow(axes, (middle, -joined - 0.32), (middle, -joined - 0.68))
