@@ -1,11 +1,16 @@
 """README and docs: their tables are the records', their links lead somewhere, and they name what exists."""
 
+import json
 import re
 
+import pandas as pd
 import pytest
 
 from manet_lib.paths import project_root
+from manet_lib.report.claims import claims
 from manet_lib.report.readme import BLOCKS, pages, renewed
+from manet_lib.report.record import WITHOUT_FILMS
+from manet_lib.report.tables import model_title
 
 PAGES = {str(page.relative_to(project_root())): page for page in pages()}
 
@@ -43,3 +48,27 @@ def test_a_changed_record_changes_the_page(monkeypatch):
 def test_an_unknown_table_is_refused(refused):
     with refused("README.md", "nothing", "reach-maps"):
         renewed("<!-- nothing -->\n<!-- /nothing -->", "README.md")
+
+
+@pytest.mark.parametrize("profile", ["phantoms", "cxr_sample"])
+def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
+    folder = project_root() / "figures/recorded" / profile
+    measured = json.loads((folder / "record.json").read_text())["measured"]
+    table2 = pd.read_csv(folder / "table2.csv").set_index("Model")
+    for key, value in measured.items():
+        kind, _, model = key.partition(" ")
+        if kind == "accuracy":
+            assert f"{table2.loc[model_title(model), 'Average (%)']:.2f}" == f"{value:.2f}", key
+    found = pd.read_csv(folder / "claims.csv").set_index("Claim")
+    readme = (project_root() / "README.md").read_text()
+    for claim in claims():
+        line = next(line for line in readme.splitlines() if line.startswith(f"| {claim.claim} |"))
+        assert found.loc[claim.claim, "Verdict"] in line
+        assert found.loc[claim.claim, "Measured (95% interval)"].replace("–", "") in line
+    gain = next(row for name, row in found.iterrows() if "accuracy of ResNet50" in name)
+    assert gain["Measured (95% interval)"].startswith(f"{measured['gain resnet50_ma']:.2f} (")
+
+
+def test_no_recorded_picture_shows_a_real_film():
+    pictures = (project_root() / "figures/recorded/cxr_sample").glob("*.p*")
+    assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_FILMS
