@@ -35,8 +35,8 @@ from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
-DOSE_SIZE = 128
-"""Side of the films in pixels in the dose-response experiment; smaller than the default run's, for time."""
+DOSE_SIZE = 64
+"""Side of the films in pixels in the dose-response experiment: many trainings, and marks are coarse."""
 
 
 def prepared(params: Params) -> tuple[Params, RunPaths]:
