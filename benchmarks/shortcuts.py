@@ -115,7 +115,12 @@ def doses(models: list[str], trials: list[int], output: Path, **changes: Any) ->
     """Train with each strength, view and model, and record three tests of each in doses.csv."""
     for strength in STRENGTHS:
         settings: dict[str, Any] = {"profile": f"shortcuts_dose_{round(100 * strength)}", "models": models}
-        settings |= {"confounder_strength": strength, "trials": max(trials), "image_size": DOSE_SIZE} | changes
+        settings |= {
+            "confounder_strength": strength,
+            "trials": max(trials),
+            "image_size": DOSE_SIZE,
+            "phantom_size": 2 * DOSE_SIZE,
+        } | changes
         params, paths = prepared(load_params(params_file(DEFAULT_PROFILE), **settings))
         manifest = read_manifest(paths)
         films = {"as trained": Store.open(paths.store).images[manifest.index[manifest["split"] == "test"]]}
