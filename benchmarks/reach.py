@@ -30,7 +30,8 @@ from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_reach, sample_dir
 from manet_lib.postprocess import clean_masks
-from manet_lib.report.reach import NETWORKS, SIZES, reach_table
+from manet_lib.report.reach import SIZES, reach_table
+from manet_lib.report.tables import NETWORKS
 from manet_lib.training.classification import read_predictions
 from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks

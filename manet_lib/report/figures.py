@@ -25,8 +25,7 @@ from sklearn.metrics import roc_curve
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
-from manet_lib.report.reach import NETWORKS
-from manet_lib.report.tables import class_title, model_title
+from manet_lib.report.tables import NETWORKS, class_title, model_title
 
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
 

@@ -15,10 +15,7 @@ from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.reach import measure_reach
 from manet_lib.paths import recorded_reach
-from manet_lib.report.tables import model_title
-
-NETWORKS = ("resnet34", "resnet50", "vgg16", "inceptionv3")
-"""The four networks of Table 2."""
+from manet_lib.report.tables import NETWORKS, model_title
 
 SIZES = (64, 96, 128, 160, 192, 224, 320, 512)
 """Image sizes in pixels, up to the paper's."""

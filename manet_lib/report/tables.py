@@ -33,6 +33,10 @@ MODEL_TITLES = {
 }
 
 
+NETWORKS = tuple(MODEL_TITLES)
+"""The four networks of Table 2."""
+
+
 def model_title(name: str) -> str:
     """How the paper prints a model: ``resnet50_ma`` is ResNet50(MA)."""
     base, _, attention = name.partition("_")
