@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from manet_lib.data.manifest import read_manifest
+from manet_lib.data.store import Store
+from manet_lib.evaluation.baseline import predicted_rightly, thumbnails
 from manet_lib.params import Params
 from manet_lib.report import audit
 from manet_lib.report.audit import (
@@ -132,13 +135,18 @@ def test_an_audit_trains_what_it_says_and_leaves_the_run_alone(audited) -> None:
     assert lungs["view"].unique().tolist() == ["lungs"]
 
 
-def test_thumbnails_of_the_shape_know_less_than_a_label_in_them(audited) -> None:
+def test_the_probe_is_logistic_regression_on_what_each_view_shows(audited) -> None:
     params, paths = audited
     table = probe_table(params, paths).set_index("Seen")
     assert table.index.tolist() == ["nothing: the most frequent", *audit.VIEWS]
-    shares = table["Class (%)"].str.split().str[0].astype(float)
-    assert shares.between(0, 100).all()
-    assert "Source (%)" in table
+    manifest, masks = read_manifest(paths), np.load(paths.clean_masks)
+    right = predicted_rightly(thumbnails(255 * masks), manifest, "source")
+    assert table.loc["shape", "Source (%)"].startswith(f"{100 * right.mean():.1f} (")
+    whole = predicted_rightly(thumbnails(Store.open(paths.store).images), manifest, "label")
+    assert table.loc["whole", "Class (%)"].startswith(f"{100 * whole.mean():.1f} (")
+    frequent = manifest.loc[manifest["split"] == "train", "source"].value_counts().index[0]
+    share = (manifest.loc[manifest["split"] == "test", "source"] == frequent).mean()
+    assert table.loc["nothing: the most frequent", "Source (%)"] == f"{100 * share:.1f}"
 
 
 def test_params_refuse_a_view_twice(refused) -> None:
