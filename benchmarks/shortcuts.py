@@ -103,12 +103,11 @@ def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: boo
 def accuracy(params: Params, paths: RunPaths, model: str, trial: int, films: NDArray[np.uint8]) -> float:
     """Test accuracy in percent of both stages on the test films, drawn with other marks."""
     labels = read_manifest(paths).query("split == 'test'")["label"].to_numpy()
-    networks = MANet.from_run(
-        paths.root, model, trial, params.view if paths.trainings != RunPaths.trainings else ""
-    )
+    view = params.view if paths.trainings != RunPaths.trainings else ""
+    networks = MANet.bare(paths.root, model, trial, view)
     parts = (films[start : start + params.batch_size] for start in range(0, len(films), params.batch_size))
-    predicted = np.concatenate([networks.classify(part)[0].argmax(axis=1) for part in parts])
-    return 100 * float((np.array(params.classes)[predicted] == labels).mean())
+    predicted = np.concatenate([networks.classify(part).labels for part in parts])
+    return 100 * float((predicted == labels).mean())
 
 
 def doses(models: list[str], trials: list[int], output: Path, **changes: Any) -> None:

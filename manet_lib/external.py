@@ -13,25 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path
-from manet_lib.data.images import read_grey
-from manet_lib.data.manifest import read_manifest
-from manet_lib.data.scaling import resize
-from manet_lib.data.store import Store
-from manet_lib.evaluation.baseline import lung_statistics
+from manet_lib.cli import predict
 from manet_lib.evaluation.scores import brier_values, calibration_by_chance, calibration_values
 from manet_lib.evaluation.statistics import crossed_interval, share_interval
 from manet_lib.listing import read_listing
 from manet_lib.params import UserError
-from manet_lib.paths import RunPaths
 from manet_lib.predict import MANet
-from manet_lib.progress import bar
 from manet_lib.report.tables import to_markdown
-
-_BATCH = 16
-_FEATURES = ("lung brightness", "lung contrast", "lung area")
 
 
 def answers(
@@ -47,26 +37,21 @@ def answers(
         trial: which training of it.
 
     Returns:
-        One row per film: path, label, patient, predicted, p_<class>, the mean and spread of the grey values in
-        the lungs and their area (``lung brightness``, ``lung contrast``, ``lung area``), and ``outside``: whether
-        one of these is beyond all films of the training.
+        One row per film: path, label, patient, predicted, p_<class> (calibrated), lung_area (share of the film),
+        distance from the films of the training (1 is a usual one) and warnings (such as a film unlike these).
 
     Raises:
         UserError: the run has no such training, the CSV cannot be used, a label is none of the run's classes, or
             files cannot be read, all of them named.
     """
-    networks = MANet.from_run(run, model, trial)
-    table = _listed(folder, csv_name, networks.params.classes)
-    films = _films(folder, table["path"].tolist(), networks.params.image_size)
-    parts = [films[start : start + _BATCH] for start in range(0, len(films), _BATCH)]
-    found = [networks.classify(part) for part in bar(parts, len(parts), "classifying films")]
-    probabilities, masks = (np.concatenate([one[number] for one in found]) for number in (0, 1))
-    for number, name in enumerate(networks.params.classes):
-        table[f"p_{name}"] = probabilities[:, number]
-    table["predicted"] = [networks.params.classes[number] for number in probabilities.argmax(axis=1)]
-    known, here = _trained_on(run), lung_statistics(films, masks.astype(np.uint8))
-    table[list(_FEATURES)] = here
-    return table.assign(outside=((here < known.min(axis=0)) | (here > known.max(axis=0))).any(axis=1))
+    manet = MANet.from_run(run, model, trial)
+    table = _listed(folder, csv_name, manet.classes)
+    found = pd.DataFrame(predict(manet, [folder / name for name in table["path"]]))
+    faults = found.loc[found["fault"] != "", "fault"].tolist()
+    if faults:
+        raise UserError(f"{len(faults)} files cannot be used: {'; '.join(faults)}")
+    said = found.drop(columns=["film", "fault", "note"]).rename(columns={"label": "predicted"})
+    return pd.concat([table, said], axis=1)
 
 
 def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
@@ -92,26 +77,6 @@ def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
     return table[["path", "label"]].assign(patient=patients).reset_index(drop=True)
 
 
-def _films(folder: Path, names: list[str], size: int) -> NDArray[np.uint8]:
-    films, faults = [], []
-    for name in bar(names, len(names), "reading films"):
-        try:
-            films.append(resize(read_grey(folder / name), (size, size)))
-        except UserError as error:
-            faults.append(str(error))
-    if faults:
-        raise UserError(f"{len(faults)} files cannot be used: {'; '.join(faults)}")
-    return np.stack(films)
-
-
-def _trained_on(run: Path) -> NDArray[np.float64]:
-    """:func:`lung_statistics` of the films that a run was trained on."""
-    paths = RunPaths(run, run)
-    manifest = read_manifest(paths)
-    rows = manifest.index[manifest["split"] == "train"]
-    return lung_statistics(Store.open(paths.store).images[rows], np.load(paths.clean_masks, mmap_mode="r")[rows])
-
-
 def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     """Accuracy, calibration and distance of films from elsewhere, with 95% intervals over patients.
 
@@ -132,8 +97,8 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
     rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
     rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
-    rows.append(("Beyond all films of the training", f"{100 * table['outside'].mean():.0f}%"))
-    rows.append(("No lungs found", f"{int((table['lung area'] == 0).sum())}"))
+    rows.append(("Unlike the films of the training", f"{100 * (table['warnings'] != '').mean():.0f}%"))
+    rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
     return pd.DataFrame(rows, columns=["", "From elsewhere"])
 
 

@@ -176,6 +176,10 @@ class RunPaths:
         """Folder of what stage 2 says of films with other masks."""
         return self.root / "other_masks"
 
+    def release(self, model: str, trial: int) -> Path:
+        """The file in which the networks of one training go elsewhere, with all that is to be known of them."""
+        return self.root / "release" / f"{model}-{trial}" / "manet.safetensors"
+
     @property
     def cost(self) -> Path:
         """Folder of the measured running times of Table 3."""

@@ -10,18 +10,36 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from scipy.special import softmax
 
-from manet_lib.artifacts import read_done
 from manet_lib.attention.maps import grad_cam
 from manet_lib.data.images import picture_to_grey, read_grey, stretch
-from manet_lib.data.scaling import resize, seen, to_signed, to_unit
-from manet_lib.models.resunet import create_segmenter
-from manet_lib.params import Params, UserError, validate
-from manet_lib.paths import RunPaths, reproduce_command, weights_of
-from manet_lib.postprocess import clean_mask
-from manet_lib.training.checkpoint import load_weights
-from manet_lib.training.classification import load_classifier
+from manet_lib.data.scaling import resize
+from manet_lib.evaluation.baseline import lung_statistics
+from manet_lib.networks import Networks
+from manet_lib.release import STATISTICS, networks_of, released
+from manet_lib.training.distributed import pick_device
+
+NOTE = "research software, no diagnosis"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What MANet says of some films.
+
+    Attributes:
+        labels: the most probable class of each.
+        probabilities: float64 (N, classes), in the order of the run's classes; each row adds up to 1.
+        masks: clean lung masks at the size of the networks, bool (N, S, S).
+        distances: from the films of the training, 1 for a usual one of them; NaN where nothing is known of these.
+        warnings: for each film what makes the answer doubtful; mostly nothing.
+    """
+
+    labels: list[str]
+    probabilities: NDArray[np.float64]
+    masks: NDArray[np.bool_]
+    distances: NDArray[np.float64]
+    warnings: list[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -31,9 +49,10 @@ class Prediction:
     Attributes:
         label: the most probable class.
         probabilities: of each class, in the order of the run's classes; they add up to 1.
-        lung_mask: post-processed mask, bool, of the film's own size.
+        lung_mask: clean mask, bool, of the film's own size.
         heat_map: Grad-CAM map for ``label``, float32 in [0, 1], of the film's own size.
         warnings: what makes the answer doubtful, such as a film without lungs; mostly none.
+        note: what every answer is to be read with.
     """
 
     label: str
@@ -41,17 +60,53 @@ class Prediction:
     lung_mask: NDArray[np.bool_]
     heat_map: NDArray[np.float32]
     warnings: tuple[str, ...] = ()
+    note: str = NOTE
 
 
 class MANet:
-    """A trained segmenter and a trained classifier (section 3.1). A research tool, not a medical device."""
+    """A trained segmenter and a trained classifier (section 3.1). A research tool, not a medical device.
 
-    def __init__(self, params: Params, segmenter: nn.Module, classifier: nn.Module) -> None:
-        self.params, self.segmenter, self.classifier = params, segmenter.eval(), classifier.eval()
+    Attributes:
+        networks: both stages, on their device.
+    """
+
+    def __init__(self, networks: Networks, accelerator: str = "cpu") -> None:
+        self.networks = networks.on(pick_device(accelerator))
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes, in the order of the probabilities."""
+        return self.networks.params.classes
 
     @classmethod
-    def from_run(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, view: str = "") -> MANet:
-        """Load the networks of a run.
+    def from_run(
+        cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, accelerator: str = "cpu"
+    ) -> MANet:
+        """The networks of a run, with what :mod:`manet_lib.release` finds out of them on the first call.
+
+        Args:
+            run_dir: a folder ``runs/<profile>``.
+            model: one of the classifiers that the run trained.
+            trial: which training of it.
+            accelerator: `cpu`, `cuda`, or `auto` for a GPU if there is one.
+
+        Raises:
+            UserError: the run has no such training, or its films are gone.
+        """
+        return cls.from_file(released(Path(run_dir), model, trial), accelerator)
+
+    @classmethod
+    def from_file(cls, path: str | Path, accelerator: str = "cpu") -> MANet:
+        """The networks of a file ``manet.safetensors``.
+
+        Raises:
+            UserError: it cannot be used.
+        """
+        return cls(Networks.load(Path(path)), accelerator)
+
+    @classmethod
+    def bare(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, view: str = "") -> MANet:
+        """The networks of a run as trained: probabilities without temperature, and no film is unlike others.
 
         Args:
             run_dir: a folder ``runs/<profile>``.
@@ -62,41 +117,43 @@ class MANet:
         Raises:
             UserError: the run has no such training.
         """
-        paths = RunPaths(Path(run_dir), Path(run_dir))
-        paths = paths.seeing(view) if view else paths
-        params = _made_with(paths, model, trial)
-        segmenter = create_segmenter(params.seg_encoder)
-        load_weights(weights_of(paths.segmentation), segmenter)
-        return cls(params, segmenter, load_classifier(params, paths, model, trial))
+        return cls(networks_of(Path(run_dir), model, trial, view))
 
-    def classify(self, films: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def classify(self, films: NDArray[np.uint8]) -> Answers:
         """Classify some films at once, without heat maps.
 
         Args:
             films: uint8 (N, S, S), at the size of the networks.
-
-        Returns:
-            Class probabilities (N, classes) and post-processed lung masks, bool (N, S, S).
         """
-        masks = self._lungs(films)
-        return self._probabilities(*self._seen(films, masks)), masks.astype(bool)
+        outputs, usage = self.networks.run(films), self.networks.usage
+        probabilities = softmax(outputs.logits / (1.0 if usage is None else usage.temperature), axis=1)
+        distances = np.full(len(films), np.nan) if usage is None else usage.typical.distance(outputs.features)
+        statistics = lung_statistics(films, outputs.masks)
+        return Answers(
+            [self.classes[number] for number in probabilities.argmax(axis=1)],
+            probabilities,
+            outputs.masks.astype(bool),
+            distances,
+            [self._warnings(*one) for one in zip(statistics, distances, strict=True)],
+        )
 
-    def _lungs(self, films: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        unit = to_unit(torch.tensor(films)[:, None], self.params.normalisation)
-        with torch.inference_mode():
-            raw = self.segmenter(unit)[:, 0].numpy() > 0
-        return np.stack([clean_mask(one, self.params.min_object_fraction) for one in raw]).astype(np.uint8)
-
-    def _seen(self, films: NDArray[np.uint8], masks: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        shown = np.stack([seen(film, mask, self.params.view) for film, mask in zip(films, masks, strict=True)])
-        lungs = torch.from_numpy(masks)[:, None].float()
-        if self.params.attention_mask == "ones":
-            lungs = torch.ones_like(lungs)
-        return to_signed(torch.from_numpy(shown)[:, None], self.params.normalisation), lungs
-
-    def _probabilities(self, image: Tensor, lungs: Tensor) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            return self.classifier(image, lungs).double().softmax(1).numpy()
+    def _warnings(self, statistics: NDArray[np.float64], distance: float) -> tuple[str, ...]:
+        if statistics[-1] == 0:
+            return ("no lungs were found, so that the classifier saw a blank film; the answer means nothing",)
+        usage = self.networks.usage
+        if usage is None:
+            return ()
+        found = []
+        if distance > usage.farthest:
+            found.append(
+                f"unlike the films of the training (distance {distance:.1f}; 95% of usual films are below "
+                f"{usage.farthest:.1f})"
+            )
+        for name, value in zip(STATISTICS, statistics, strict=True):
+            low, high = usage.limits[name]
+            if not low <= value <= high:
+                found.append(f"{name} {value:.3g}, in training {low:.3g} to {high:.3g}")
+        return tuple(found)
 
     def predict(self, film: str | Path | Image.Image | NDArray[Any]) -> Prediction:
         """Classify one film.
@@ -109,36 +166,31 @@ class MANet:
             ValueError: an array is not (H, W), or holds what is no number.
         """
         grey = _grey(film)
-        size = self.params.image_size
+        size = self.networks.params.image_size
         small = resize(grey, (size, size))[None]
-        mask = self._lungs(small)
-        image, lungs = self._seen(small, mask)
-        scores = self._probabilities(image, lungs)[0]
-        mask = mask[0]
-        heat = grad_cam(self.classifier, image, lungs, torch.tensor([int(scores.argmax())]))[0]
-        none = "no lungs were found, so that the classifier saw a blank film; the answer means nothing"
+        answers = self.classify(small)
+        heat = self.heat_maps(small, answers)[0]
         shape = (grey.shape[0], grey.shape[1])
         stretched = Image.fromarray(heat).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
         return Prediction(
-            self.params.classes[int(scores.argmax())],
-            dict(zip(self.params.classes, map(float, scores), strict=True)),
-            resize(mask, shape, smooth=False).astype(bool),
+            answers.labels[0],
+            dict(zip(self.classes, map(float, answers.probabilities[0]), strict=True)),
+            resize(answers.masks[0].astype(np.uint8), shape, smooth=False).astype(bool),
             np.asarray(stretched, dtype=np.float32),
-            () if mask.any() else (none,),
+            answers.warnings[0],
         )
 
+    def heat_maps(self, films: NDArray[np.uint8], answers: Answers) -> NDArray[np.float32]:
+        """Grad-CAM maps of films for the classes of their answers, float32 (N, S, S) in [0, 1].
 
-def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
-    """The parameters that the networks of a run were made with, whatever its parameter file says now."""
-    folders = [paths.store, paths.segmentation, paths.clean_masks.parent, paths.classifier(model, trial)]
-    values: dict[str, Any] = {"profile": paths.root.name, "models": [model]}
-    for folder in folders:
-        done = read_done(folder)
-        if done is None:
-            command = reproduce_command(paths.root.name)
-            raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `{command}`")
-        values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
-    return validate(values, str(paths.root.name))
+        Args:
+            films: uint8 (N, S, S), at the size of the networks.
+            answers: from :meth:`classify` of the same films.
+        """
+        networks = self.networks
+        image, lungs = networks.shown(films, answers.masks.astype(np.uint8))
+        targets = torch.from_numpy(answers.probabilities.argmax(axis=1)).to(networks.device)
+        return grad_cam(networks.classifier, image, lungs, targets)
 
 
 def _grey(film: str | Path | Image.Image | NDArray[Any]) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ def trained(tiny_run, tmp_path_factory):
         run = tiny_run.copy_to(tmp_path_factory.mktemp("predict"), patch)
         train_classifier(run.params, run.paths, "resnet34_ma", 1)
         save_settings(run.params, run.paths)
-    return run, MANet.from_run(run.paths.root, "resnet34_ma", 1)
+    return run, MANet.bare(run.paths.root, "resnet34_ma", 1)
 
 
 def test_both_stages_together_say_what_the_run_said(trained):
@@ -51,9 +51,9 @@ def test_a_path_a_picture_and_an_array_give_the_same(trained, tmp_path):
 def test_networks_keep_the_parameters_that_they_were_made_with(trained):
     run, manet = trained
     save_settings(run.params.model_copy(update={"image_size": 128, "normalisation": "divide"}), run.paths)
-    again = MANet.from_run(run.paths.root, "resnet34_ma", 1)
+    again = MANet.bare(run.paths.root, "resnet34_ma", 1)
     film = Store.open(run.paths.store).images[0]
-    assert again.params.image_size == 64
+    assert again.networks.params.image_size == 64
     assert again.predict(film).probabilities == manet.predict(film).probabilities
 
 

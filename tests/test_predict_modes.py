@@ -1,6 +1,7 @@
 """Prediction whatever the caller's gradient mode, and of films on which no lungs are found."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,11 +68,11 @@ def test_the_answer_does_not_depend_on_the_mode(trained, film, expected, loaded_
 @pytest.mark.parametrize("asked_in", ["gradients", "inference_mode"])
 def test_frozen_weights_give_the_same_and_stay_frozen(trained, film, expected, asked_in):
     manet = load(trained)
-    manet.classifier.requires_grad_(False)
-    manet.segmenter.requires_grad_(False)
+    manet.networks.classifier.requires_grad_(False)
+    manet.networks.segmenter.requires_grad_(False)
     with MODES[asked_in]():
         same(manet.predict(film), expected)
-    assert not any(weight.requires_grad for weight in manet.classifier.parameters())
+    assert not any(weight.requires_grad for weight in manet.networks.classifier.parameters())
 
 
 class Says(nn.Module):
@@ -80,15 +81,24 @@ class Says(nn.Module):
     def __init__(self, score):
         super().__init__()
         self.score = score
+        self.encoder = Features()
 
     def forward(self, films):
+        self.encoder(films)
         return torch.full_like(films, self.score)
+
+
+class Features(nn.Module):
+    """An encoder whose last features are nothing at all."""
+
+    def forward(self, films):
+        return [films, torch.zeros(len(films), 512, 2, 2)]
 
 
 @pytest.mark.parametrize("asked_in", ["gradients", "inference_mode"])
 def test_a_film_without_lungs_is_answered_with_a_warning(trained, film, monkeypatch, asked_in):
     manet = load(trained)
-    monkeypatch.setattr(manet, "segmenter", Says(-5.0))
+    monkeypatch.setattr(manet, "networks", replace(manet.networks, segmenter=Says(-5.0)))
     with MODES[asked_in]():
         answer = manet.predict(film)
     assert not answer.lung_mask.any()
@@ -97,7 +107,7 @@ def test_a_film_without_lungs_is_answered_with_a_warning(trained, film, monkeypa
     assert "no lungs" in warning
     assert "\n" not in warning
     assert sum(answer.probabilities.values()) == pytest.approx(1)
-    assert answer.label in manet.params.classes
+    assert answer.label in manet.classes
     assert np.isfinite(answer.heat_map).all()
     assert answer.heat_map.shape == film.shape
 
@@ -111,7 +121,7 @@ def test_specks_that_are_cleaned_away_are_no_lungs(trained, film, monkeypatch):
             scores[..., 30, 30] = 5.0
             return scores
 
-    monkeypatch.setattr(manet, "segmenter", Speck(-5.0))
+    monkeypatch.setattr(manet, "networks", replace(manet.networks, segmenter=Speck(-5.0)))
     assert "no lungs" in " ".join(manet.predict(film).warnings)
 
 

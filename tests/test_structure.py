@@ -21,11 +21,15 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # From top to bottom; a module imports only from its own layer or those below.
 LAYERS = [
     ["external"],
-    ["execute", "predict", "notebook"],
+    ["cli"],
+    ["execute", "export", "notebook", "predict"],
+    ["release"],
     ["workflow"],
     ["report"],
     ["attention", "mask_checks"],
     ["training"],
+    ["model_card"],
+    ["networks"],
     ["evaluation"],
     ["models"],
     ["postprocess"],

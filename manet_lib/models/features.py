@@ -1,0 +1,31 @@
+"""What stage 1 makes of a film besides its lungs: numbers by which films can be compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+def film_features(segmenter: nn.Module, films: Tensor) -> tuple[Tensor, Tensor]:
+    """Lung logits of stage 1, and the features of its encoder's last block, averaged over the film.
+
+    Args:
+        segmenter: from :func:`manet_lib.models.resunet.create_segmenter`.
+        films: float (B, 1, H, W) in [0, 1].
+
+    Returns:
+        Logits (B, 1, H, W) and features (B, F).
+    """
+    kept: list[Tensor] = []
+
+    def keep(encoder: nn.Module, given: Any, made: list[Tensor]) -> None:
+        kept.append(made[-1].mean(dim=(2, 3)))
+
+    encoder = segmenter.get_submodule("encoder")
+    handle = encoder.register_forward_hook(keep)
+    try:
+        logits = segmenter(films)
+    finally:
+        handle.remove()
+    return logits, kept[0]

@@ -1,0 +1,47 @@
+"""Distance from the films of a training, beside the whole covariance and its inverse."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+
+from manet_lib.evaluation.typical import KEPT, TypicalFilms
+
+
+def features(films, width, seed=0):
+    rng = np.random.default_rng(seed)
+    return (rng.normal(0, 1, (films, width)) * np.geomspace(5, 0.1, width)).astype(np.float32) + 3
+
+
+def test_it_is_the_mahalanobis_distance_of_the_covariance_that_it_stands_for():
+    known, new = features(200, 50), features(20, 50, seed=1)
+    typical = TypicalFilms.fit(known)
+    directions = typical.directions.astype(float)
+    across = np.eye(50) - directions.T @ directions
+    covariance = directions.T @ np.diag(typical.variances) @ directions + typical.rest * across
+    inverse = np.linalg.inv(covariance)
+    expected = [mahalanobis(one, typical.mean, inverse) / np.sqrt(50) for one in new]
+    np.testing.assert_allclose(typical.distance(new), expected, rtol=1e-4)
+
+
+def test_with_few_features_it_is_that_of_all_of_them():
+    known = features(500, 8)
+    typical = TypicalFilms.fit(known)
+    inverse = np.linalg.inv(np.cov(known.astype(float), rowvar=False))
+    expected = [mahalanobis(one, known.mean(axis=0), inverse) / np.sqrt(8) for one in known[:10]]
+    np.testing.assert_allclose(typical.distance(known[:10]), expected, rtol=1e-3)
+
+
+def test_usual_films_are_at_one_and_others_beyond():
+    typical = TypicalFilms.fit(features(400, 100))
+    usual, other = typical.distance(features(400, 100, seed=2)), typical.distance(features(400, 100, seed=2) + 2)
+    assert np.sqrt((usual**2).mean()) == pytest.approx(1, abs=0.25)
+    assert other.min() > usual.max()
+
+
+def test_two_films_and_features_that_never_change_are_enough():
+    known = np.zeros((2, 40))
+    known[1, :3] = 1
+    distances = TypicalFilms.fit(known).distance(np.vstack([known, known + 1]))
+    assert np.isfinite(distances).all()
+    assert distances[2:].min() > distances[:2].max()
+    assert TypicalFilms.fit(features(100, 60)).directions.shape == (KEPT, 60)

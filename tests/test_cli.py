@@ -1,0 +1,180 @@
+"""The command on folders as people have them: broken files, other files, pictures, and what it leaves alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manet_lib.cli import main
+from manet_lib.data.folder import films_in, read_films
+from manet_lib.data.phantom import write_phantoms
+from manet_lib.networks import Networks
+from manet_lib.params import UserError
+from manet_lib.predict import MANet
+from manet_lib.release import released
+from manet_lib.training.classification import train_classifier
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_run, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        run = tiny_run.copy_to(tmp_path_factory.mktemp("cli"), patch)
+    train_classifier(run.params, run.paths, "resnet34_ma", 1)
+    return released(run.paths.root, "resnet34_ma", 1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_phantoms(tmp_path / "films", 10, 80, seed=5, confounder_strength=0)
+    return tmp_path / "films" / "images"
+
+
+def predict(weights, films, output, *more):
+    return main(["predict", str(films), "--weights", str(weights), "--output", str(output), *map(str, more)])
+
+
+def test_every_film_of_a_folder_is_answered_as_alone_whatever_the_batch(weights, folder, tmp_path, capsys):
+    tables = []
+    for batch in (1, 3, 16):
+        assert predict(weights, folder, tmp_path / f"{batch}.csv", "--batch", batch) == 0
+        tables.append(pd.read_csv(tmp_path / f"{batch}.csv"))
+    assert "10 films answered" in capsys.readouterr().out
+    table, manet = tables[0], MANet.from_file(weights)
+    for other in tables[1:]:
+        pd.testing.assert_frame_equal(table, other, atol=2e-5)
+    assert table["film"].tolist() == [str(path) for path in sorted(folder.iterdir())]
+    for row in table.to_dict("records")[::4]:
+        alone = manet.predict(row["film"])
+        assert row["label"] == alone.label
+        assert row["note"] == "research software, no diagnosis"
+        for name, value in alone.probabilities.items():
+            assert row[f"p_{name}"] == pytest.approx(value, abs=1e-5)
+
+
+def test_broken_files_are_listed_and_passed_over_and_the_exit_code_says_so(weights, folder, tmp_path, capsys):
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "notes.txt").write_text("no film")
+    (folder / ".hidden.png").write_text("no film")
+    assert predict(weights, folder, tmp_path / "out.csv") == 1
+    table = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
+    assert len(table) == 12
+    faults = table[table["fault"] != ""]
+    assert sorted(Path(film).name for film in faults["film"]) == ["broken.png", "empty.dcm"]
+    assert (faults["label"] == "").all()
+    assert table.loc[table["fault"] == "", "label"].isin(MANet.from_file(weights).classes).all()
+    said = capsys.readouterr()
+    assert "10 films answered" in said.out
+    assert "2 files passed over" in said.out
+    assert all(name in said.err for name in ("broken.png", "empty.dcm"))
+
+
+def test_one_film_is_answered_in_words_and_drawn(weights, folder, tmp_path, capsys):
+    film = sorted(folder.iterdir())[0]
+    assert predict(weights, film, tmp_path / "out.csv", "--pictures", tmp_path / "pictures") == 0
+    said = capsys.readouterr().out
+    assert MANet.from_file(weights).predict(film).label in said
+    assert "no diagnosis" in said
+    (picture,) = (tmp_path / "pictures").iterdir()
+    assert picture.name == f"00000_{film.stem}.png"
+    with Image.open(picture) as opened:
+        assert opened.width > 600
+        assert np.asarray(opened.convert("L")).std() > 20
+
+
+def test_a_photograph_is_answered_with_a_warning(weights, tmp_path, capsys):
+    from skimage.data import astronaut
+
+    Image.fromarray(astronaut()).save(tmp_path / "person.jpg")
+    assert predict(weights, tmp_path / "person.jpg", tmp_path / "out.csv") == 0
+    assert "warning: " in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out.csv")["warnings"].notna().all()
+
+
+def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, tmp_path, capsys):
+    listing = tmp_path / "films" / "index.csv"
+    before = listing.read_bytes()
+    assert predict(weights, folder, listing) == 2
+    assert "index.csv: is another file and is left alone" in capsys.readouterr().err
+    assert listing.read_bytes() == before
+    film = sorted(folder.iterdir())[0]
+    assert predict(weights, film, tmp_path / "out.csv") == predict(weights, folder, tmp_path / "out.csv") == 0
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["predict", "nowhere", "--weights", "w"], "nowhere: no such file or folder"),
+        (["predict", ".", "--weights", "w"], "no film in it"),
+        (["predict", "film.png", "--weights", "w"], "w: no such file"),
+        (["predict", "film.png", "--run", "nowhere"], "nowhere: no such folder; `make reproduce`"),
+        (["predict", "film.png", "--run", "."], "no network has been trained in trial 1"),
+        (["export", "out", "--weights", "w", "--trial", "2"], "leave --model and --trial out"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_exit_code_2(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if arguments[1] == "film.png":
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save("film.png")
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_is_exported_and_used_where_it_is_not(weights, folder, tmp_path, capsys):
+    run = weights.parents[2]
+    assert main(["export", str(tmp_path / "taken.safetensors"), "--run", str(run)]) == 0
+    assert (tmp_path / "taken.safetensors").read_bytes() == weights.read_bytes()
+    assert predict(tmp_path / "taken.safetensors", folder, tmp_path / "out.csv") == 0
+
+
+def test_the_command_is_installed(tmp_path):
+    command = Path(sys.executable).with_name("manet")
+    done = subprocess.run([command, "predict", "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "FILM_OR_FOLDER" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_onnx_graphs_give_the_answers_of_the_command(weights, folder, tmp_path, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    out = tmp_path / "onnx"
+    assert main(["export", str(out), "--weights", str(weights)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", "manet.json", "segmenter.onnx"]
+    assert json.loads((out / "manet.json").read_text())["settings"]["models"] == ["resnet34_ma"]
+    networks = Networks.load(weights)
+    films = np.stack([film for _, film in read_films(films_in(folder), networks.params.image_size)])
+    expected = networks.run(films)
+    stage_1, stage_2 = (onnxruntime.InferenceSession(out / f"{name}.onnx") for name in ("segmenter", "classifier"))
+    unit = films[:, None] / 255
+    low, high = (getattr(unit, name)(axis=(1, 2, 3), keepdims=True) for name in ("min", "max"))
+    unit = ((unit - low) / (high - low)).astype(np.float32)
+    lungs, features = stage_1.run(None, {"film": unit})
+    np.testing.assert_allclose(features, expected.features, atol=1e-3 * np.abs(expected.features).max())
+    assert ((lungs[:, 0] > 0) == expected.masks).mean() > 0.95
+    image, mask = networks.shown(films, expected.masks)
+    (logits,) = stage_2.run(None, {"image": image.numpy(), "mask": mask.numpy()})
+    np.testing.assert_allclose(logits, expected.logits, atol=1e-3)
+
+
+def test_films_are_read_in_order_and_each_fault_stays_with_its_file(folder):
+    files = sorted(folder.iterdir()) * 9
+    files[50] = folder / "nowhere.png"
+    read = list(read_films(files, 32))
+    assert [path for path, _ in read] == files
+    assert [number for number, (_, film) in enumerate(read) if isinstance(film, UserError)] == [50]
+    np.testing.assert_array_equal(read[0][1], read[10][1])
+
+
+def test_what_is_a_film_is_told_by_its_name(tmp_path):
+    for name in ("b.PNG", "a.dcm", "IM0001", "index.csv", "notes.md", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in films_in(tmp_path)] == ["IM0001", "a.dcm", "b.PNG"]
