@@ -297,7 +297,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 
-_NO_EFFECT = {
+NO_EFFECT = {
     *("accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"),
     *("checkpoint_minutes", "old_code"),
 }
@@ -313,7 +313,7 @@ def view(params: Params, step: str) -> Params:
 
 def fingerprint(params: Params, step: str) -> dict[str, Any]:
     """The values on which the result of ``step`` depends, as plain JSON values."""
-    return {name: getattr(params, name) for name in READ_BY[step] if name not in _NO_EFFECT}
+    return {name: getattr(params, name) for name in READ_BY[step] if name not in NO_EFFECT}
 
 
 def default_of(name: str) -> Any:
