@@ -33,13 +33,12 @@ from manet_lib.evaluation.baseline import lung_statistics
 from manet_lib.evaluation.typical import TypicalFilms
 from manet_lib.networks import Networks, Outputs
 from manet_lib.params import MODELS
-from manet_lib.paths import RunPaths
+from manet_lib.paths import RunPaths, recorded_unlike
 from manet_lib.progress import bar
 from manet_lib.release import BATCH, networks_of
 from manet_lib.training.distributed import device_name
 from manet_lib.training.evaluate import in_batches
 
-RESULTS = Path(__file__).parent / "results" / "unlike.csv"
 Films = NDArray[np.uint8]
 CHANGES: dict[str, Callable[[Films], Films]] = {
     "rotated by 90°": lambda films: np.rot90(films, axes=(1, 2)),
@@ -104,7 +103,7 @@ class Looked:
 
 def scores(known: Looked) -> dict[str, Callable[[Looked], NDArray[np.float64]]]:
     """The scores, each higher for a film that is less like the known ones."""
-    first, second = TypicalFilms.fit(known.outputs.features), TypicalFilms.fit(known.features)
+    first, second = (TypicalFilms.fit(one, one) for one in (known.outputs.features, known.features))
     statistics = lung_statistics(known.films, known.outputs.masks)
     center, spread = statistics.mean(axis=0), statistics.std(axis=0) + 1e-9
 
@@ -162,7 +161,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet50", choices=MODELS)
     parser.add_argument("--view", default="", help="of an audit, instead of the run's own training")
     parser.add_argument("--elsewhere", type=Path, help="folder of films with index.csv, unlike the run's")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--output", type=Path, default=recorded_unlike())
     options = parser.parse_args()
     table = measured(options.run, options.model, options.elsewhere, options.view)
     if options.output.is_file():

@@ -151,6 +151,11 @@ def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) ->
     return Markdown(write_table(table, paths, name, caption))
 
 
+def say(text: str) -> Markdown:
+    """Show a sentence that was computed, as text."""
+    return Markdown(text)
+
+
 def command(paths: RunPaths) -> str:
     """What a person types to run this run whole."""
     return reproduce_command(paths.root.name)

@@ -68,6 +68,11 @@ def recorded_shortcuts() -> Path:
     return project_root() / "benchmarks" / "results" / "shortcuts"
 
 
+def recorded_unlike() -> Path:
+    """Where benchmarks/unlike.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "unlike.csv"
+
+
 def expand(folder: str) -> Path:
     """A folder named in a parameter file: environment variables expanded, relative to the project root."""
     text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))

@@ -151,13 +151,13 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
 
 # Which notebooks show the result of each step; a notebook of a step that is done again is executed again.
 SHOWN_BY = {
-    "store": {"01_data", "10_shortcut_audit"},
-    "manifest": {"01_data", "10_shortcut_audit"},
-    "segmentation": {"02_segmentation"},
+    "store": {"01_data", "10_shortcut_audit", "11_your_own_xray"},
+    "manifest": {"01_data", "10_shortcut_audit", "11_your_own_xray"},
+    "segmentation": {"02_segmentation", "11_your_own_xray"},
     "raw_masks": {"02_segmentation"},
-    "clean_masks": {"03_postprocessing", "08_reach", "09_masks", "10_shortcut_audit"},
+    "clean_masks": {"03_postprocessing", "08_reach", "09_masks", "10_shortcut_audit", "11_your_own_xray"},
     "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1", "09_masks"}
-    | {"10_shortcut_audit"},
+    | {"10_shortcut_audit", "11_your_own_xray"},
     "attention": {"05_attention_maps"},
     "mask_scores": {"09_masks"},
     "other_masks": {"09_masks"},
@@ -201,7 +201,7 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypa
         if key == "figure_dpi":
             expected = set().union(*SHOWN_BY.values()) | {"06_results"}
         if key == "trials":  # one more training of each
-            expected |= {"10_shortcut_audit"}
+            expected |= {"10_shortcut_audit", "11_your_own_xray"}
         if key == "audit_views":
             expected = {"10_shortcut_audit"}
         if key == "published":
@@ -299,7 +299,7 @@ def planned(mine, root=ROOT):
     return set(jobs(result))
 
 
-LATER_STEPS = {"classification", "attention", "results", "masks", "audit"}
+LATER_STEPS = {"classification", "attention", "results", "masks", "audit", "own_films"}
 LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
