@@ -120,7 +120,8 @@ def test_constraints_pin_every_dependency():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["test"], *extras["site"]]:
         assert re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower().replace("_", "-") in pinned
 
 
