@@ -47,6 +47,7 @@ html_static_path = ["../.cache/site/pages/docs/_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_search_summary = False  # it is fetched, and pages opened as files may fetch nothing
+html_context = {"default_mode": "auto"}
 html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,

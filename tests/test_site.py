@@ -173,7 +173,7 @@ def test_sliders_choose_the_picture(tmp_path, browser):
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A JupyterLab on a copy of one notebook without outputs, under the tiny profile: its address, and the copy."""
+    """A JupyterLab on a copy of one notebook without outputs, under the tiny profile: its address and the copy."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
     copy = folder / "01_data.ipynb"
