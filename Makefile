@@ -30,10 +30,13 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
 	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks
 
+# Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.
+# A copy that is there stays; remove my_notebooks/ for fresh ones.
 lab: .venv/installed
 	@if [ "$$(id -u)" = 0 ] && [ -z "$(findstring --allow-root,$(LAB))" ]; then echo \
 		"make lab: you are root, and so would be whoever opens the page; call make lab LAB=--allow-root" >&2; exit 1; fi
-	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) notebooks/01_data.ipynb
+	mkdir -p my_notebooks && cp -rn notebooks/. my_notebooks/
+	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) my_notebooks/00_overview.ipynb
 
 # Keeps tables, figures and numbers of a finished run in figures/recorded/, for others to compare with.
 record: .venv/installed

@@ -44,11 +44,17 @@ Positive = Annotated[float, Field(gt=0)]
 class UserError(ValueError):
     """Something that the reader can mend; the message is one line: what, where, the way out."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Params(BaseModel):
     """All settings of a run. Defaults are the paper's; each field says what it is and where it comes from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
     """Name of the run: `runs/<profile>/` and `figures/<profile>/` are written."""
@@ -297,7 +303,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 
-_NO_EFFECT = {
+NO_EFFECT = {
     *("accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"),
     *("checkpoint_minutes", "old_code"),
 }
@@ -313,7 +319,7 @@ def view(params: Params, step: str) -> Params:
 
 def fingerprint(params: Params, step: str) -> dict[str, Any]:
     """The values on which the result of ``step`` depends, as plain JSON values."""
-    return {name: getattr(params, name) for name in READ_BY[step] if name not in _NO_EFFECT}
+    return {name: getattr(params, name) for name in READ_BY[step] if name not in NO_EFFECT}
 
 
 def default_of(name: str) -> Any:

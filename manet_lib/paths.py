@@ -33,14 +33,24 @@ def output_root() -> Path:
     return Path(os.environ.get("MANET_OUTPUT") or project_root()).resolve()
 
 
+STARTED_WITH = "MANET_PARAMS_FILE"
+"""Environment variable with the parameter file that a whole run was started with; set for its notebooks."""
+
+
 def params_file(profile: str) -> Path:
     """The parameter file of a profile, ``params/<profile>.yaml``."""
     return project_root() / "params" / f"{profile}.yaml"
 
 
 def reproduce_command(profile: str) -> str:
-    """What a person types to run a profile whole."""
-    return "make reproduce" if profile == DEFAULT_PROFILE else f"make reproduce PARAMS=params/{profile}.yaml"
+    """What a person types to run a profile whole; one without a file has its settings in its folder."""
+    if profile == DEFAULT_PROFILE:
+        return "make reproduce"
+    kept = RunPaths.of(profile).settings
+    if params_file(profile).is_file() or not kept.is_file():
+        return f"make reproduce PARAMS=params/{profile}.yaml"
+    inside = kept.is_relative_to(project_root())
+    return f"make reproduce PARAMS={kept.relative_to(project_root()) if inside else kept}"
 
 
 def sample_dir() -> Path:

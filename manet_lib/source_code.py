@@ -16,7 +16,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 _PLUMBING = (
-    *("artifacts", "digests", "execute", "machine", "notebook", "params", "paths", "processes", "progress"),
+    *(
+        "artifacts",
+        "digests",
+        "edited",
+        "execute",
+        "machine",
+        "notebook",
+        "params",
+        "paths",
+        "processes",
+        "progress",
+    ),
     *("source_code", "steps", "training.launch", "workflow"),
 )
 PLUMBING = frozenset(f"{PACKAGE.name}.{name}" for name in _PLUMBING)

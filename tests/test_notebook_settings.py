@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from manet_lib.notebook import settings, used
+from manet_lib.edited import edited_profile
+from manet_lib.notebook import command, settings, used
 from manet_lib.params import READ_BY, load_params
 from manet_lib.paths import RunPaths, params_file
 
@@ -18,15 +21,76 @@ def test_profile_alone_is_its_file(output: Path) -> None:
     assert load_params(paths.settings) == params
 
 
-def test_injected_names_overlay_the_file() -> None:
+def test_names_of_the_first_cell_overlay_the_file() -> None:
     params, _ = settings({"profile": "smoke", "epochs": 2, "models": ["vgg16"]})
     expected = load_params(params_file("smoke")).model_dump() | {"epochs": 2, "models": ["vgg16"]}
+    assert params.model_dump() | {"profile": "smoke"} == expected
+
+
+def test_edits_get_a_folder_of_their_own(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, whole = settings({"profile": "smoke"})
+    before = whole.settings.read_bytes()
+    params, paths = settings({"profile": "smoke", "split": "patient"})
+    assert params.profile == paths.root.name == paths.figures.name == "smoke-split-patient"
+    assert "split: 'patient'" in capsys.readouterr().out
+    assert whole.settings.read_bytes() == before
+    assert load_params(paths.settings) == params
+    assert command(paths) == f"make reproduce PARAMS={paths.settings}"
+    assert command(whole) == "make reproduce PARAMS=params/smoke.yaml"
+
+
+def test_edits_of_where_to_compute_stay_in_the_run() -> None:
+    assert settings({"profile": "smoke", "threads": 2})[1].root.name == "smoke"
+
+
+def test_values_of_the_file_that_a_run_was_started_with_are_no_edits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {"profile": "smoke", "epochs": 2}
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(values))
+    monkeypatch.setenv("MANET_PARAMS_FILE", str(tmp_path / "smoke.yaml"))
+    params, paths = settings(dict(values))
+    assert params == load_params(tmp_path / "smoke.yaml")
+    assert paths.root.name == "smoke"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_names_of_edited_runs_are_short_and_tell_edits_apart(seed: int) -> None:
+    given: list[dict[str, Any]] = [
+        {"split": "patient"},
+        {"models": ["vgg16", "resnet50_ma", "inceptionv3_cbam"], "epochs": seed},
+        {"models": ["vgg16", "resnet50_ma", "inceptionv3_cbam"], "epochs": seed + 1},
+        {"data_dir": "/a/b c/" + "d" * 100},
+    ]
+    names = [edited_profile("phantoms", changes) for changes in given]
+    assert len(set(names)) == len(names)
+    assert all(len(name) <= 40 and re.fullmatch("[A-Za-z0-9_-]+", name) for name in names)
+    assert names == [edited_profile("phantoms", dict(reversed(list(one.items())))) for one in given]
+
+
+def test_a_profile_of_the_readers_starts_from_the_default() -> None:
+    params, paths = settings({"profile": "mine", "epochs": 2})
+    assert (params.profile, params.epochs, paths.root.name) == ("mine", 2, "mine")
+    expected = load_params(params_file("phantoms")).model_dump() | {"profile": "mine", "epochs": 2}
     assert params.model_dump() == expected
 
 
-def test_whole_file_may_be_injected_for_a_profile_of_the_readers() -> None:
-    params, paths = settings({"profile": "mine", "epochs": 2})
-    assert (params.profile, params.epochs, paths.root.name) == ("mine", 2, "mine")
+def live(*cells: str) -> dict[str, Any]:
+    """What a kernel holds after some cells."""
+    namespace: dict[str, Any] = {}
+    for cell in cells:
+        exec(cell, namespace)
+    return {name: value for name, value in namespace.items() if name != "__builtins__"} | {"In": ["", *cells]}
+
+
+def test_a_line_that_was_deleted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
+    first, again = "profile = 'smoke'\nsplit = 'patient'", "profile = 'smoke'"
+    assert settings(live(first))[0].split == "patient"
+    assert settings(live(first, again)) == settings({"profile": "smoke"})
+    assert settings(live(first, again, "split = 'patient'"))[0].split == "patient"
+    own = live("profile = 'smoke'\nmodel = 'vgg16'\nepochs = 3", "profile = 'smoke'\nmodel = 'vgg16'")
+    assert settings(own, "model")[0] == load_params(params_file("smoke"))
 
 
 def test_unknown_name_is_refused(refused: Any) -> None:
@@ -65,7 +129,7 @@ def test_environment_replaces_the_default_profile(monkeypatch: pytest.MonkeyPatc
 
 def test_environment_does_not_touch_an_injected_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANET_PROFILE", "tiny")
-    assert settings({"profile": "smoke", "epochs": 2})[0].profile == "smoke"
+    assert settings({"profile": "smoke", "epochs": 2})[0].profile == "smoke-epochs-2"
 
 
 def test_empty_environment_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ LAYERS = [
     ["models"],
     ["postprocess"],
     ["data"],
+    ["edited"],
     ["steps"],
     ["artifacts"],
     ["digests"],
