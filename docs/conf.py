@@ -2,6 +2,7 @@
 
 import os
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -24,10 +25,11 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-templates_path = ["_templates"]
+templates_path = [str(Path(__file__).parent / "_templates")]  # autosummary would look beside the pages
 suppress_warnings = ["myst.header"]  # a notebook may open with a second level
 
 nb_execution_mode = "off"
+nb_render_markdown_format = "myst"  # tables are Markdown
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # they would come from another host
 myst_enable_extensions = ["dollarmath", "amsmath", "attrs_inline", "attrs_block"]
 myst_heading_anchors = 4
@@ -52,6 +54,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
     "show_toc_level": 2,
+    "navbar_persistent": [],  # the menu holds the search
     "navigation_with_keys": False,
 }
 mathjax_path = "tex-svg.js"  # version 4, and the files around this one, fetch fonts from another host

@@ -35,7 +35,10 @@ def pages() -> dict[Path, BeautifulSoup]:
     if "npm could not fetch MathJax" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stdout + done.stderr
-    return {path: BeautifulSoup(path.read_text(encoding="utf-8"), "lxml") for path in sorted(SITE.rglob("*.html"))}
+    return {
+        path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        for path in sorted(SITE.rglob("*.html"))
+    }
 
 
 @pytest.fixture

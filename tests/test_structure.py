@@ -163,6 +163,16 @@ class TestNotebooks:
         ]
         assert silent == [], "cells without a picture, by their last line"
 
+    def test_every_picture_says_what_it_shows(self, path):
+        outputs = [output for cell in code_cells(path) for output in cell["outputs"]]
+        silent = [
+            output["data"].get("text/plain")
+            for output in outputs
+            if "image/png" in output.get("data", {})
+            and not output.get("metadata", {}).get("image/png", {}).get("alt")
+        ]
+        assert silent == [], "give them words with manet_lib.report.alt.described, then `make notebooks`"
+
     def test_no_injected_cell_no_path_of_a_machine_and_small(self, path):
         text = path.read_text()
         assert "injected-parameters" not in text
