@@ -38,6 +38,7 @@ def pages() -> dict[Path, BeautifulSoup]:
     return {
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(SITE.rglob("*.html"))
+        if path != SITE / "index.html"  # leads on to README.html
     }
 
 
@@ -55,6 +56,11 @@ def _target(page: Path, link: str) -> tuple[Path, str]:
 @pytest.mark.slow
 @needs_extra
 class TestPages:
+    def test_the_first_page_is_the_readme(self, pages):
+        first = BeautifulSoup((SITE / "index.html").read_text(encoding="utf-8"), "html.parser")
+        assert SITE / first.a["href"] in pages
+        assert first.meta.find_next("meta")["content"] == f"0; url={first.a['href']}"
+
     def test_every_notebook_and_page_of_docs_is_there(self, pages):
         built = {path.relative_to(SITE).with_suffix("").as_posix() for path in pages}
         sources = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
@@ -99,7 +105,7 @@ class TestPages:
 
     def test_from_a_figure_to_the_code_behind_it(self, pages):
         page = pages[SITE / "notebooks/01_data.html"]
-        grid = next(node for node in page.select("p.behind a") if node.get_text() == "picture_grid()")
+        grid = next(node for node in page.select("p.behind a") if node.get_text() == "picture_grid")
         api, place = _target(SITE / "notebooks/01_data.html", grid["href"])
         source = pages[api].find(id=place).find("a", class_="viewcode-link") or pages[api].find(
             id=place
