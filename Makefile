@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test lab record notebooks data clean
+.PHONY: reproduce test lab record notebooks site data clean
 
 # GPUS=2 keeps to two of the machine's GPUs. Snakemake's lock is left out: the Snakefile says why.
 SNAKEMAKE = snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime --nolock --rerun-incomplete \
@@ -46,6 +46,14 @@ record: .venv/installed
 notebooks: .venv/installed
 	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	ruff format notebooks
+
+# Notebooks, findings, guides and the library's pages as a site in site/, to be read from the disk.
+site: .venv/installed-site
+	python docs/build.py
+
+.venv/installed-site: .venv/installed
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	touch $@
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

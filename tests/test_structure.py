@@ -121,7 +121,8 @@ def test_constraints_pin_every_dependency():
         for line in (ROOT / "constraints.txt").read_text().splitlines()
         if "==" in line
     }
-    for requirement in [*project["dependencies"], *project["optional-dependencies"]["test"]]:
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["test"], *extras["site"]]:
         assert re.match(r"[A-Za-z0-9_-]+", requirement)[0].lower().replace("_", "-") in pinned
 
 
@@ -161,6 +162,16 @@ class TestNotebooks:
             if not any("image/png" in output.get("data", {}) for output in cell["outputs"])
         ]
         assert silent == [], "cells without a picture, by their last line"
+
+    def test_every_picture_says_what_it_shows(self, path):
+        outputs = [output for cell in code_cells(path) for output in cell["outputs"]]
+        silent = [
+            output["data"].get("text/plain")
+            for output in outputs
+            if "image/png" in output.get("data", {})
+            and not output.get("metadata", {}).get("image/png", {}).get("alt")
+        ]
+        assert silent == [], "give them words with manet_lib.report.alt.described, then `make notebooks`"
 
     def test_no_injected_cell_no_path_of_a_machine_and_small(self, path):
         text = path.read_text()
