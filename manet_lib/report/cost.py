@@ -64,3 +64,36 @@ def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
             row["Increase, paper (%)"] = printed[name] or "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def added_in_words(counts: pd.DataFrame) -> str:
+    """What mask attention and CBAM add to the parameters and FLOPs of the plain networks, in a sentence.
+
+    Args:
+        counts: from :func:`count_table`.
+    """
+    numbers = counts.set_index("Model")[["Params (M)", "FLOPs (M)"]].astype(float)
+    said = []
+    for kind in ("MA", "CBAM"):
+        pairs = [(name, name.removesuffix(f"({kind})")) for name in numbers.index if name.endswith(f"({kind})")]
+        more = [100 * (numbers.loc[name] / numbers.loc[plain] - 1) for name, plain in pairs]
+        most = pd.concat(more, axis=1).max(axis=1)
+        said.append(
+            f"{kind} adds at most {most['Params (M)']:.2g}% to the parameters "
+            f"and {most['FLOPs (M)']:.2g}% to the FLOPs"
+        )
+    return "; ".join(said) + "."
+
+
+def times_in_words(times: pd.DataFrame) -> str:
+    """Which increases of the running time are beyond doubt, in a sentence.
+
+    Args:
+        times: from :func:`time_table`.
+    """
+    said = []
+    for row in times[times["95% interval"] != "–"].to_dict("records"):
+        low, high = (float(bound) for bound in row["95% interval"].split(" to "))
+        certain = "beyond doubt" if low > 0 or high < 0 else "not told from none"
+        said.append(f"{row['Model']}: {float(row['Increase (%)']):+.1f}%, {certain}")
+    return "; ".join(said) + "." if said else ""
