@@ -155,3 +155,38 @@ def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
             f"maps of two films are by {unrelated:.2f}"
         )
     return lines
+
+
+def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:
+    """How far the maps of each network lean to lungs and lesions, beside what knows nothing, in sentences.
+
+    Args:
+        scores: see :func:`attention_table`.
+        controls: see :func:`attention_table`.
+    """
+    blob = controls[controls["control"] == "centre blob"]
+    said = []
+    for region in _regions(scores):
+        area, chance = (100 * blob[f"{region}_{name}"].mean() for name in ("area", "share"))
+        shares = 100 * scores.groupby("model", sort=False)[f"{region}_share"].mean()
+        parts = ", ".join(f"{model_title(str(model))} {share:.0f}%" for model, share in shares.items())
+        above = [model_title(str(model)) for model, share in shares.items() if share > max(area, chance)]
+        said.append(
+            f"Share of the map in the {region}s: {parts}; a map without preference {area:.0f}%, a blob in the "
+            f"middle {chance:.0f}%. Above both: {', '.join(above) or 'none'}."
+        )
+    return " ".join(said)
+
+
+def faithfulness_in_words(table: pd.DataFrame) -> str:
+    """Which of the differences in :func:`faithfulness_table` are told from nothing, in a sentence."""
+    told = []
+    for row in table.to_dict("records"):
+        for name in [column for column in table if column not in ("Model", "Films")]:
+            bounds = row[name].partition("(")[2].rstrip(")").split(" to ")
+            if len(bounds) == 2 and (float(bounds[0]) > 0 or float(bounds[1]) < 0):
+                told.append(f"{row['Model']}, {name.lower()}")
+    cells = len(table) * (len(table.columns) - 2)
+    return f"Of the {cells} differences {len(told)} are told from 0 by their interval" + (
+        f": {'; '.join(told)}." if told else "; these films are too few to say more."
+    )

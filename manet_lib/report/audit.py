@@ -215,7 +215,7 @@ def probe_in_words(table: pd.DataFrame) -> str:
     best = share[list(VIEWS)].idxmax()
     text = (
         f"From the lungs alone sixteen pixels a side get {share['lungs']:.0f}% of the classes right, from the "
-        f"film with the lungs blackened {share['background']:.0f}%, from the lungs' outline {share['shape']:.0f}%; "
+        f"film with the lungs blackened {share['background']:.0f}%, from the outline {share['shape']:.0f}%; "
         f"always giving the most frequent answer gets {share.iloc[0]:.0f}%. Most is in: {best}."
     )
     if "Source (%)" in table:
