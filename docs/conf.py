@@ -39,9 +39,12 @@ napoleon_use_ivar = True
 autosummary_generate = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "signature"
+autodoc_typehints_format = "fully-qualified"
+python_use_unqualified_type_names = True
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 add_module_names = False
+viewcode_follow_imported_members = False
 
 html_theme = "sphinx_book_theme"
 html_title = project
