@@ -263,7 +263,7 @@ def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
 
 
 def small_mask(size: int = 7) -> NDArray[np.float32]:
-    """Two lungs on a few places: float32 (size, size), 0 or 1; the one on the left of the picture is the larger."""
+    """Two lungs on a few places: float32 (size, size), 0 or 1; the one on the left is the larger."""
     mask = np.zeros((size, size), dtype=np.float32)
     mask[1 : size - 1, 1:3] = 1
     mask[2 : size - 1, size - 3 : size - 1] = 1
