@@ -141,6 +141,8 @@ def code_cells(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 class TestNotebooks:
     def test_first_code_cell_holds_the_parameters(self, path):
+        if path.stem == "00_overview":
+            pytest.skip("it reads what is recorded, and no run")
         first = code_cells(path)[0]
         assert first["metadata"]["tags"] == ["parameters"]
         assert f'profile = "{DEFAULT_PROFILE}"' in "".join(first["source"])
@@ -183,7 +185,7 @@ class TestNotebooks:
         assert max(len("".join(cell["source"]).splitlines()) for cell in code_cells(path)) <= 20
 
     def test_something_is_left_to_try(self, path):
-        assert "## Try it" in path.read_text()
+        assert "## Try it" in path.read_text() or path.stem == "00_overview"
 
 
 def test_every_profile_says_why_on_each_line():

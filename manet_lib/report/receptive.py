@@ -128,8 +128,8 @@ def weights_in_words(pools: Sequence[MaskPool], image_size: int) -> str:
     reach = np.abs(np.arange(image_size) - centre)
     half = int(np.argmax([weight[reach <= radius].sum() >= weight.sum() / 2 for radius in range(image_size)]))
     return (
-        f"The receptive field of the middle place is {field} columns wide, the film {image_size}; half the "
-        f"weight lies in the {2 * half + 1} columns in the middle, {100 * (1 - weight.sum()):.0f}% falls on padding."
+        f"The receptive field of the middle place is {field} columns wide, the film {image_size}; half the weight "
+        f"lies in the {2 * half + 1} columns in the middle, {100 * (1 - weight.sum()):.0f}% falls on padding."
     )
 
 
