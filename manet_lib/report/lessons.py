@@ -27,7 +27,7 @@ def radiograph_figure(phantom: Phantom) -> Figure:
     """
     side = len(phantom.image)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.8, 3.8), layout="constrained")
+        figure, axes = plt.subplots(figsize=(6.2, 3.4), layout="constrained")
         axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
         axes.contour(
             np.linspace(0, 1, side), np.linspace(0, 1, side), phantom.lungs, [0.5], colors="#66ccee", linewidths=1
@@ -56,7 +56,7 @@ def findings_figure(phantoms: Mapping[str, Phantom]) -> Figure:
     """
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            2, len(phantoms), figsize=(1.7 * len(phantoms), 3.7), squeeze=False, layout="constrained"
+            2, len(phantoms), figsize=(1.35 * len(phantoms), 3.0), squeeze=False, layout="constrained"
         )
         for (label, phantom), (above, below) in zip(phantoms.items(), grid.T, strict=True):
             for axes in (above, below):
@@ -78,7 +78,7 @@ def marks_figure(without: Phantom, marked: Mapping[str, Phantom]) -> Figure:
     """
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(
-            2, 1 + len(marked), figsize=(1.7 * (1 + len(marked)) + 0.9, 3.7), layout="constrained"
+            2, 1 + len(marked), figsize=(1.45 * (1 + len(marked)) + 0.9, 3.2), layout="constrained"
         )
         norm = TwoSlopeNorm(0, -160, 160)
         for axes in grid.flat:
