@@ -81,9 +81,13 @@ def check_marks(marks: Callable[[str, int], NDArray[np.bool_]]) -> str:
         if found.sum() > 1.5 * wanted.sum() and found[bare.lungs].mean() > 0.5:
             raise NotYet("most of the lungs differ as well: both films must be of the same class and patient.")
         if (found != wanted).any():
-            raise NotYet(f"film {label!r}, patient {patient}: {wanted.sum()} pixels differ, and you have {found.sum()}.")
+            raise NotYet(
+                f"film {label!r}, patient {patient}: {wanted.sum()} pixels differ, and you have {found.sum()}."
+            )
         outside.append(1 - bare.lungs[wanted].mean())
-    return f"{100 * min(outside):.0f}% or more of the changed pixels are outside of the lungs, the rest on their rim."
+    return (
+        f"{100 * min(outside):.0f}% or more of the changed pixels are outside of the lungs, the rest on their rim."
+    )
 
 
 @check
@@ -136,7 +140,9 @@ def check_source_guess(accuracy: Callable[[Films, NDArray[Any], NDArray[np.bool_
     if blind > 1:
         raise NotYet(f"{blind:g} is no share of the test films: divide by how many there are.")
     if blind > 0.7:
-        raise NotYet(f"you get {100 * blind:.0f}% of pure noise right: the films that are tested have been fitted.")
+        raise NotYet(
+            f"you get {100 * blind:.0f}% of pure noise right: the films that are tested have been fitted."
+        )
     shares = {}
     for strength in (0.0, 1.0):
         drawn_films, images, _ = set_of_films(90, strength)
@@ -164,7 +170,9 @@ def check_derangement(exchange: Callable[[int, int], Any]) -> str:
         order = picture(ask(exchange, count, seed), (count,), "order")
         missing = sorted(set(range(count)) - set(order.tolist()))
         if missing:
-            raise NotYet(f"with {count} films the mask of film {missing[0]} goes to nobody, another's to two films.")
+            raise NotYet(
+                f"with {count} films the mask of film {missing[0]} goes to nobody, another's to two films."
+            )
         kept = np.flatnonzero(order == np.arange(count))
         if len(kept):
             raise NotYet(f"with {count} films and seed {seed}, film {kept[0]} keeps its own mask.")
@@ -218,7 +226,9 @@ def check_swapped(swapped: Callable[[Sequence[Film]], Films]) -> str:
     wrong = np.flatnonzero((found != wanted).any(axis=(1, 2)))
     if len(wrong):
         one = chosen[wrong[0]]
-        raise NotYet(f"{len(wrong)} films are not right: one from {one.source!r} gets the marks of {next_source(one.source)!r}.")
+        raise NotYet(
+            f"{len(wrong)} films are not right: one from {one.source!r} gets the marks of {next_source(one.source)!r}."
+        )
     lungs = np.stack([images[test], wanted]) * masks[test]
     scores = []
     for shown, kinds in ((images, (images[test], wanted)), (images * masks, (lungs[0], lungs[1]))):

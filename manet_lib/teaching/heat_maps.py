@@ -38,12 +38,16 @@ def check_cam(answer: Any) -> str:
     wanted = np.maximum(raw, 0)
     for reason, other in (
         ("the negative places are still there: a map shows what speaks *for* the class, so set them to 0", raw),
-        ("the gradient of each place is multiplied; average it over the places of its feature first",
-         np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0)),
+        (
+            "the gradient of each place is multiplied; average it over the places of its feature first",
+            np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0),
+        ),
         ("the gradients are summed; their mean is the weight of a feature", 9 * wanted),
         ("the features are added without weights", FEATURES.sum(axis=0)),
-        ("each feature is cut at 0 before the sum; the second one cannot take off anything then",
-         np.maximum(means * FEATURES, 0).sum(axis=0)),
+        (
+            "each feature is cut at 0 before the sum; the second one cannot take off anything then",
+            np.maximum(means * FEATURES, 0).sum(axis=0),
+        ),
     ):
         if close(found, other) and not close(other, wanted):
             raise NotYet(f"{reason}.")
@@ -70,21 +74,30 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
         wanted, chance = float(heat[lungs].sum() / heat.sum()), float(lungs.mean())
         for reason, other in (
             ("is the mean of the map in the lungs (*covered*); divide sums", float(heat[lungs].mean())),
-            ("is the share of the pixels above 0, which hides how bright they are", float((heat[lungs] > 0).sum() / (heat > 0).sum())),
+            (
+                "is the share of the pixels above 0, which hides how bright they are",
+                float((heat[lungs] > 0).sum() / (heat > 0).sum()),
+            ),
             ("is the share *outside*", 1 - wanted),
         ):
             if close(pair[0], other) and not close(other, wanted):
                 raise NotYet(f"{pair[0]:.3f} {reason}.")
         if not close(pair[0], wanted):
-            raise NotYet(f"on film {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}.")
+            raise NotYet(
+                f"on film {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."
+            )
         if close(pair[1], 0.5) or not close(pair[1], chance):
-            raise NotYet(f"chance is not {pair[1]:.3f}: a map that is the same everywhere has the area of the lungs, {chance:.3f}.")
+            raise NotYet(
+                f"chance is not {pair[1]:.3f}: a map that is the same everywhere has the area of the lungs, {chance:.3f}."
+            )
         blob = centre_blob(48)
         blobs.append(float(blob[lungs].sum() / blob.sum()))
     with np.errstate(invalid="ignore"):
         empty = np.asarray(ask(share_and_chance, np.zeros((48, 48), np.float32), lungs), dtype=float).ravel()
     if not np.isnan(empty[0]):
-        raise NotYet("a map of zeros has no share: it is neither inside nor outside; answer `nan`, so that no mean counts it.")
+        raise NotYet(
+            "a map of zeros has no share: it is neither inside nor outside; answer `nan`, so that no mean counts it."
+        )
     return (
         f"the lungs are {100 * chance:.0f}% of the last film, and a blob in the middle, which knows nothing of it, has "
         f"{100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
@@ -147,14 +160,21 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
     for name in layers:
         old, new = (part.get_submodule(name).weight for part in (network, fresh))
         if torch.equal(old, new):
-            raise NotYet(f"the weights of {name!r} are those of the trained network: `reset_parameters()` draws new ones.")
+            raise NotYet(
+                f"the weights of {name!r} are those of the trained network: `reset_parameters()` draws new ones."
+            )
         if not new.any():
             raise NotYet(f"the weights of {name!r} are all 0, which is not random: the map would be empty.")
-    weights = [torch.cat([value.flatten().float() for value in one.state_dict().values()]) for one in (fresh, other, again)]
+    weights = [
+        torch.cat([value.flatten().float() for value in one.state_dict().values()])
+        for one in (fresh, other, again)
+    ]
     if torch.equal(weights[0], weights[1]):
         raise NotYet("two seeds give the same weights: call `torch.manual_seed(seed)` before you draw.")
     if not torch.equal(weights[0], weights[2]):
-        raise NotYet("the same seed gives other weights each time: call `torch.manual_seed(seed)` before you draw.")
+        raise NotYet(
+            "the same seed gives other weights each time: call `torch.manual_seed(seed)` before you draw."
+        )
     image, mask, target = (part[:10] for part in some_films())
     maps = [grad_cam(one, image, mask, target) for one in (network, fresh)]
     alike = [similarity(one, two) for one, two in zip(*maps, strict=True)]

@@ -20,7 +20,9 @@ Layers = Sequence[tuple[int, int, int]]
 """Kernel, stride and padding of the layers of a network, in order."""
 
 
-def pooled(mask: Any, kernel: int, stride: int, padding: int, count_include_pad: bool = True) -> NDArray[np.float64]:
+def pooled(
+    mask: Any, kernel: int, stride: int, padding: int, count_include_pad: bool = True
+) -> NDArray[np.float64]:
     """P(M; k, s, p) of Eq. 1, by PyTorch: mask (H, W) to map (H', W')."""
     film = torch.as_tensor(np.asarray(mask, dtype=np.float64))[None, None]
     return F.avg_pool2d(film, kernel, stride, padding, count_include_pad=count_include_pad)[0, 0].numpy()
@@ -45,9 +47,13 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
         )
     (mean,) = numbers(mean_of_ones, ["mean"])
     if close(mean, 1):
-        raise NotYet("a mask of ones has a mean of 1 only where padding is left out; here windows divide by 9 always.")
+        raise NotYet(
+            "a mask of ones has a mean of 1 only where padding is left out; here windows divide by 9 always."
+        )
     if not close(mean, pooled(np.ones((7, 7)), 3, 2, 1).mean(), 6e-3):
-        raise NotYet(f"{mean:.3f} is not the mean map of ones: corners are 4/9, edges 6/9, the four in the middle 1.")
+        raise NotYet(
+            f"{mean:.3f} is not the mean map of ones: corners are 4/9, edges 6/9, the four in the middle 1."
+        )
     return f"the counts over 9 are the lung map. Even a film that is all lung has {mean:.2f} on average: borders fade."
 
 
@@ -64,10 +70,14 @@ def check_weights(weights: Callable[[Layers, int], Any]) -> str:
                 f"{wanted.max():.3f}, and the ends {wanted[wanted > 0].min():.3f}."
             )
         if np.count_nonzero(found) != np.count_nonzero(wanted):
-            raise NotYet(f"{np.count_nonzero(wanted)} pixels count behind {len(layers)} layers, in yours {np.count_nonzero(found)}.")
+            raise NotYet(
+                f"{np.count_nonzero(wanted)} pixels count behind {len(layers)} layers, in yours {np.count_nonzero(found)}."
+            )
         if not close(found, wanted, 1e-5):
             place = int(np.argmax(np.abs(found - wanted)))
-            raise NotYet(f"pixel {place} counts {wanted[place]:.4f} behind {len(layers)} layers, not {found[place]:.4f}.")
+            raise NotYet(
+                f"pixel {place} counts {wanted[place]:.4f} behind {len(layers)} layers, not {found[place]:.4f}."
+            )
     share = float(wanted[np.abs(np.arange(size) - size // 2) <= field // 4].sum())
     return f"the field is {field} pixels wide, and its middle half already has {100 * share:.0f}% of the weight."
 
@@ -130,17 +140,27 @@ def check_attention(forward: Callable[[SmallCNN, Tensor, Tensor], Tensor]) -> st
         if not close(black, black[:1], 1e-5):
             raise NotYet("with a mask of zeros the answers still depend on the film: a product is missing.")
         if not close(black, network.fc.bias, 1e-5):
-            raise NotYet("with a mask of zeros something passes: the product belongs behind the batch norm, which adds.")
+            raise NotYet(
+                "with a mask of zeros something passes: the product belongs behind the batch norm, which adds."
+            )
         for reason, other in (
-            ("the mask is multiplied as it is, without pooling; pool it like each convolution", _resized(network, image, mask)),
+            (
+                "the mask is multiplied as it is, without pooling; pool it like each convolution",
+                _resized(network, image, mask),
+            ),
             ("only the second convolution has its product", _attended(network, image, mask, (False, True))),
             ("only the first convolution has its product", _attended(network, image, mask, (True, False))),
-            ("padding is left out of your averages; Eq. 1 here counts it", _attended(network, image, mask, pad=False)),
+            (
+                "padding is left out of your averages; Eq. 1 here counts it",
+                _attended(network, image, mask, pad=False),
+            ),
         ):
             if close(found, other, 1e-6):
                 raise NotYet(f"{reason}.")
         if not close(found, _attended(network, image, mask), 1e-5):
-            raise NotYet("the logits are not those of Eq. 1: convolution, batch norm, product, ReLU, in this order?")
+            raise NotYet(
+                "the logits are not those of Eq. 1: convolution, batch norm, product, ReLU, in this order?"
+            )
     return "with a mask of zeros nothing passes, and the network answers every film by the bias of its last layer."
 
 
@@ -172,7 +192,9 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
             wanted.append(side)
         found = [float(one) for one in ask(sides, size, STACK)]
         if len(found) != len(wanted):
-            raise NotYet(f"one side for each of the {len(wanted)} layers is asked for, and these are {len(found)}.")
+            raise NotYet(
+                f"one side for each of the {len(wanted)} layers is asked for, and these are {len(found)}."
+            )
         for number, (one, other) in enumerate(zip(found, wanted, strict=True)):
             if one != other:
                 kernel, stride, padding = STACK[number]
@@ -199,13 +221,18 @@ def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
         found = picture(ask(last_map, mask.clone(), STACK), tuple(wanted.shape), "map")
         for reason, other in (
             ("padding is left out of your averages; it counts as no lung", _stacked(mask, STACK, False)),
-            ("you pool to the size at once; layer by layer blurs more", F.adaptive_avg_pool2d(mask, wanted.shape[-1])),
+            (
+                "you pool to the size at once; layer by layer blurs more",
+                F.adaptive_avg_pool2d(mask, wanted.shape[-1]),
+            ),
             ("you take the maximum; Eq. 1 averages", _highest(mask, STACK)),
         ):
             if close(found, other, 1e-5):
                 raise NotYet(f"{reason}.")
         if not close(found, wanted, 1e-5):
-            raise NotYet(f"the mean of the map is {float(wanted.mean()):.3f}, and yours {float(np.mean(found)):.3f}.")
+            raise NotYet(
+                f"the mean of the map is {float(wanted.mean()):.3f}, and yours {float(np.mean(found)):.3f}."
+            )
     peaks = [f"{float(_stacked(_lungs(size), STACK).max()):.2f} at {size} pixels" for size in (32, 64, 128, 224)]
     return f"behind these layers the highest place of the map is {', '.join(peaks)}."
 
@@ -235,7 +262,9 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
         wanted = _fading(mask, limit)
         depth = int(ask(fades_at, mask.clone(), limit))
         if depth == wanted - 1:
-            raise NotYet(f"after {depth} poolings the difference is still {_contrast(mask, depth):.3f}, not below {limit}.")
+            raise NotYet(
+                f"after {depth} poolings the difference is still {_contrast(mask, depth):.3f}, not below {limit}."
+            )
         if depth != wanted:
             raise NotYet(
                 f"at {size} pixels it falls below {limit} after {wanted} poolings, and you say {depth}; *inside* is "

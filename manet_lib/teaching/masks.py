@@ -95,14 +95,18 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     if not isinstance(found, Tensor) or found.numel() != 1:
         raise NotYet("the loss of a batch is one number, a tensor: take the mean over the images.")
     if not found.requires_grad:
-        raise NotYet("no gradient comes back: a threshold or a NumPy array has cut it off. Keep to products and sums.")
+        raise NotYet(
+            "no gradient comes back: a threshold or a NumPy array has cut it off. Keep to products and sums."
+        )
     wanted, value = float(soft_dice_loss(logits, truth)), float(found)
     pooled = 1 - float((2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1))
     rough = float(soft_dice_loss(logits, truth, smooth=0))
     if close(value, 1 - wanted):
         raise NotYet("this is the Dice coefficient, which is high for a good mask; a loss is 1 less that.")
     if close(value, pooled):
-        raise NotYet("you take one Dice of the whole batch, in which a large lung hides a small one; sum per image.")
+        raise NotYet(
+            "you take one Dice of the whole batch, in which a large lung hides a small one; sum per image."
+        )
     if close(value, rough) and not close(rough, wanted):
         raise NotYet("`smooth` is missing: add 1 above and below the fraction.")
     if not close(value, wanted):
@@ -110,7 +114,9 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     empty = torch.zeros(1, 1, 8, 8)
     if not close(float(ask(loss, empty, empty)), 0):
         raise NotYet("an empty mask that is predicted empty should cost nothing: is `smooth` above and below?")
-    return "products instead of a threshold let gradients through, and `smooth` keeps an empty mask at a loss of 0."
+    return (
+        "products instead of a threshold let gradients through, and `smooth` keeps an empty mask at a loss of 0."
+    )
 
 
 @check
@@ -149,7 +155,9 @@ def check_order_matters(mask: Any) -> str:
     if (fill_first == drop_first).all():
         hole = int(binary_fill_holes(drawn).sum() - drawn.sum())
         more = f"its holes have {hole} pixels" if hole else "it has no hole"
-        raise NotYet(f"both orders leave the same {counts[0]} pixels: {more}; what becomes large only when filled?")
+        raise NotYet(
+            f"both orders leave the same {counts[0]} pixels: {more}; what becomes large only when filled?"
+        )
     return (
         f"filling first leaves {counts[0]} pixels and removing first {counts[1]}: the ring is smaller than 30 pixels "
         "until it is filled. The paper fills first."
@@ -175,8 +183,12 @@ def check_parted(part: Callable[[Mask], NDArray[np.int64]]) -> str:
             worst = min(worst, max(float((labels[side] == name).mean()) for name in found))
         first = [int(np.bincount(labels[side].astype(int)).argmax()) for side in sides]
         if first[0] == first[1] or worst < 0.9:
-            raise NotYet(f"on film {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two markers?")
-    return f"every lung has at least {100 * worst:.1f}% of its pixels in one piece; the bridge itself is shared out."
+            raise NotYet(
+                f"on film {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two markers?"
+            )
+    return (
+        f"every lung has at least {100 * worst:.1f}% of its pixels in one piece; the bridge itself is shared out."
+    )
 
 
 def _two_largest(mask: Mask) -> list[int]:
@@ -191,12 +203,16 @@ def check_shrunk_squares(answer: Any) -> str:
     for side, found in zip(sides, numbers(answer, [f"side {side}" for side in sides]), strict=True):
         wanted = ((side - 2) / side) ** 2
         if close(found, ((side - 1) / side) ** 2):
-            raise NotYet(f"side {side}: a pixel goes on both sides, so that {side - 2} are left and not {side - 1}.")
+            raise NotYet(
+                f"side {side}: a pixel goes on both sides, so that {side - 2} are left and not {side - 1}."
+            )
         if close(found, 1 - wanted):
             raise NotYet(f"side {side}: {found:.3f} is what is lost; IoU is what is left over what there was.")
         if not close(found, wanted, 6e-3):
             raise NotYet(f"side {side}: {side - 2}² of {side}² pixels are left, and {found:.3f} is not that.")
-    return "the same pixel costs a small object four times what it costs one of four times the side: IoU loves size."
+    return (
+        "the same pixel costs a small object four times what it costs one of four times the side: IoU loves size."
+    )
 
 
 @check
@@ -244,8 +260,12 @@ def check_equal_shift(equal_shift: Callable[[Mask, int], int]) -> str:
         if found != wanted:
             values = [_iou(lungs, np.roll(lungs, shift, axis=1)) for shift in (found, found - 1)]
             if found > wanted:
-                raise NotYet(f"{found} columns are too many: {found - 1} already have an IoU of {values[1]:.3f}, not above {least:.3f}.")
-            raise NotYet(f"{found} columns have an IoU of {values[0]:.3f}, still above {least:.3f} after shrinking.")
+                raise NotYet(
+                    f"{found} columns are too many: {found - 1} already have an IoU of {values[1]:.3f}, not above {least:.3f}."
+                )
+            raise NotYet(
+                f"{found} columns have an IoU of {values[0]:.3f}, still above {least:.3f} after shrinking."
+            )
     shifted = np.roll(lungs, wanted, axis=1)
     distances = [overlap.surface_distance(lungs, one) for one in (shrunk, shifted)]
     return (

@@ -30,7 +30,10 @@ TEN_FILMS = pd.DataFrame(
 def check_mcnemar(answer: Any) -> str:
     """06, first exercise: films that MA alone gets right, films that plain alone gets right, exact p."""
     gained, lost, p = numbers(answer, ("MA alone", "plain alone", "p"))
-    wanted = (int((TEN_FILMS["MA"] & ~TEN_FILMS["plain"]).sum()), int((TEN_FILMS["plain"] & ~TEN_FILMS["MA"]).sum()))
+    wanted = (
+        int((TEN_FILMS["MA"] & ~TEN_FILMS["plain"]).sum()),
+        int((TEN_FILMS["plain"] & ~TEN_FILMS["MA"]).sum()),
+    )
     if (gained, lost) == (TEN_FILMS["MA"].sum(), TEN_FILMS["plain"].sum()):
         raise NotYet("these are all films that each gets right; leave out those that both do.")
     if (gained, lost) == wanted[::-1]:
@@ -47,8 +50,12 @@ def check_mcnemar(answer: Any) -> str:
     if close(p, float(scipy.stats.chi2.sf((gained - lost) ** 2 / total, 1))):
         raise NotYet(f"{p:.3f} is the chi-squared approximation, which is for many films; count outcomes.")
     if not close(p, right, 6e-3):
-        raise NotYet(f"p is not {p:.3f}: of 2^{total} outcomes count those with {wanted[1]} or fewer on one side, twice.")
-    return f"{wanted[0]} against {wanted[1]} looks like much and happens by chance in {100 * right:.0f} of 100 cases."
+        raise NotYet(
+            f"p is not {p:.3f}: of 2^{total} outcomes count those with {wanted[1]} or fewer on one side, twice."
+        )
+    return (
+        f"{wanted[0]} against {wanted[1]} looks like much and happens by chance in {100 * right:.0f} of 100 cases."
+    )
 
 
 @check
@@ -61,12 +68,17 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
         classes, weighted = table.iloc[:-1], table.iloc[-1]
         wanted, found = float(classes["f1"].mean()), float(ask(macro_f1, matrix))
         for reason, other in (
-            ("the average weighted by films (Table 4's last line), in which BP alone has four of ten", weighted["f1"]),
+            (
+                "the average weighted by films (Table 4's last line), in which BP alone has four of ten",
+                weighted["f1"],
+            ),
             ("accuracy", np.trace(matrix) / matrix.sum()),
             ("the mean recall", classes["recall"].mean()),
             ("the mean precision", classes["precision"].mean()),
-            ("F1 of the mean precision and recall; take F1 of each class first",
-             2 / (1 / classes["recall"].mean() + 1 / classes["precision"].mean())),
+            (
+                "F1 of the mean precision and recall; take F1 of each class first",
+                2 / (1 / classes["recall"].mean() + 1 / classes["precision"].mean()),
+            ),
         ):
             if close(found, other, 1e-5) and not close(other, wanted, 1e-5):
                 raise NotYet(f"{found:.4f} is {reason}.")
@@ -76,7 +88,9 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
     with np.errstate(invalid="ignore", divide="ignore"):
         found = float(ask(macro_f1, silent))
     if not close(found, 5 / 13):
-        raise NotYet(f"a class that is never predicted has F1 0, so that [[5, 0], [3, 0]] gives 0.385 and not {found:.3f}.")
+        raise NotYet(
+            f"a class that is never predicted has F1 0, so that [[5, 0], [3, 0]] gives 0.385 and not {found:.3f}."
+        )
     first = classification_report(printed)
     return (
         f"the paper's Table 5 gives {first['f1'].iloc[:-1].mean():.3f}; weighted by films it is "
@@ -86,7 +100,8 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
 
 @check
 def check_evidence(
-    interval: Callable[[Sequence[float], Sequence[float]], tuple[float, float]], needed: Callable[[float, float], float]
+    interval: Callable[[Sequence[float], Sequence[float]], tuple[float, float]],
+    needed: Callable[[float, float], float],
 ) -> str:
     """06, third exercise: 95% interval of MA's gain over three trials; test films to see a gain."""
     table = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
@@ -107,17 +122,23 @@ def check_evidence(
             if close(found, other, 6e-3) and not close(other, half, 6e-3):
                 raise NotYet(f"half the width, {found:.2f} points, is {reason}.")
         if not close(pair, (mean - half, mean + half), 6e-3):
-            raise NotYet(f"for {name} it is {mean - half:.2f} to {mean + half:.2f}, and you say {pair[0]:.2f} to {pair[1]:.2f}.")
+            raise NotYet(
+                f"for {name} it is {mean - half:.2f} to {mean + half:.2f}, and you say {pair[0]:.2f} to {pair[1]:.2f}."
+            )
     gain = float((table.loc["resnet50_ma"] - table.loc["resnet50"]).mean()) / 100
     for difference, discordant in ((gain, 0.05), (0.02, 0.1)):
         films, wanted = float(ask(needed, difference, discordant)), films_needed(difference, discordant)
         chance = scipy.stats.norm.ppf(0.975) ** 2 * discordant / difference**2
         if abs(films / chance - 1) < 0.01:
-            raise NotYet(f"with {films:,.0f} films half of the attempts see nothing: 0.84 for a power of 80% is missing.")
+            raise NotYet(
+                f"with {films:,.0f} films half of the attempts see nothing: 0.84 for a power of 80% is missing."
+            )
         if abs(films / (wanted / 1e4) - 1) < 0.2:
             raise NotYet(f"{films:,.1f} films: gain and share are both shares, not percent.")
         if abs(films / wanted - 1) > 0.01:
-            raise NotYet(f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say {films:,.0f}.")
+            raise NotYet(
+                f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say {films:,.0f}."
+            )
     return f"the gain of ResNet50 would take {films_needed(gain, 0.05):,} test films; the paper has 680, and VGG16's interval holds 0, too."
 
 
@@ -137,13 +158,19 @@ def check_parameters(answer: Any) -> str:
     if conv != 3 * 3 * 64 * 128:
         raise NotYet(f"{conv:g} is not 3 × 3 × inputs × outputs.")
     if norm == 4 * 128:
-        raise NotYet("running mean and variance are counted, which nothing trains: two parameters a channel are left.")
+        raise NotYet(
+            "running mean and variance are counted, which nothing trains: two parameters a channel are left."
+        )
     if norm != 2 * 128:
-        raise NotYet(f"a batch norm trains a weight and a bias for each of 128 channels, and {norm:g} is not that.")
+        raise NotYet(
+            f"a batch norm trains a weight and a bias for each of 128 channels, and {norm:g} is not that."
+        )
     if linear == 512 * 5:
         raise NotYet("the linear layer has a bias for each class as well.")
     if linear != 512 * 5 + 5:
-        raise NotYet(f"the linear layer has 512 weights and a bias for each of 5 classes, and {linear:g} is not that.")
+        raise NotYet(
+            f"the linear layer has 512 weights and a bias for each of 5 classes, and {linear:g} is not that."
+        )
     return "none of the three knows the size of the film: 64 or 512 pixels, the parameters are the same."
 
 
@@ -171,8 +198,12 @@ def check_flops(flops: Callable[[nn.Conv2d, int], int]) -> str:
             if found == other and found != wanted:
                 raise NotYet(f"for {layer} your {found:,.0f} {reason}.")
         if found != wanted:
-            raise NotYet(f"for {layer} on {side} pixels it is {wanted:,} ({out}×{out} places), and you say {found:,.0f}.")
-    return "at twice the side a convolution costs four times as much: FLOPs know the film's size, parameters do not."
+            raise NotYet(
+                f"for {layer} on {side} pixels it is {wanted:,} ({out}×{out} places), and you say {found:,.0f}."
+            )
+    return (
+        "at twice the side a convolution costs four times as much: FLOPs know the film's size, parameters do not."
+    )
 
 
 class _Alone(nn.Module):
@@ -207,13 +238,18 @@ def check_vgg_row(row: Callable[[Sequence[int | str], int], tuple[float, float]]
             ("the biases of the convolutions are missing", 4224 / 1e6),
             ("the batch norms are missing, 2 for each channel", 8448 / 1e6),
             ("the film has one channel, not three", -2 * 9 * 64 / 1e6),
-            ("the three linear layers are missing", (25088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 5 + 5) / 1e6),
+            (
+                "the three linear layers are missing",
+                (25088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 5 + 5) / 1e6,
+            ),
             ("the paper's network has 5 classes, not 1000", -995 * 4097 / 1e6),
         ):
             if close(lacking, size, 1e-5):
                 raise NotYet(f"{params:.3f} million parameters: {reason}.")
         if not close(params, cost.params / 1e6, 5e-4):
-            raise NotYet(f"there are {cost.params / 1e6:.2f} million parameters, and you have {params:.2f} million.")
+            raise NotYet(
+                f"there are {cost.params / 1e6:.2f} million parameters, and you have {params:.2f} million."
+            )
         gap = cost.flops / 1e6 - flops
         if not close(flops, cost.flops / 1e6, 5e-3):
             raise NotYet(
