@@ -151,13 +151,15 @@ def check_source_guess(accuracy: Callable[[Films, NDArray[Any], NDArray[np.bool_
         wanted = share_right(images, manifest, "source")
         if abs(found - wanted) > 0.12:
             raise NotYet(
-                f"with marks of strength {strength:g} logistic regression gets about {100 * wanted:.0f}% of the test "
+                f"with marks of strength {strength:g} logistic regression gets about {100 * wanted:.0f}% of the "
+                "test "
                 f"films right, and you {100 * found:.0f}%: fit on `~test`, 16×16 pixels, and score on `test`."
             )
         shares[strength] = found
     most = manifest.loc[test, "source"].value_counts(normalize=True).iloc[0]
     return (
-        f"{100 * shares[1.0]:.0f}% of the sources with marks, {100 * shares[0.0]:.0f}% without; always the commonest "
+        f"{100 * shares[1.0]:.0f}% of the sources with marks, {100 * shares[0.0]:.0f}% without; always the "
+        "commonest "
         f"gets {100 * most:.0f}%. Who knows the source knows much of the class."
     )
 
@@ -227,7 +229,8 @@ def check_swapped(swapped: Callable[[Sequence[Film]], Films]) -> str:
     if len(wrong):
         one = chosen[wrong[0]]
         raise NotYet(
-            f"{len(wrong)} films are not right: one from {one.source!r} gets the marks of {next_source(one.source)!r}."
+            f"{len(wrong)} films are not right: one from {one.source!r} gets the marks of "
+            f"{next_source(one.source)!r}."
         )
     lungs = np.stack([images[test], wanted]) * masks[test]
     scores = []
@@ -237,7 +240,8 @@ def check_swapped(swapped: Callable[[Sequence[Film]], Films]) -> str:
             pictures[test] = kind
             scores.append(100 * share_right(pictures, manifest, "label"))
     return (
-        f"classes guessed rightly from thumbnails of whole films: {scores[0]:.0f}% as trained, {scores[1]:.0f}% with "
+        f"classes guessed rightly from thumbnails of whole films: {scores[0]:.0f}% as trained, {scores[1]:.0f}% "
+        "with "
         f"swapped marks; of the lungs alone: {scores[2]:.0f}% and {scores[3]:.0f}%."
     )
 

@@ -54,7 +54,8 @@ def check_cam(answer: Any) -> str:
     if not close(found, wanted, 6e-3):
         row, column = (int(place) for place in np.argwhere(~np.isclose(found, wanted, atol=6e-3))[0])
         raise NotYet(
-            f"row {row}, column {column} is {wanted[row, column]:.2f} and not {found[row, column]:.2f}; the weights of "
+            f"row {row}, column {column} is {wanted[row, column]:.2f} and not {found[row, column]:.2f}; the "
+            "weights of "
             f"the two features are {means[0, 0, 0]:.2f} and {means[1, 0, 0]:.2f}."
         )
     return "the second feature speaks against the class, so that its corner is 0 however bright it is."
@@ -88,7 +89,8 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
             )
         if close(pair[1], 0.5) or not close(pair[1], chance):
             raise NotYet(
-                f"chance is not {pair[1]:.3f}: a map that is the same everywhere has the area of the lungs, {chance:.3f}."
+                f"chance is not {pair[1]:.3f}: a map that is the same everywhere has the area of the lungs, "
+                f"{chance:.3f}."
             )
         blob = centre_blob(48)
         blobs.append(float(blob[lungs].sum() / blob.sum()))
@@ -96,10 +98,12 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
         empty = np.asarray(ask(share_and_chance, np.zeros((48, 48), np.float32), lungs), dtype=float).ravel()
     if not np.isnan(empty[0]):
         raise NotYet(
-            "a map of zeros has no share: it is neither inside nor outside; answer `nan`, so that no mean counts it."
+            "a map of zeros has no share: it is neither inside nor outside; answer `nan`, so that no mean counts "
+            "it."
         )
     return (
-        f"the lungs are {100 * chance:.0f}% of the last film, and a blob in the middle, which knows nothing of it, has "
+        f"the lungs are {100 * chance:.0f}% of the last film, and a blob in the middle, which knows nothing of "
+        "it, has "
         f"{100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
     )
 
@@ -142,7 +146,7 @@ def _trained() -> TinyCNN:
 
 
 def trained_cnn() -> TinyCNN:
-    """A copy of a :class:`TinyCNN` that has learnt the films of :func:`some_films` a little, in evaluation mode."""
+    """A copy of a :class:`TinyCNN` that has learnt :func:`some_films` a little, in evaluation mode."""
     return copy.deepcopy(_trained())
 
 
@@ -158,7 +162,7 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
         raise NotYet("the trained network itself has changed: draw the weights of a `copy.deepcopy` of it.")
     layers = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
     for name in layers:
-        old, new = (part.get_submodule(name).weight for part in (network, fresh))
+        old, new = (part.state_dict()[f"{name}.weight"] for part in (network, fresh))
         if torch.equal(old, new):
             raise NotYet(
                 f"the weights of {name!r} are those of the trained network: `reset_parameters()` draws new ones."
@@ -180,6 +184,7 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
     alike = [similarity(one, two) for one, two in zip(*maps, strict=True)]
     films = [similarity(one, two) for one, two in zip(maps[0], np.roll(maps[0], 1, axis=0), strict=True)]
     return (
-        f"maps before and after are alike by {np.nanmean(alike):.2f} (Spearman's correlation), maps of different films "
+        f"maps before and after are alike by {np.nanmean(alike):.2f} (Spearman's correlation), maps of different "
+        "films "
         f"by {np.nanmean(films):.2f}. A map that stays as it was would show the film and not what was learnt."
     )

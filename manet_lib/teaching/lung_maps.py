@@ -41,7 +41,8 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
     if len(wrong):
         row, column = (int(place) for place in wrong[0])
         raise NotYet(
-            f"{len(wrong)} places are wrong. In row {row}, column {column}, counted from 0, the window begins at row "
+            f"{len(wrong)} places are wrong. In row {row}, column {column}, counted from 0, the window begins at "
+            "row "
             f"{2 * row - 1} and column {2 * column - 1} of the mask (-1 is padding) and holds "
             f"{wanted[row, column]} lung pixels, not {found[row, column]:g}."
         )
@@ -54,7 +55,10 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
         raise NotYet(
             f"{mean:.3f} is not the mean map of ones: corners are 4/9, edges 6/9, the four in the middle 1."
         )
-    return f"the counts over 9 are the lung map. Even a film that is all lung has {mean:.2f} on average: borders fade."
+    return (
+        f"the counts over 9 are the lung map. Even a film that is all lung has {mean:.2f} on average: borders "
+        "fade."
+    )
 
 
 @check
@@ -71,7 +75,8 @@ def check_weights(weights: Callable[[Layers, int], Any]) -> str:
             )
         if np.count_nonzero(found) != np.count_nonzero(wanted):
             raise NotYet(
-                f"{np.count_nonzero(wanted)} pixels count behind {len(layers)} layers, in yours {np.count_nonzero(found)}."
+                f"{np.count_nonzero(wanted)} pixels count behind {len(layers)} layers, in yours "
+                f"{np.count_nonzero(found)}."
             )
         if not close(found, wanted, 1e-5):
             place = int(np.argmax(np.abs(found - wanted)))
@@ -200,10 +205,14 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                 kernel, stride, padding = STACK[number]
                 before = wanted[number - 1] if number else size
                 raise NotYet(
-                    f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} places has "
+                    f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} places "
+                    "has "
                     f"{other}, and you say {one:g}: (n + 2p - k) / s rounded down, and 1."
                 )
-    return f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the film."
+    return (
+        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the "
+        "film."
+    )
 
 
 def _last_side(size: int) -> int:
@@ -267,7 +276,8 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
             )
         if depth != wanted:
             raise NotYet(
-                f"at {size} pixels it falls below {limit} after {wanted} poolings, and you say {depth}; *inside* is "
+                f"at {size} pixels it falls below {limit} after {wanted} poolings, and you say {depth}; *inside* "
+                "is "
                 "the mean of the map where the mask is 1, *outside* where it is 0."
             )
         found[size, limit] = depth

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -15,7 +17,7 @@ from manet_lib.evaluation.metrics import classification_report
 from manet_lib.evaluation.paired import films_needed, mcnemar_p
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
-from manet_lib.models.cost import measure_cost
+from manet_lib.models.cost import Cost, measure_cost
 from manet_lib.report.tables import published
 from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers
 
@@ -94,7 +96,8 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
     first = classification_report(printed)
     return (
         f"the paper's Table 5 gives {first['f1'].iloc[:-1].mean():.3f}; weighted by films it is "
-        f"{first['f1'].iloc[-1]:.3f}, because the class that does worst, {first['f1'].iloc[:-1].idxmin()}, is rare."
+        f"{first['f1'].iloc[-1]:.3f}, because the class that does worst, {first['f1'].iloc[:-1].idxmin()}, is "
+        "rare."
     )
 
 
@@ -123,7 +126,8 @@ def check_evidence(
                 raise NotYet(f"half the width, {found:.2f} points, is {reason}.")
         if not close(pair, (mean - half, mean + half), 6e-3):
             raise NotYet(
-                f"for {name} it is {mean - half:.2f} to {mean + half:.2f}, and you say {pair[0]:.2f} to {pair[1]:.2f}."
+                f"for {name} it is {mean - half:.2f} to {mean + half:.2f}, and you say {pair[0]:.2f} to "
+                f"{pair[1]:.2f}."
             )
     gain = float((table.loc["resnet50_ma"] - table.loc["resnet50"]).mean()) / 100
     for difference, discordant in ((gain, 0.05), (0.02, 0.1)):
@@ -137,9 +141,10 @@ def check_evidence(
             raise NotYet(f"{films:,.1f} films: gain and share are both shares, not percent.")
         if abs(films / wanted - 1) > 0.01:
             raise NotYet(
-                f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say {films:,.0f}."
+                f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say "
+                f"{films:,.0f}."
             )
-    return f"the gain of ResNet50 would take {films_needed(gain, 0.05):,} test films; the paper has 680, and VGG16's interval holds 0, too."
+    return f"the gain of ResNet50 would take {films_needed(gain, 0.05):,} test films, and the paper has 680."
 
 
 def _unpaired(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -149,7 +154,8 @@ def _unpaired(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 @check
 def check_parameters(answer: Any) -> str:
-    """07, first exercise: parameters of a 3×3 convolution, 64 to 128 channels, without bias; of a batch norm; of a linear layer."""
+    """07, first exercise: parameters of a convolution (3×3, 64 to 128), a batch norm, a linear layer (512 to "
+    "5)."""
     conv, norm, linear = numbers(answer, ("convolution", "batch norm", "linear layer"))
     if conv == 3 * 3 * 64 * 128 + 128:
         raise NotYet("the convolution has no bias here: the batch norm behind it has one.")
@@ -254,11 +260,14 @@ def check_vgg_row(row: Callable[[Sequence[int | str], int], tuple[float, float]]
         if not close(flops, cost.flops / 1e6, 5e-3):
             raise NotYet(
                 f"at {side} pixels it costs {cost.flops / 1e6:.2f} million FLOPs; {gap:+.2f} million are missing. "
-                "Biases cost 1 and batch norms 2 an output; average pooling to 7×7 costs its window and 1 an output."
+                "Biases cost 1 and batch norms 2 an output; average pooling to 7×7 costs its window and 1 an "
+                "output."
             )
     printed = published("table3_cost").set_index("model").loc["vgg16"]
     return f"Table 3 prints {printed['params_m']} and {printed['flops_m']}; both come out to the digit."
 
 
-def _vgg_cost(side: int) -> Any:
-    return measure_cost(create_model("vgg16"), side)
+@cache
+def _vgg_cost(side: int) -> Cost:
+    with torch.device("meta"):  # counting needs the layers, not their weights
+        return measure_cost(create_model("vgg16"), side)

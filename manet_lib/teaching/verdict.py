@@ -33,7 +33,7 @@ class Verdict:
         return f"**{'Right' if self.right else 'Not yet'}:** {self.why}"
 
 
-class NotYet(Exception):  # noqa: N818 - an answer that is not right yet is no error
+class NotYet(Exception):
     """Says why an answer is not right; :func:`check` turns it into a verdict."""
 
 

@@ -2,7 +2,6 @@
 
 import ast
 import json
-import time
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -14,8 +13,6 @@ from manet_lib.teaching.exercises import STUB, exercise_file, exercise_of, solut
 from manet_lib.teaching.verdict import Verdict
 
 SOLUTIONS = solutions()
-SECONDS = 60
-"""Of one notebook; each takes a few where nothing else runs."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,11 +60,9 @@ class TestEveryNotebook:
         assert all(not cell.get("outputs") for cell in json.loads(text)["cells"])
 
     def test_solutions_are_right(self, path):
-        start = time.monotonic()
         verdicts = run(path.read_text(encoding="utf-8"))
         assert [(one.right, one.why) for one in verdicts if not one] == []
         assert len(verdicts) == 3
-        assert time.monotonic() - start < SECONDS
 
     def test_stubs_are_not_right_and_are_told_what_to_do(self, path):
         verdicts = run(exercise_of(path))
