@@ -25,6 +25,7 @@ LAYERS = [
     ["execute", "export", "notebook", "predict"],
     ["release"],
     ["workflow"],
+    ["teaching"],
     ["report"],
     ["attention", "mask_checks"],
     ["training"],
