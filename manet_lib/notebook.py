@@ -178,7 +178,7 @@ def takes(*steps: Step) -> Markdown:
         return Markdown(f"Still to be run: {', '.join(to_do)}. The cells below do it and say how far they are.")
     records = [step.record() for step in steps]
     minutes = sum(record["seconds"] for record in records) / 60
-    spent = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    spent = f"{minutes:.1f} minutes" if minutes >= 1 else "less than a minute"
     where = ", ".join(dict.fromkeys(record["device"] for record in records))
     return Markdown(f"The steps of this notebook took {spent} ({where}). They are done and are not run again.")
 

@@ -24,7 +24,7 @@ def findings_in_words(phantoms: Mapping[str, Phantom]) -> str:
             lines.append(f"- {class_title(label)}: no lesion.")
             continue
         rows = np.flatnonzero(lungs.any(axis=1))
-        upper = lesions[: (rows[0] + rows[-1]) // 2].sum() / lesions.sum()
+        upper = lesions[: (rows[0] + rows[-1] + 1) // 2].sum() / lesions.sum()
         halves = np.array_split(lesions, 2, axis=1)
         sides = "both lungs" if all(half.sum() > 0.02 * lesions.sum() for half in halves) else "one lung"
         share = 100 * lesions.sum() / lungs.sum()
