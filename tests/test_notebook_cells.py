@@ -1,4 +1,4 @@
-"""What the cells of notebooks call: one line instead of a traceback, parameters with their meaning, code as it runs."""
+"""What the cells of notebooks call: errors in one line, parameters with their meaning, code as it runs."""
 
 from __future__ import annotations
 

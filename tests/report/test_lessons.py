@@ -49,7 +49,7 @@ def test_the_difference_is_that_of_the_marks_and_lies_outside_the_lungs() -> Non
     plain = draw_phantom("tb", 7, size=64, confounder_strength=0)
     marked = {name: draw_phantom("tb", 7, size=64, confounder_strength=1, source=name) for name in SOURCES}
     figure = marks_figure(plain, marked)
-    below = [axes for axes in figure.axes[4:8]]
+    below = list(figure.axes[4:8])
     changes = [np.asarray(axes.images[0].get_array()) for axes in below]
     assert not changes[0].any()
     for change, phantom in zip(changes[1:], marked.values(), strict=True):

