@@ -176,17 +176,3 @@ def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:
             f"middle {chance:.0f}%. Above both: {', '.join(above) or 'none'}."
         )
     return " ".join(said)
-
-
-def faithfulness_in_words(table: pd.DataFrame) -> str:
-    """Which of the differences in :func:`faithfulness_table` are told from nothing, in a sentence."""
-    told = []
-    for row in table.to_dict("records"):
-        for name in [column for column in table if column not in ("Model", "Films")]:
-            bounds = row[name].partition("(")[2].rstrip(")").split(" to ")
-            if len(bounds) == 2 and (float(bounds[0]) > 0 or float(bounds[1]) < 0):
-                told.append(f"{row['Model']}, {name.lower()}")
-    cells = len(table) * (len(table.columns) - 2)
-    return f"Of the {cells} differences {len(told)} are told from 0 by their interval" + (
-        f": {'; '.join(told)}." if told else "; these films are too few to say more."
-    )

@@ -83,17 +83,3 @@ def added_in_words(counts: pd.DataFrame) -> str:
             f"and {most['FLOPs (M)']:.2g}% to the FLOPs"
         )
     return "; ".join(said) + "."
-
-
-def times_in_words(times: pd.DataFrame) -> str:
-    """Which increases of the running time are beyond doubt, in a sentence.
-
-    Args:
-        times: from :func:`time_table`.
-    """
-    said = []
-    for row in times[times["95% interval"] != "–"].to_dict("records"):
-        low, high = (float(bound) for bound in row["95% interval"].split(" to "))
-        certain = "beyond doubt" if low > 0 or high < 0 else "not told from none"
-        said.append(f"{row['Model']}: {float(row['Increase (%)']):+.1f}%, {certain}")
-    return "; ".join(said) + "." if said else ""

@@ -181,6 +181,7 @@ def calibration_in_words(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         confidence, accuracy = float(row["Mean confidence"]), float(row["Accuracy"])
         side = "too sure" if confidence > accuracy else "not sure enough"
+        side = "as sure as it is right on average" if confidence == accuracy else side
         error, chance = float(row["Calibration error"]), float(row["By chance, at most"])
         reason = "more than chance makes" if error > chance else "no more than chance makes"
         said.append(f"{row['Model']} is {side} (error {error:.2f}, {reason}).")
