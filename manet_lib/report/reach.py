@@ -220,7 +220,8 @@ def depths_in_words(depths: pd.DataFrame) -> str:
     return (
         f"From the first to the last map {first['side']:.0f} places a side become {last['side']:.0f}; the mean "
         f"inside the lungs goes from {first['inside']:.2f} to {last['inside']:.2f}, outside from "
-        f"{first['outside']:.2f} to {last['outside']:.2f}, and their distance from {first['inside'] - first['outside']:.2f} to "
+        f"{first['outside']:.2f} to {last['outside']:.2f},"
+        f" and their distance from {first['inside'] - first['outside']:.2f} to "
         f"{last['inside'] - last['outside']:.2f}."
     )
 
@@ -237,6 +238,6 @@ def masks_alike_in_words(table: pd.DataFrame) -> str:
     apart = (wide[one] - wide[other]).abs()
     network, size = apart.idxmax()
     return (
-        f"The distance between inside and outside differs by at most {apart.max():.3f} between masks of {one} and "
-        f"of {other} ({model_title(network)} at {size} pixels)."
+        f"The distance between inside and outside differs by at most {apart.max():.3f} between masks of {one} "
+        f"and of {other} ({model_title(network)} at {size} pixels)."
     )
