@@ -1,4 +1,4 @@
-"""A wheel in a folder of its own, as somebody without the repository has it: it imports, computes and has types."""
+"""A wheel in a folder of its own, as somebody without the repository has it: it imports, computes, has types."""
 
 import os
 import subprocess
