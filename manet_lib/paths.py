@@ -68,6 +68,11 @@ def recorded_shortcuts() -> Path:
     return project_root() / "benchmarks" / "results" / "shortcuts"
 
 
+def recorded_end_to_end() -> Path:
+    """Where benchmarks/end_to_end.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "end_to_end"
+
+
 def expand(folder: str) -> Path:
     """A folder named in a parameter file: environment variables expanded, relative to the project root."""
     text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))
