@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test lab record notebooks data clean
+.PHONY: reproduce test lab record notebooks exercises site data clean
 
 # GPUS=2 keeps to two of the machine's GPUs. Snakemake's lock is left out: the Snakefile says why.
 SNAKEMAKE = snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime --nolock --rerun-incomplete \
@@ -28,7 +28,7 @@ test: .venv/installed
 	ruff format --check .
 	mypy
 	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
-	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks
+	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks/*.ipynb
 
 # Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.
 # A copy that is there stays; remove my_notebooks/ for fresh ones.
@@ -46,6 +46,20 @@ record: .venv/installed
 notebooks: .venv/installed
 	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	ruff format notebooks
+
+# Notebooks, findings, guides and the library's pages as a site in site/, to be read from the disk.
+site: .venv/installed-site
+	python docs/build.py
+
+.venv/installed-site: .venv/installed
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	touch $@
+
+# Writes notebooks/exercises/ from notebooks/solutions/, after these have been executed.
+exercises: .venv/installed
+	jupyter nbconvert --to notebook --execute --inplace notebooks/solutions/*.ipynb
+	ruff format notebooks/solutions
+	python -m manet_lib.teaching.exercises
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv

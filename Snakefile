@@ -195,6 +195,17 @@ rule audit:
         EXECUTE
 
 
+rule own_films:
+    input:
+        after("11_your_own_xray", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS),
+    output:
+        DONE + "11_your_own_xray.ipynb",
+    params:
+        node="11_your_own_xray",
+    shell:
+        EXECUTE
+
+
 rule cost:
     input:
         after("07_cost"),

@@ -20,10 +20,9 @@ from manet_lib.artifacts import atomic_path
 from manet_lib.data.folder import films_in, read_films
 from manet_lib.export import export_onnx
 from manet_lib.params import MODELS, UserError
-from manet_lib.paths import RunPaths
 from manet_lib.predict import NOTE, Answers, MANet
 from manet_lib.progress import bar
-from manet_lib.release import BATCH, released
+from manet_lib.release import BATCH, best_trained, released
 from manet_lib.report.figures import overview_figure
 
 _FIRST = "film,label,"
@@ -158,20 +157,7 @@ def _weights(options: argparse.Namespace) -> Path:
         if options.model or options.trial != 1:
             raise UserError("--weights: one file holds one model and trial; leave --model and --trial out")
         return Path(options.weights)
-    return released(options.run, options.model or _trained(options.run, options.trial), options.trial)
-
-
-def _trained(run: Path, trial: int) -> str:
-    """The paper's best network of a run, ResNet50(MA), or else the first that it has trained."""
-    folder = RunPaths(run, run)
-    if not run.is_dir():
-        raise UserError(f"{run}: no such folder; `make reproduce` makes runs/phantoms")
-    trained = [name for name in ("resnet50_ma", *MODELS) if folder.predictions(name, trial).is_file()]
-    if not trained:
-        raise UserError(
-            f"{run}: no network has been trained in trial {trial}; `make reproduce` makes runs/phantoms"
-        )
-    return trained[0]
+    return released(options.run, options.model or best_trained(options.run, options.trial), options.trial)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -132,7 +132,7 @@ class Networks:
         plain = {"temperature": usage.temperature, "farthest": usage.farthest, "limits": usage.limits}
         header = {
             "settings": {"profile": self.params.profile} | {name: getattr(self.params, name) for name in SETTINGS},
-            "usage": plain | {"rest": usage.typical.rest},
+            "usage": plain | {"rest": usage.typical.rest, "usual": usage.typical.usual},
             "data": usage.data,
             "results": usage.results,
         }
@@ -155,7 +155,8 @@ class Networks:
             json.loads(header[key]) for key in ("settings", "usage", "data", "results")
         )
         params = validate(settings, path.name)
-        typical = TypicalFilms(**{name: state[f"typical.{name}"].numpy() for name in _TYPICAL}, rest=usage["rest"])
+        arrays = {name: state[f"typical.{name}"].numpy() for name in _TYPICAL}
+        typical = TypicalFilms(**arrays, rest=usage["rest"], usual=usage["usual"])
         limits = {name: (low, high) for name, (low, high) in usage["limits"].items()}
         segmenter, classifier = create_segmenter(params.seg_encoder), _empty_classifier(params)
         for name, network in (("segmenter.", segmenter), ("classifier.", classifier)):

@@ -44,11 +44,17 @@ Positive = Annotated[float, Field(gt=0)]
 class UserError(ValueError):
     """Something that the reader can mend; the message is one line: what, where, the way out."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Params(BaseModel):
     """All settings of a run. Defaults are the paper's; each field says what it is and where it comes from."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     profile: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")]
     """Name of the run: `runs/<profile>/` and `figures/<profile>/` are written."""

@@ -73,6 +73,16 @@ def recorded_end_to_end() -> Path:
     return project_root() / "benchmarks" / "results" / "end_to_end"
 
 
+def recorded_unlike() -> Path:
+    """Where benchmarks/unlike.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "unlike.csv"
+
+
+def recorded_minutes() -> Path:
+    """Where benchmarks/notebook_minutes.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "notebook_minutes.csv"
+
+
 def expand(folder: str) -> Path:
     """A folder named in a parameter file: environment variables expanded, relative to the project root."""
     text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))

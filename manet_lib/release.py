@@ -26,7 +26,7 @@ from manet_lib.evaluation.typical import TypicalFilms
 from manet_lib.model_card import model_card
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.networks import Networks, Outputs, Usage, read_header
-from manet_lib.params import Params, UserError, validate
+from manet_lib.params import MODELS, Params, UserError, validate
 from manet_lib.paths import RunPaths, reproduce_command, weights_of
 from manet_lib.progress import bar
 from manet_lib.source_code import code_of
@@ -76,6 +76,21 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     return validate(values | {"models": [model]}, paths.root.name)
 
 
+def best_trained(run_dir: Path, trial: int = 1) -> str:
+    """The paper's best network of a run, ResNet50(MA), or else the first that it has trained.
+
+    Raises:
+        UserError: there is no such run, or it has trained none.
+    """
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such folder; `make reproduce` makes runs/phantoms")
+    paths = RunPaths(run_dir, run_dir)
+    trained = [name for name in ("resnet50_ma", *MODELS) if paths.predictions(name, trial).is_file()]
+    if not trained:
+        raise UserError(f"{run_dir}: no network is trained in trial {trial}; `make reproduce` makes runs/phantoms")
+    return trained[0]
+
+
 def released(run_dir: Path, model: str, trial: int) -> Path:
     """The file of a run's networks; made now, unless it is there and of these weights, films and code.
 
@@ -115,7 +130,7 @@ def _usage(networks: Networks, paths: RunPaths, data: dict[str, Any]) -> Usage:
     sides["train"] = train.sample(min(_FILMS, len(train)), random_state=0).sort_index()
     images = {side: Store.open(paths.store).images[films.index] for side, films in sides.items()}
     outputs = {side: _outputs(networks, images[side], side) for side in sides}
-    typical = TypicalFilms.fit(outputs["train"].features)
+    typical = TypicalFilms.fit(outputs["train"].features, outputs["val"].features)
     statistics = lung_statistics(images["train"], outputs["train"].masks)
     limits = {
         name: (float(column.min()), float(column.max()))

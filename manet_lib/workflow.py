@@ -19,7 +19,7 @@ from typing import Any
 from manet_lib.artifacts import Known, Step, read_json, write_json
 from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, fingerprint
-from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach, recorded_shortcuts
+from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach, recorded_shortcuts, recorded_unlike
 from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, grid
 
@@ -94,6 +94,8 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
         yield from sorted(recorded_reach().glob("*.csv"))
     if "manet_lib.report.audit" in code:
         yield from sorted(recorded_shortcuts().glob("*.csv"))
+    if "manet_lib.report.unlike" in code and recorded_unlike().is_file():
+        yield recorded_unlike()
 
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
@@ -117,6 +119,7 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
         ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),
         ("09_masks", (), [mask_scores, other_masks], (dpi,)),
         ("10_shortcut_audit", (), [store, manifest, clean_masks, *trainings, *audits], (dpi, "audit_views")),
+        ("11_your_own_xray", (), [store, manifest, segmentation, clean_masks, *trainings], (dpi,)),
     ]
     found = {}
     for notebook, own, steps, shows in table:

@@ -114,7 +114,7 @@ def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, t
         (["predict", ".", "--weights", "w"], "no film in it"),
         (["predict", "film.png", "--weights", "w"], "w: no such file"),
         (["predict", "film.png", "--run", "nowhere"], "nowhere: no such folder; `make reproduce`"),
-        (["predict", "film.png", "--run", "."], "no network has been trained in trial 1"),
+        (["predict", "film.png", "--run", "."], "no network is trained in trial 1"),
         (["export", "out", "--weights", "w", "--trial", "2"], "leave --model and --trial out"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,32 +21,38 @@ class TypicalFilms:
         directions: orthonormal, float (K, F).
         variances: of the features in these directions, float (K,).
         rest: variance in each of the other directions, above 0.
+        usual: the Mahalanobis distance of a usual film that was not fitted.
     """
 
     mean: NDArray[np.float32]
     directions: NDArray[np.float32]
     variances: NDArray[np.float32]
     rest: float
+    usual: float = 1.0
 
     @classmethod
-    def fit(cls, features: NDArray[np.floating]) -> TypicalFilms:
-        """Fit to features, float (N, F), N >= 2; the largest 32 directions, or as many as there are films for."""
+    def fit(cls, features: NDArray[np.floating], held_out: NDArray[np.floating]) -> TypicalFilms:
+        """Fit to the films of a training; the largest 32 directions, or as many as there are films for.
+
+        Args:
+            features: of films of the training, float (N, F), N >= 2.
+            held_out: of other films of the same kind, whose median distance becomes 1: (M, F), M >= 1.
+        """
         films, width = features.shape
         found = PCA(min(KEPT, films - 1, width - 1), svd_solver="full").fit(features.astype(np.float64))
         scale = max(float(found.explained_variance_.max()), 1e-12)
-        return cls(
+        fitted = cls(
             found.mean_.astype(np.float32),
             found.components_.astype(np.float32),
             np.maximum(found.explained_variance_, 1e-6 * scale).astype(np.float32),
             max(float(found.noise_variance_), 1e-6 * scale),
         )
+        usual = max(float(np.median(fitted.distance(held_out))), 1e-12)
+        return replace(fitted, usual=usual)
 
     def distance(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Mahalanobis distance of films, float (N, F), over what is expected of a film of the training: (N,).
-
-        1 is a usual film of the training; the root mean square over all its films is 1.
-        """
+        """Mahalanobis distance of films, float (N, F), over that of a usual film: (N,)."""
         away = features.astype(np.float64) - self.mean
         along = away @ self.directions.T.astype(np.float64)
         across = np.maximum((away**2).sum(axis=1) - (along**2).sum(axis=1), 0)
-        return np.sqrt(((along**2 / self.variances).sum(axis=1) + across / self.rest) / features.shape[1])
+        return np.sqrt((along**2 / self.variances).sum(axis=1) + across / self.rest) / self.usual

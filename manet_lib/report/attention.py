@@ -155,3 +155,24 @@ def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
             f"maps of two films are by {unrelated:.2f}"
         )
     return lines
+
+
+def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:
+    """How far the maps of each network lean to lungs and lesions, beside what knows nothing, in sentences.
+
+    Args:
+        scores: see :func:`attention_table`.
+        controls: see :func:`attention_table`.
+    """
+    blob = controls[controls["control"] == "centre blob"]
+    said = []
+    for region in _regions(scores):
+        area, chance = (100 * blob[f"{region}_{name}"].mean() for name in ("area", "share"))
+        shares = 100 * scores.groupby("model", sort=False)[f"{region}_share"].mean()
+        parts = ", ".join(f"{model_title(str(model))} {share:.0f}%" for model, share in shares.items())
+        above = [model_title(str(model)) for model, share in shares.items() if share > max(area, chance)]
+        said.append(
+            f"Share of the map in the {region}s: {parts}; a map without preference {area:.0f}%, a blob in the "
+            f"middle {chance:.0f}%. Above both: {', '.join(above) or 'none'}."
+        )
+    return " ".join(said)

@@ -207,3 +207,52 @@ def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
                 row[f"{test}, strength {strength:g}"] = f"{chosen.loc[strength]:.1f}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def probe_in_words(table: pd.DataFrame) -> str:
+    """What stands out in the table of :func:`probe_table`, in a sentence."""
+    share = table.set_index("Seen")["Class (%)"].str.split().str[0].astype(float)
+    best = share[list(VIEWS)].idxmax()
+    text = (
+        f"From the lungs alone sixteen pixels a side get {share['lungs']:.0f}% of the classes right, from the "
+        f"film with the lungs blackened {share['background']:.0f}%, from the outline {share['shape']:.0f}%; "
+        f"always giving the most frequent answer gets {share.iloc[0]:.0f}%. Most is in: {best}."
+    )
+    if "Source (%)" in table:
+        source = table.set_index("Seen")["Source (%)"].str.split().str[0].astype(float)
+        text += f" The source itself is recognised from the lungs in {source['lungs']:.0f}% of the films."
+    return text
+
+
+def views_in_words(answers: pd.DataFrame) -> str:
+    """How well each network does without the lungs' grey values, in a sentence for each.
+
+    Args:
+        answers: from :func:`run_answers` or :func:`recorded_answers`.
+    """
+    said = []
+    for model in dict.fromkeys(answers["model"]):
+        own = answers[answers["model"] == model]
+        share = (own["label"] == own["predicted"]).groupby(own["view"]).mean() * 100
+        if "lungs" in share and len(share) > 1:
+            others = ", ".join(f"{share[view]:.0f}% with view {view}" for view in VIEWS[1:] if view in share)
+            said.append(f"{model_title(model)}: {share['lungs']:.0f}% with the lungs alone, {others}.")
+    return " ".join(said)
+
+
+def doses_in_words(doses: pd.DataFrame) -> str:
+    """What the strongest marks do to each network, in a sentence for each.
+
+    Args:
+        doses: from :func:`recorded_doses`.
+    """
+    means = dose_means(doses)
+    strongest = means[means["strength"] == means["strength"].max()]
+    said = []
+    for (view, model), part in strongest.groupby(["view", "model"], sort=False):
+        test = part.set_index("test")["accuracy"]
+        said.append(
+            f"{model_title(str(model))}, {view}: {test['as trained']:.0f}% as trained, "
+            f"{test['without']:.0f}% without the marks, {test['swapped']:.0f}% with swapped ones."
+        )
+    return " ".join(said)

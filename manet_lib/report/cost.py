@@ -64,3 +64,22 @@ def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
             row["Increase, paper (%)"] = printed[name] or "–"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def added_in_words(counts: pd.DataFrame) -> str:
+    """What mask attention and CBAM add to the parameters and FLOPs of the plain networks, in a sentence.
+
+    Args:
+        counts: from :func:`count_table`.
+    """
+    numbers = counts.set_index("Model")[["Params (M)", "FLOPs (M)"]].astype(float)
+    said = []
+    for kind in ("MA", "CBAM"):
+        pairs = [(name, name.removesuffix(f"({kind})")) for name in numbers.index if name.endswith(f"({kind})")]
+        more = [100 * (numbers.loc[name] / numbers.loc[plain] - 1) for name, plain in pairs]
+        most = pd.concat(more, axis=1).max(axis=1)
+        said.append(
+            f"{kind} adds at most {most['Params (M)']:.2g}% to the parameters "
+            f"and {most['FLOPs (M)']:.2g}% to the FLOPs"
+        )
+    return "; ".join(said) + "."

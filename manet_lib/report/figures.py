@@ -25,9 +25,11 @@ from sklearn.metrics import roc_curve
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
+from manet_lib.report.alt import keep_in_notebooks
 from manet_lib.report.tables import NETWORKS, class_title, model_title
 
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
+keep_in_notebooks()
 
 Film = NDArray[np.uint8]
 STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}

@@ -124,3 +124,21 @@ def accuracy_by_mask(predictions: pd.DataFrame, params: Params, paths: RunPaths)
         for model, mask, right, patients in right_with_masks(predictions, params, paths)
     ]
     return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
+
+
+def masks_in_words(table: pd.DataFrame) -> str:
+    """What other masks cost each network most, in a sentence for each.
+
+    Args:
+        table: from :func:`accuracy_by_mask`.
+    """
+    said = []
+    for model, part in table.groupby("model", sort=False):
+        share = part.set_index("mask")["accuracy"]
+        own, others = share.iloc[0], share.iloc[1:]
+        worst = str(others.idxmin())
+        said.append(
+            f"{model_title(str(model))}: {own:.0f}% with its own masks, {others[worst]:.0f}% at worst, "
+            f"with the mask {worst!r}."
+        )
+    return " ".join(said)

@@ -169,3 +169,20 @@ def confusion_over_trials(params: Params, paths: RunPaths, model: str) -> pd.Dat
             for row in range(len(titles))
         ]
     return table
+
+
+def calibration_in_words(table: pd.DataFrame) -> str:
+    """Which networks are too sure or not sure enough, and whether chance would explain it, in a sentence for each.
+
+    Args:
+        table: from :func:`calibration_table`.
+    """
+    said = []
+    for row in table.to_dict("records"):
+        confidence, accuracy = float(row["Mean confidence"]), float(row["Accuracy"])
+        side = "too sure" if confidence > accuracy else "not sure enough"
+        side = "as sure as it is right on average" if confidence == accuracy else side
+        error, chance = float(row["Calibration error"]), float(row["By chance, at most"])
+        reason = "more than chance makes" if error > chance else "no more than chance makes"
+        said.append(f"{row['Model']} is {side} (error {error:.2f}, {reason}).")
+    return " ".join(said)

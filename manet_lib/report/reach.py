@@ -193,3 +193,18 @@ def in_words(table: pd.DataFrame) -> list[str]:
         where = f"{model_title(row.network)}(MA) at {row.image_size} pixels"
         lines.append(f"{where} {change} {points} (95% interval {row.low:+.1f} to {row.high:+.1f}, {trials})")
     return lines
+
+
+def reach_in_words(table: pd.DataFrame, contrast: float = 0.1) -> str:
+    """From which size on the last map of each network tells inside from outside.
+
+    Args:
+        table: from :func:`reach_table`.
+        contrast: by how much the two are to differ.
+    """
+    said = []
+    for network, part in table.groupby("network", sort=False):
+        enough = part[part["inside"] - part["outside"] >= contrast]["image_size"]
+        size = f"from {enough.min()} pixels on" if len(enough) else "at none of these sizes"
+        said.append(f"{model_title(str(network))} {size}")
+    return f"Inside and outside differ by {contrast:g} or more: {'; '.join(said)}."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,11 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
+from manet_lib.report.audit import recorded_answers, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import errata, to_markdown
+from manet_lib.report.unlike import unlike_table
 
 
 def _maps() -> str:
@@ -73,6 +76,15 @@ def _errata() -> str:
     return "".join(f"- {line}.\n" for line in errata())
 
 
+def _views(name: str) -> str:
+    answers = recorded_answers(name)
+    return to_markdown(views_table(answers)) if len(answers) else "Not recorded.\n"
+
+
+def _unlike(run: str) -> str:
+    return to_markdown(unlike_table(run))
+
+
 CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real films (`cxr_sample`)"}
 """The recorded runs whose verdicts stand in the README."""
 
@@ -85,6 +97,11 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tolerances": _tolerances,
     "claims": _claims,
     "errata": _errata,
+    "views-phantoms": partial(_views, "phantoms"),
+    "views-cxr-image": partial(_views, "cxr_image"),
+    "views-cxr-patient": partial(_views, "cxr_patient"),
+    "unlike-phantoms": partial(_unlike, "phantoms"),
+    "unlike-cxr": partial(_unlike, "shortcuts_cxr_image"),
 }
 """What each name stands for."""
 

@@ -262,22 +262,40 @@ def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
     return figure
 
 
-def pooling_numbers_figure(size: int = 7, kernel: int = 3, stride: int = 2, padding: int = 1) -> Figure:
-    """Fig. 6: a small lung mask and what the receptive fields of a convolution make of it, number by number."""
+def small_mask(size: int = 7) -> NDArray[np.float32]:
+    """Two lungs on a few places: float32 (size, size), 0 or 1; the one on the left is the larger."""
     mask = np.zeros((size, size), dtype=np.float32)
     mask[1 : size - 1, 1:3] = 1
     mask[2 : size - 1, size - 3 : size - 1] = 1
-    pool = MaskPool(kernel, stride, padding)
+    return mask
+
+
+def pooling_numbers_figure(
+    size: int = 7, kernel: int = 3, stride: int = 2, padding: int = 1, place: tuple[int, int] = (1, 1)
+) -> Figure:
+    """Fig. 6: a small lung mask and what the receptive fields of a convolution make of it, number by number.
+
+    Args:
+        size: of :func:`small_mask`.
+        kernel: of the convolution.
+        stride: of the convolution.
+        padding: of the convolution; drawn as a border of zeros.
+        place: row and column of the pooled map whose receptive field is drawn.
+    """
+    mask = np.pad(small_mask(size), padding)
+    pool = MaskPool(kernel, stride, 0)
     pooled = pool(torch.from_numpy(mask)[None, None])[0, 0].numpy()
-    row, column = 1, 1
+    row, column = place
     with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(5.6, 2.9), width_ratios=(1.25, 1), layout="constrained")
+        figure, panels = plt.subplots(1, 2, figsize=(5.6, 2.9), width_ratios=(1.5, 1), layout="constrained")
         _numbers(panels[0], mask, "{:.0f}")
         _numbers(panels[1], pooled, "{:.2f}")
-        corner = (column * stride - padding - 0.5, row * stride - padding - 0.5)
+        border = (padding - 0.5, padding - 0.5)
+        panels[0].add_patch(Rectangle(border, size, size, fill=False, ec="#555555", lw=1))
+        corner = (column * stride - 0.5, row * stride - 0.5)
         panels[0].add_patch(Rectangle(corner, kernel, kernel, fill=False, ec="#cc3311", lw=2))
         panels[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="#cc3311", lw=2))
-        panels[0].set_title("lung mask, and a receptive field")
+        panels[0].set_title("lung mask with its padding, and a receptive field")
         panels[1].set_title(f"P(M; k={kernel}, s={stride}, p={padding}): its share of lung")
     return figure
 

@@ -96,6 +96,25 @@ def test_doses_are_averaged_over_trials() -> None:
     assert shown["Trials"] == 2
 
 
+def test_what_tables_show_is_said_in_words() -> None:
+    answers = pd.concat([said("shape", 10), said("lungs", 2), said("whole", 0)])
+    assert (
+        audit.views_in_words(answers)
+        == "ResNet34: 90% with the lungs alone, 100% with view whole, 50% with view shape."
+    )
+    assert audit.views_in_words(said("lungs", 2)) == ""
+    assert "92% with swapped ones." in audit.doses_in_words(doses())
+    cells = {"nothing: the most frequent": "20.0", "lungs": "41.0 (30.0 to 50.0)", "whole": "72.0 (60.0 to 80.0)"}
+    cells |= {"background": "61.0 (50.0 to 70.0)", "shape": "33.0 (20.0 to 40.0)"}
+    table = pd.DataFrame({"Seen": list(cells), "Class (%)": list(cells.values())})
+    words = audit.probe_in_words(table)
+    assert all(part in words for part in ("lungs alone", "41%", "61%", "33%", "20%", "Most is in: whole."))
+    assert "source" not in words
+    assert "recognised from the lungs in 41%" in audit.probe_in_words(
+        table.assign(**{"Source (%)": table["Class (%)"]})
+    )
+
+
 def test_recorded_answers_are_of_whole_trainings() -> None:
     for name in ("phantoms", "cxr_image", "cxr_patient"):
         answers = recorded_answers(name)

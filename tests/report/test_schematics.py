@@ -60,8 +60,8 @@ def texts(figure):
 
 def test_pooled_numbers_are_shares_of_the_field():
     figure = schematics.pooling_numbers_figure()
-    mask, pooled = (axes.images[0].get_array() for axes in figure.axes)
-    padded = np.pad(mask, 1)
+    padded, pooled = (axes.images[0].get_array() for axes in figure.axes)
+    np.testing.assert_array_equal(padded, np.pad(schematics.small_mask(7), 1))
     expected = [[padded[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean() for x in range(4)] for y in range(4)]
     np.testing.assert_allclose(pooled, expected, atol=1e-6)
     assert f"{expected[1][1]:.2f}" in texts(figure)

@@ -1,0 +1,42 @@
+"""Minutes that each notebook of a finished run took, from its first execution: what a reader has to wait for.
+
+    python benchmarks/notebook_minutes.py --run runs/phantoms
+
+Papermill notes how long a notebook ran, trainings and all; `04_classification` is executed once for each training,
+and stands here with the longest. The result is written to ``benchmarks/results/notebook_minutes.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from manet_lib.artifacts import read_done
+from manet_lib.paths import RunPaths, recorded_minutes
+
+
+def measured(run: Path) -> pd.DataFrame:
+    rows = []
+    for file in sorted((run / "notebooks").glob("*.ipynb")):
+        seconds = nbformat.read(file, as_version=4).metadata.papermill.duration
+        rows.append((file.stem.split("-")[0], seconds / 60))
+    table = pd.DataFrame(rows, columns=["notebook", "minutes"]).groupby("notebook").max().round(1).reset_index()
+    done = read_done(RunPaths(run, run).segmentation) or {"device": "unknown", "precision": "unknown"}
+    return table.assign(run=run.name, device=done["device"], precision=done["precision"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--output", type=Path, default=recorded_minutes())
+    options = parser.parse_args()
+    table = measured(options.run)
+    table.to_csv(options.output, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

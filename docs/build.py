@@ -1,0 +1,254 @@
+"""Build the site: ``python docs/build.py`` (or ``make site``) writes ``site/``; open ``site/index.html``.
+
+The pages are laid out in ``.cache/site`` as they lie in the repository, so that a link that works there works in
+the site: README, docs, notebooks as committed (nothing is executed), recorded tables, and a page for each module.
+Nothing is fetched but MathJax, once, and the site fetches nothing when it is read.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from os.path import relpath
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+from manet_lib.params import UserError
+from manet_lib.paths import RunPaths, project_root
+from manet_lib.report.claims import Claim, claims
+from manet_lib.report.readme import CLAIMS_OF
+from manet_lib.report.tables import to_markdown
+
+ROOT = project_root()
+WORK, SITE = ROOT / ".cache/site", ROOT / "site"
+PAGES = WORK / "pages"
+MATHJAX = "3.2.2"
+MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
+
+COPIED = ("docs", "notebooks", "figures/recorded", "benchmarks/results", "params", "manet_lib/report/published")
+SKIPPED = shutil.ignore_patterns(
+    "__pycache__", "*.pdf", "*.svg", "*.tex", ".*", "conf.py", "build.py", "_templates"
+)
+LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
+GUIDES = ("data", "large_runs", "glossary")
+RESULTS = ("claims", "measured", "errata", "departures", "limitations", "claim_checklist")
+
+
+def mathjax(cache: Path = ROOT / ".cache") -> Path:
+    """MathJax's one file, fetched with npm if it is not in ``cache`` yet.
+
+    Raises:
+        UserError: npm is missing, gets nothing, or what it gets is another file.
+    """
+    file = cache / f"mathjax-{MATHJAX}" / "tex-svg.js"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        by_hand = f"put es5/tex-svg.js of the npm package mathjax {MATHJAX} at {relpath(file, ROOT)}"
+        try:
+            call = ["npm", "pack", "--silent", f"mathjax@{MATHJAX}"]
+            subprocess.run(call, cwd=file.parent, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise UserError(f"npm could not fetch MathJax ({type(error).__name__}); {by_hand}") from error
+        archive = file.parent / f"mathjax-{MATHJAX}.tgz"
+        with tarfile.open(archive) as packed:
+            member = packed.extractfile("package/es5/tex-svg.js")
+            assert member is not None
+            file.write_bytes(member.read())
+        archive.unlink()
+    if hashlib.sha256(file.read_bytes()).hexdigest() != MATHJAX_SHA256:
+        raise UserError(f"{relpath(file, ROOT)} is not MathJax {MATHJAX}'s file; delete it and build again")
+    return file
+
+
+def relinked(text: str, page: str) -> str:
+    """The text of a page with its links to the library's code led to the API, and those to folders to their lists.
+
+    Args:
+        text: Markdown.
+        page: its place in the repository.
+    """
+    folder = (ROOT / page).parent
+
+    def place(match: re.Match[str]) -> str:
+        target = (folder / match[1]).resolve()
+        if not target.is_relative_to(ROOT) or not target.exists():
+            return match[1]
+        name = target.relative_to(ROOT)
+        if name.parts[0] == "manet_lib" and (target.is_dir() or target.suffix == ".py"):
+            name = Path("api") / (".".join(name.with_suffix("").parts) + ".rst")
+        elif target.is_dir():
+            name = name / "README.md"
+        return relpath(ROOT / name, folder)
+
+    return LINK.sub(place, text)
+
+
+def called(cells: list[nbformat.NotebookNode]) -> list[dict[str, None]]:
+    """For each cell of a notebook, what it calls of this library, by full names; nothing for text."""
+    imported: dict[str, str] = {}
+    found = []
+    for cell in cells:
+        names: dict[str, None] = {}
+        if cell.cell_type == "code":
+            for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("manet_lib"):
+                    imported |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+            for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in imported:
+                    names[imported[node.func.id]] = None
+        found.append(names)
+    return found
+
+
+def _shows(cell: nbformat.NotebookNode) -> bool:
+    return any({"image/png", "text/markdown"} & set(output.get("data", ())) for output in cell.get("outputs", ()))
+
+
+def notebook_page(notebook: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
+    """A notebook as a page: its links led on, and below each figure and table the code behind it."""
+    cells = []
+    for cell, names in zip(notebook.cells, called(notebook.cells), strict=True):
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            cell.source = relinked(cell.source, page)
+        behind = [f"{{py:obj}}`~{name}`" for name in names if not name.startswith("manet_lib.notebook.")]
+        if behind and _shows(cell):
+            cells.append(nbformat.v4.new_markdown_cell("{.behind}\nThe code: " + ", ".join(behind)))
+    notebook.cells = cells
+    return notebook
+
+
+def titled(text: str, name: str) -> str:
+    """A page that has no heading gets one: its caption, or its name."""
+    if re.search(r"^# ", text, flags=re.M):
+        return text
+    caption = re.match(r"\*\*(.+?)\*\*\n", text)
+    return f"# {caption[1]}\n{text[caption.end() :]}" if caption else f"# {name}\n\n{text}"
+
+
+def folder_page(folder: Path, name: str) -> str:
+    """What lies in a folder: its tables as pages, the rest to be taken."""
+    inside = sorted(path for path in folder.iterdir() if path.name != "README.md")
+    pages = [path.stem for path in inside if path.suffix == ".md"]
+    pages += [f"{path.name}/README" for path in inside if path.is_dir()]
+    others = [f"- [{path.name}]({path.name})" for path in inside if path.is_file() and path.suffix != ".md"]
+    return f"# {name}\n\n{toctree(pages)}\n" + "\n".join(others) + "\n"
+
+
+def toctree(pages: list[str], caption: str = "", *, hidden: bool = False) -> str:
+    """The directive that gives pages their place in the menu."""
+    options = [f":caption: {caption}"] if caption else []
+    options += [":hidden:"] if hidden else [":maxdepth: 1"]
+    return "\n".join(["```{toctree}", *options, "", *pages, "```", ""]) if pages else ""
+
+
+def claims_page(stated: list[Claim], verdicts: dict[str, pd.DataFrame]) -> str:
+    """Every claim with the margin that decides it and why, and what the recorded runs say."""
+    intro = "# The paper's claims\n\nWhat would decide each, written down before the runs were looked at.\n"
+    parts = [intro]
+    for claim in stated:
+        said = [
+            {"run": title, "verdict": table.loc[claim.claim, "Verdict"], "measured (95% interval)": shown}
+            for title, table in verdicts.items()
+            if (shown := table.loc[claim.claim, "Measured (95% interval)"])
+        ]
+        parts += [
+            f"## {claim.claim[0].upper()}{claim.claim[1:]}\n",
+            f"In the paper: {claim.where}. Supported where the whole 95% interval lies {claim.side} "
+            f"{claim.margin:g}: {claim.why}. Needs: {claim.needs}.\n",
+            to_markdown(pd.DataFrame(said)),
+        ]
+    return "\n".join(parts)
+
+
+def _verdicts() -> dict[str, pd.DataFrame]:
+    files = {title: RunPaths.of(profile).recorded / "claims.csv" for profile, title in CLAIMS_OF.items()}
+    return {title: pd.read_csv(file).set_index("Claim") for title, file in files.items() if file.is_file()}
+
+
+def lay_out() -> None:
+    """Write the sources of all pages to ``PAGES``."""
+    PAGES.mkdir(parents=True)
+    for name in COPIED:
+        shutil.copytree(ROOT / name, PAGES / name, ignore=SKIPPED)
+    for file in ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "constraints.txt"):
+        shutil.copy(ROOT / file, PAGES)
+    shutil.copy(mathjax(), PAGES / "docs/_static")
+    for name in ("figures", "benchmarks"):
+        for folder in sorted(path for path in (PAGES / name).rglob("*") if path.is_dir()):
+            text = folder_page(folder, folder.relative_to(PAGES).as_posix())
+            (folder / "README.md").write_text(text, encoding="utf-8")
+    (PAGES / "docs/claims.md").write_text(claims_page(claims(), _verdicts()), encoding="utf-8")
+    (PAGES / "api").mkdir()
+    (PAGES / "api/index.rst").write_text(_API, encoding="utf-8")
+    for page in sorted(PAGES.rglob("*.md")):
+        name = page.relative_to(PAGES).as_posix()
+        page.write_text(titled(relinked(page.read_text(encoding="utf-8"), name), page.stem), encoding="utf-8")
+    for page in sorted(PAGES.rglob("*.ipynb")):
+        name = page.relative_to(PAGES).as_posix()
+        nbformat.write(notebook_page(nbformat.read(page, as_version=4), name), page)
+    with (PAGES / "README.md").open("a", encoding="utf-8") as readme:
+        readme.write("\n" + menu())
+
+
+_API = """The library
+===========
+
+Every module with its public functions and classes; *[source]* beside each leads to its code.
+
+.. autosummary::
+   :toctree:
+   :recursive:
+
+   manet_lib
+"""
+
+
+def menu() -> str:
+    """The menu of the site, for the end of its first page."""
+    notebooks = sorted(f"notebooks/{path.stem}" for path in (PAGES / "notebooks").glob("*.ipynb"))
+    pages = {path.stem for path in (PAGES / "docs").glob("*.md")}
+    results = [name for name in RESULTS if name in pages]
+    guides = [name for name in GUIDES if name in pages] + sorted(pages.difference(GUIDES, RESULTS))
+    groups = {
+        "Notebooks": notebooks,
+        "Results": [f"docs/{name}" for name in results] + ["figures/recorded/README", "benchmarks/results/README"],
+        "Guides": [f"docs/{name}" for name in guides],
+        "Code": ["api/index", "CHANGELOG"],
+    }
+    return "\n".join(toctree(listed, caption, hidden=True) for caption, listed in groups.items())
+
+
+_INDEX = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>MANet companion</title>
+<meta http-equiv="refresh" content="0; url=README.html"></head><body><a href="README.html">MANet companion</a>
+</body></html>
+"""
+
+
+def build() -> None:
+    """Lay the pages out and build them; a warning of Sphinx is an error."""
+    from sphinx.cmd.build import main as sphinx
+
+    shutil.rmtree(WORK, ignore_errors=True)
+    lay_out()
+    options = ["-q", "-W", "--keep-going", "-j", "2", "-c", str(ROOT / "docs"), "-d", str(WORK / "doctrees")]
+    if sphinx([*options, str(PAGES), str(WORK / "html")]):
+        raise UserError("Sphinx found faults in the pages, named above; mend them and build again")
+    shutil.rmtree(SITE, ignore_errors=True)
+    (WORK / "html").rename(SITE)
+    (SITE / "index.html").write_text(_INDEX, encoding="utf-8")
+    print(f"open {relpath(SITE / 'index.html')}")
+
+
+if __name__ == "__main__":
+    try:
+        build()
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,54 @@
+"""The map of the project: which notebook asks what, what was found, and how long it takes."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from manet_lib.paths import RunPaths, recorded_minutes
+from manet_lib.report.claims import claims
+from manet_lib.report.readme import CLAIMS_OF
+
+PLACES = {
+    "gain": ("06_results", "Table 2"),
+    "accuracy": ("06_results", "Table 2"),
+    "pneumonias": ("06_results", "Table 5"),
+    "jumps": ("06_results", "Fig. 10"),
+    "in_lungs": ("05_attention_maps", "Fig. 9"),
+    "time": ("07_cost", "Table 3"),
+    "size": ("07_cost", "Table 3"),
+    "iou": ("02_segmentation", "section 4.1"),
+    "generalisation": ("10_shortcut_audit", "–"),
+}
+"""Notebook, and table or figure, in which each quantity of a claim is measured."""
+
+
+def claims_map() -> pd.DataFrame:
+    """Every claim of the paper with the notebook that looks at it and what the recorded runs say."""
+    rows = []
+    for claim in claims():
+        notebook, shown = PLACES[claim.quantity]
+        rows.append({"Claim": claim.claim, "Notebook": f"[{notebook}]({notebook}.ipynb)", "In the paper": shown})
+    table = pd.DataFrame(rows)
+    for profile, title in CLAIMS_OF.items():
+        file = RunPaths.of(profile).recorded / "claims.csv"
+        if file.is_file():
+            said = pd.read_csv(file).set_index("Claim")["Verdict"]
+            table[title.split(" (")[0]] = [said[claim].partition(":")[0] for claim in table["Claim"]]
+    return table
+
+
+def minutes_table() -> pd.DataFrame:
+    """Minutes that each notebook of the default run took to compute, the first time."""
+    table = pd.read_csv(recorded_minutes())
+    table["Notebook"] = [f"[{name}]({name}.ipynb)" for name in table["notebook"]]
+    return table.rename(columns={"minutes": "Minutes"})[["Notebook", "Minutes"]]
+
+
+def minutes_in_words() -> str:
+    """How long the whole default run took, and on what."""
+    table = pd.read_csv(recorded_minutes())
+    row = table.iloc[0]
+    return (
+        f"Together {table['minutes'].sum():.0f} minutes, 04 with the longest of its trainings ({row['device']}, "
+        f"{row['precision']}, beside other work). A second execution reads what is there and takes seconds."
+    )

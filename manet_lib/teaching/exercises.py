@@ -1,0 +1,85 @@
+"""Exercises from their solutions: ``python -m manet_lib.teaching.exercises`` writes ``notebooks/exercises/``.
+
+A solution is a notebook in ``notebooks/solutions/``. In its code cells the lines from ``# solution`` to
+``# end of solution`` are the answer; in the exercise one line that invites to write it stands in their place.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from manet_lib.artifacts import write_text
+from manet_lib.params import UserError
+from manet_lib.paths import project_root
+
+START, END = "# solution", "# end of solution"
+STUB = "...  # your code"
+
+
+def solutions() -> list[Path]:
+    """All solutions, in the order of the notebooks that they belong to."""
+    return sorted((project_root() / "notebooks" / "solutions").glob("*.ipynb"))
+
+
+def exercise_file(solution: Path) -> Path:
+    """Where the exercise of a solution is written."""
+    return solution.parents[1] / "exercises" / solution.name
+
+
+def without_answer(source: str, name: str = "cell") -> str:
+    """The code of a cell with its answers taken out.
+
+    Args:
+        source: of the cell.
+        name: of the notebook, for the error.
+
+    Raises:
+        UserError: the two marks do not alternate.
+    """
+    return "\n".join(_kept(source.splitlines(), name))
+
+
+def _kept(lines: list[str], name: str) -> Iterator[str]:
+    inside = False
+    for line in lines:
+        mark = line.strip()
+        if mark in (START, END) and inside != (mark == END):
+            raise UserError(f"{name}: {mark!r} is out of order; each {START!r} needs one {END!r} after it")
+        if mark == START:
+            yield line[: line.index("#")] + STUB
+        if not inside and mark != START:
+            yield line
+        inside = mark == START or (inside and mark != END)
+    if inside:
+        raise UserError(f"{name}: a {START!r} has no {END!r} after it")
+
+
+def exercise_of(solution: Path) -> str:
+    """The text of the notebook that a student gets: no answers and no outputs.
+
+    Raises:
+        UserError: the marks of a cell do not alternate.
+    """
+    notebook: dict[str, Any] = json.loads(solution.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            source = without_answer("".join(cell["source"]), solution.name)
+            cell["source"] = source.splitlines(keepends=True)
+            cell["outputs"], cell["execution_count"] = [], None
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_exercises() -> list[Path]:
+    """Write every exercise from its solution; returns the files."""
+    files = []
+    for solution in solutions():
+        write_text(exercise_file(solution), exercise_of(solution))
+        files.append(exercise_file(solution))
+    return files
+
+
+if __name__ == "__main__":
+    print(f"{len(write_exercises())} notebooks in notebooks/exercises/")
