@@ -18,21 +18,20 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from manet_lib.artifacts import atomic_path
-from manet_lib.data.scaling import resize
 from manet_lib.seeds import stable_hash
 
 MATERIALS = ("brick", "grass", "gravel")
-SIDE = 96
+SIDE = 64
 """Height and width of a picture in pixels."""
 _USUAL_GROUND = {"brick": "gravel", "grass": "brick", "gravel": "grass"}
 _USUALLY = 0.8
-_TILES = 8
-_BLUR = 2.5
+_TILES = 512 // SIDE
+_BLUR = 1.7
 
 
 @cache
 def photograph(material: str) -> NDArray[np.float64]:
-    """One of the photographs, (512, 512), at a mean of 120 and a spread of 40, so that brightness tells nothing."""
+    """One of the photographs, (512, 512), with a mean of 120 and a spread of 40: brightness tells nothing."""
     grey = getattr(skimage.data, material)().astype(np.float64)
     return 120 + 40 * (grey - grey.mean()) / grey.std()
 
@@ -49,11 +48,9 @@ def _outline(rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _tile(photo: NDArray[np.float64], number: int) -> NDArray[np.float64]:
-    """One of 64 squares that a photograph is cut into, enlarged to a whole picture."""
-    size = len(photo) // _TILES
+    """One of the 64 squares that a photograph is cut into."""
     row, column = divmod(number, _TILES)
-    square = photo[row * size : (row + 1) * size, column * size : (column + 1) * size]
-    return resize(np.clip(square, 0, 255).astype(np.uint8), (SIDE, SIDE)).astype(np.float64)
+    return photo[row * SIDE : (row + 1) * SIDE, column * SIDE : (column + 1) * SIDE]
 
 
 def draw_piece(
@@ -68,7 +65,7 @@ def draw_piece(
         seed: of the outlines and grounds.
 
     Returns:
-        Picture, uint8 (96, 96); piece, bool of the same shape; and the material of the ground.
+        Picture, uint8 (64, 64); piece, bool of the same shape; and the material of the ground.
     """
     rng = np.random.default_rng(stable_hash("piece", seed, label, number, turn))
     others = [name for name in MATERIALS if name not in (label, _USUAL_GROUND[label])]
@@ -80,9 +77,9 @@ def draw_piece(
 
 
 def write_pieces(folder: Path, squares: int = _TILES**2, turns: int = 2, seed: int = 0) -> Path:
-    """Draw a folder of pictures and masks with an ``index.csv``, as a user's own would be; one that is there stays.
+    """Draw a folder of pictures and masks with an ``index.csv``, as a user's own would be; what is there stays.
 
-    ``patient`` is the square that a piece was cut from, so that pictures of one square stay on one side of a split;
+    ``patient`` is the square that a piece was cut from, so that its pictures stay on one side of a split;
     ``source`` is the ground, which goes with the class in four of five pictures, as hospitals go with diseases.
 
     Args:
