@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path, read_done
 from manet_lib.data.manifest import build_manifest, read_manifest
-from manet_lib.data.phantom import SOURCES, draw_phantom
+from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.scaling import resize
 from manet_lib.data.store import Store, build_store
 from manet_lib.params import CLASSES, Params, load_params
@@ -37,6 +37,8 @@ from manet_lib.training.segmentation import predict_raw_masks
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DOSE_SIZE = 64
 """Side of the films in pixels in the dose-response experiment: many trainings, and marks are coarse."""
+RARE_SOURCE = {"normal": "east", "covid19": "north", "tb": "south", "bp": "north", "vp": "south"}
+"""A source that few films of the class come from."""
 
 
 def prepared(params: Params) -> tuple[Params, RunPaths]:
@@ -85,8 +87,6 @@ def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: boo
     for path in manifest.loc[manifest["split"] == "test", "path"]:
         label, patient, film = Path(path).stem.split("_")
         key = int(patient) * len(CLASSES) + CLASSES.index(label)
-        source = {"normal": "east", "covid19": "north", "tb": "south", "bp": "north", "vp": "south"}[label]
-        assert source in SOURCES
         drawn = draw_phantom(
             label,
             key,
@@ -94,7 +94,7 @@ def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: boo
             size=params.phantom_size,
             seed=params.seed,
             confounder_strength=strength,
-            source=source if swapped else "",
+            source=RARE_SOURCE[label] if swapped else "",
         )
         films.append(resize(drawn.image, (params.image_size, params.image_size)))
     return np.stack(films)

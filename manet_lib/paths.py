@@ -68,6 +68,11 @@ def recorded_shortcuts() -> Path:
     return project_root() / "benchmarks" / "results" / "shortcuts"
 
 
+def recorded_end_to_end() -> Path:
+    """Where benchmarks/end_to_end.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "end_to_end"
+
+
 def recorded_unlike() -> Path:
     """Where benchmarks/unlike.py keeps its results."""
     return project_root() / "benchmarks" / "results" / "unlike.csv"

@@ -170,7 +170,7 @@ def _size(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
         return "counted parameters and FLOPs"
     table = count_table(pd.read_csv(paths.cost / "counts.csv"))
     same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in ("Params", "FLOPs"))
-    return Evidence(same, same, same, f"{same} of {2 * len(table)} cells")
+    return Evidence(same, same, same, f"{same} of {2 * int((table['Params, paper'] != '–').sum())} cells")
 
 
 def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:

@@ -12,14 +12,14 @@ from manet_lib.training.timing import increase
 
 
 def count_table(counts: pd.DataFrame) -> pd.DataFrame:
-    """Parameters and FLOPs of all ten models at 512×512, the printed cells beside them (Table 3).
+    """Parameters and FLOPs of all models at 512×512, the printed cells of the paper's ten beside them (Table 3).
 
     The counts depend on no data, so the printed numbers are a fair comparison in every run.
 
     Args:
         counts: from :func:`manet_lib.training.cost.counts`.
     """
-    printed = published("table3_cost").set_index("model").loc[counts["model"]]
+    printed = published("table3_cost").set_index("model").reindex(counts["model"]).fillna("–")
 
     def millions(column: str) -> list[str]:
         return [f"{value / 1e6:.2f}" for value in counts[column]]
@@ -61,7 +61,7 @@ def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
             median, low, high = increase(seconds, name, base)
             row |= {"Increase (%)": f"{median:.2f}", "95% interval": f"{low:.2f} to {high:.2f}"}
         if beside:
-            row["Increase, paper (%)"] = printed[name] or "–"
+            row["Increase, paper (%)"] = printed.get(name) or "–"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -38,9 +38,9 @@ NETWORKS = tuple(MODEL_TITLES)
 
 
 def model_title(name: str) -> str:
-    """How the paper prints a model: ``resnet50_ma`` is ResNet50(MA)."""
+    """How the paper prints a model: ``resnet50_ma`` is ResNet50(MA); other networks stay as they are."""
     base, _, attention = name.partition("_")
-    return MODEL_TITLES[base] + (f"({attention.upper()})" if attention else "")
+    return MODEL_TITLES.get(base, base) + (f"({attention.upper()})" if attention else "")
 
 
 def class_title(name: str) -> str:
@@ -204,7 +204,7 @@ def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
             mean, low, high = share_interval(right, patients)
             row["Average (%)"], row["95% interval"] = f"{100 * mean:.2f}", f"{100 * low:.1f} to {100 * high:.1f}"
         if params.at_paper_size:
-            row["Paper, average (%)"] = printed.loc[model, "average"]
+            row["Paper, average (%)"] = printed["average"].get(model, "–")
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -23,7 +23,8 @@ def shapes(model):
 
 
 def test_models_come_in_the_order_of_table_2():
-    assert list(model_names()) == list(published("table2_test_accuracy")["model"])
+    rows = list(published("table2_test_accuracy")["model"])
+    assert list(model_names())[: len(rows)] == rows
     assert model_names() == MODELS
 
 
