@@ -57,7 +57,8 @@ site: .venv/installed-site
 
 # Writes notebooks/exercises/ from notebooks/solutions/, after these have been executed.
 exercises: .venv/installed
-	jupyter nbconvert --to notebook --execute --inplace notebooks/solutions/*.ipynb
+	jupyter nbconvert --to notebook --execute --inplace \
+		--ExecutePreprocessor.record_timing=False notebooks/solutions/*.ipynb
 	ruff format notebooks/solutions
 	python -m manet_lib.teaching.exercises
 

@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from manet_lib.paths import project_root
+from manet_lib.report.unlike import SCORES
+from manet_lib.training.classification import train_classifier
 
 SMALL = {
     "mask_attention.py": ["--image-size", "64", "--batch-size", "2", "--repeats", "2", "--backbones", "resnet34"],
@@ -110,3 +112,19 @@ def test_recorded_results_name_device_and_command():
         record = json.loads(file.read_text())
         assert record["device"], file.name
         assert record["command"].startswith("python benchmarks/"), file.name
+
+
+@pytest.mark.slow
+def test_scores_of_unlike_films_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
+    run = tiny_run.copy_to(tmp_path, monkeypatch)
+    train_classifier(run.params, run.paths, "resnet34_ma", 1)
+    sys.path.insert(0, str(project_root() / "benchmarks"))
+    import unlike
+
+    table = unlike.measured(run.paths.root, "resnet34_ma", None, "")
+    assert set(table["score"]) == set(SCORES)
+    assert {"noise", "photographs", "inverted"} <= set(table["kind"])
+    assert table[["auroc", "false_alarms"]].stack().between(0, 1).all()
+    photographs = table[table["kind"] == "photographs"].set_index("score")
+    assert photographs.loc["Mahalanobis, stage 1", "auroc"] > 0.9
+    assert (photographs["films"] == 5 * len(unlike.PHOTOGRAPHS)).all()

@@ -8,7 +8,13 @@ from manet_lib.data.manifest import read_manifest
 from manet_lib.evaluation.overlap import grown
 from manet_lib.mask_checks import CHANGE, OTHER_MASKS, _score, other_masks, score_masks, try_other_masks
 from manet_lib.params import UserError
-from manet_lib.report.masks import accuracy_by_mask, mask_scores_table, other_masks_table, postprocessing_table
+from manet_lib.report.masks import (
+    accuracy_by_mask,
+    edges_in_words,
+    mask_scores_table,
+    other_masks_table,
+    postprocessing_table,
+)
 from manet_lib.steps import mask_scores_step
 from manet_lib.training.classification import load_classifier, read_predictions, segmented_pairs, train_classifier
 
@@ -159,3 +165,13 @@ def test_other_masks_are_given_to_the_trained_network(run):
 def test_a_missing_training_is_named(run):
     with pytest.raises(UserError, match="resnet34-1"):
         try_other_masks(run.params, run.paths, [("resnet34", 1)])
+
+
+def test_edges_are_said_in_words_beside_the_networks() -> None:
+    masks = ("its own", "shrunk", "grown", "another film's", "whole film")
+    shares = {"resnet50": (80, 77, 81, 40, 20), "resnet50_ma": (86, 75, 84, 30, 20)}
+    rows = [(model, *one) for model, values in shares.items() for one in zip(masks, values, strict=True)]
+    words = edges_in_words(pd.DataFrame(rows, columns=["model", "mask", "accuracy"]))
+    assert "costs 11.0 points at most" in words
+    assert "shrunk)" in words
+    assert "6.0 points apart" in words

@@ -142,3 +142,20 @@ def masks_in_words(table: pd.DataFrame) -> str:
             f"with the mask {worst!r}."
         )
     return " ".join(said)
+
+
+def edges_in_words(table: pd.DataFrame) -> str:
+    """What an edge in the wrong place costs, beside how far the networks are apart.
+
+    Args:
+        table: from :func:`accuracy_by_mask`.
+    """
+    wide = table.pivot(index="model", columns="mask", values="accuracy")
+    losses = wide[["shrunk", "grown"]].rsub(wide["its own"], axis=0)
+    model, mask = losses.stack().idxmax()
+    apart = wide["its own"].max() - wide["its own"].min()
+    return (
+        f"A mask that is shrunk or grown a little costs {losses.loc[model, mask]:.1f} points at most "
+        f"({model_title(model)}, {mask}). With their own masks the best and the worst of these networks are "
+        f"{apart:.1f} points apart."
+    )

@@ -208,3 +208,36 @@ def reach_in_words(table: pd.DataFrame, contrast: float = 0.1) -> str:
         size = f"from {enough.min()} pixels on" if len(enough) else "at none of these sizes"
         said.append(f"{model_title(str(network))} {size}")
     return f"Inside and outside differ by {contrast:g} or more: {'; '.join(said)}."
+
+
+def depths_in_words(depths: pd.DataFrame) -> str:
+    """What becomes of the lung map from the first layer to the last.
+
+    Args:
+        depths: from :func:`manet_lib.models.reach.measure_reach`.
+    """
+    first, last = depths.iloc[0], depths.iloc[-1]
+    return (
+        f"From the first to the last map {first['side']:.0f} places a side become {last['side']:.0f}; the mean "
+        f"inside the lungs goes from {first['inside']:.2f} to {last['inside']:.2f}, outside from "
+        f"{first['outside']:.2f} to {last['outside']:.2f},"
+        f" and their distance from {first['inside'] - first['outside']:.2f} to "
+        f"{last['inside'] - last['outside']:.2f}."
+    )
+
+
+def masks_alike_in_words(table: pd.DataFrame) -> str:
+    """By how much the contrast of the last map differs at most between two sets of masks.
+
+    Args:
+        table: from :func:`recorded_maps`, of two sets of masks, with one kind of padding.
+    """
+    contrast = table.assign(contrast=table["inside"] - table["outside"])
+    wide = contrast.pivot(index=["network", "image_size"], columns="masks", values="contrast")
+    one, other = wide.columns
+    apart = (wide[one] - wide[other]).abs()
+    network, size = apart.idxmax()
+    return (
+        f"The distance between inside and outside differs by at most {apart.max():.3f} between masks of {one} "
+        f"and of {other} ({model_title(network)} at {size} pixels)."
+    )

@@ -69,6 +69,7 @@ def exercise_of(solution: Path) -> str:
             source = without_answer("".join(cell["source"]), solution.name)
             cell["source"] = source.splitlines(keepends=True)
             cell["outputs"], cell["execution_count"] = [], None
+            cell["metadata"].pop("execution", None)
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 

@@ -159,8 +159,7 @@ def check_source_guess(accuracy: Callable[[Films, NDArray[Any], NDArray[np.bool_
     most = manifest.loc[test, "source"].value_counts(normalize=True).iloc[0]
     return (
         f"{100 * shares[1.0]:.0f}% of the sources with marks, {100 * shares[0.0]:.0f}% without; always the "
-        "commonest "
-        f"gets {100 * most:.0f}%. Who knows the source knows much of the class."
+        f"commonest gets {100 * most:.0f}%. Who knows the source knows much of the class."
     )
 
 
@@ -241,8 +240,7 @@ def check_swapped(swapped: Callable[[Sequence[Film]], Films]) -> str:
             scores.append(100 * share_right(pictures, manifest, "label"))
     return (
         f"classes guessed rightly from thumbnails of whole films: {scores[0]:.0f}% as trained, {scores[1]:.0f}% "
-        "with "
-        f"swapped marks; of the lungs alone: {scores[2]:.0f}% and {scores[3]:.0f}%."
+        f"with swapped marks; of the lungs alone: {scores[2]:.0f}% and {scores[3]:.0f}%."
     )
 
 

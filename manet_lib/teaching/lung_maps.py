@@ -42,8 +42,7 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
         row, column = (int(place) for place in wrong[0])
         raise NotYet(
             f"{len(wrong)} places are wrong. In row {row}, column {column}, counted from 0, the window begins at "
-            "row "
-            f"{2 * row - 1} and column {2 * column - 1} of the mask (-1 is padding) and holds "
+            f"row {2 * row - 1} and column {2 * column - 1} of the mask (-1 is padding) and holds "
             f"{wanted[row, column]} lung pixels, not {found[row, column]:g}."
         )
     (mean,) = numbers(mean_of_ones, ["mean"])
@@ -206,8 +205,7 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                 before = wanted[number - 1] if number else size
                 raise NotYet(
                     f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} places "
-                    "has "
-                    f"{other}, and you say {one:g}: (n + 2p - k) / s rounded down, and 1."
+                    f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, and 1."
                 )
     return (
         f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the "
@@ -277,8 +275,7 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
         if depth != wanted:
             raise NotYet(
                 f"at {size} pixels it falls below {limit} after {wanted} poolings, and you say {depth}; *inside* "
-                "is "
-                "the mean of the map where the mask is 1, *outside* where it is 0."
+                "is the mean of the map where the mask is 1, *outside* where it is 0."
             )
         found[size, limit] = depth
     return (

@@ -161,8 +161,7 @@ def check_order_matters(mask: Any) -> str:
         )
     return (
         f"filling first leaves {counts[0]} pixels and removing first {counts[1]}: the ring is smaller than 30 "
-        "pixels "
-        "until it is filled. The paper fills first."
+        "pixels until it is filled. The paper fills first."
     )
 
 

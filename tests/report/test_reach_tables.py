@@ -105,3 +105,26 @@ def test_pairs_of_trainings_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row["MA less plain, each (points)"] == "+4.0, +6.0, +8.0"
     assert row["Mean"] == "+6.0 ± 5.0"  # t of two degrees of freedom, 4.303, times 2 over the root of 3
     assert row["Grad-CAM in the lungs, plain → MA (%)"] == "30 → 50"
+
+
+def test_the_fading_of_a_map_is_said_in_words() -> None:
+    depths = pd.DataFrame({"side": [112, 28, 7], "inside": [0.95, 0.6, 0.3], "outside": [0.05, 0.1, 0.2]})
+    words = reach.depths_in_words(depths)
+    assert "112 places a side become 7" in words
+    assert words.endswith("their distance from 0.90 to 0.10.")
+
+
+def test_the_size_from_which_maps_tell_is_said_in_words() -> None:
+    rows = [("resnet50", 64, 0.2, 0.15), ("resnet50", 224, 0.4, 0.2), ("vgg16", 64, 0.1, 0.1)]
+    words = reach.reach_in_words(pd.DataFrame(rows, columns=["network", "image_size", "inside", "outside"]))
+    assert "ResNet50 from 224 pixels on" in words
+    assert "at none of these sizes" in words
+
+
+def test_the_largest_difference_between_masks_is_said_in_words() -> None:
+    rows = [("drawn", "vgg16", 64, 0.5, 0.3), ("real", "vgg16", 64, 0.5, 0.25)]
+    rows += [("drawn", "vgg16", 128, 0.5, 0.3), ("real", "vgg16", 128, 0.5, 0.3)]
+    table = pd.DataFrame(rows, columns=["masks", "network", "image_size", "inside", "outside"])
+    words = reach.masks_alike_in_words(table)
+    assert "at most 0.050" in words
+    assert "at 64 pixels" in words

@@ -1,0 +1,274 @@
+"""What checks say of plausible wrong answers: the reason must name the fault."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from torch import nn
+from torch.nn import functional as F
+
+from manet_lib.data.phantom import draw_phantom
+from manet_lib.evaluation.overlap import dice, outline
+from manet_lib.models.mask_attention import MaskPool, mask_maps
+from manet_lib.teaching import films, heat_maps, lung_maps, masks, results
+from manet_lib.teaching.verdict import NotYet, check
+
+
+def other_patient(label, patient):
+    one = draw_phantom(label, patient, size=64, confounder_strength=0.0).image
+    return one != draw_phantom(label, patient + 1, size=64, confounder_strength=1.0).image
+
+
+def counts_validation(table):
+    known = table.loc[table["split"] != "test", "patient"]
+    return table.loc[table["split"] == "test", "patient"].isin(known).mean()
+
+
+def counts_patients(table):
+    sides = [set(table.loc[table["split"] == side, "patient"]) for side in ("train", "test")]
+    return len(sides[0] & sides[1]) / len(sides[1])
+
+
+def pooled_over_batch(probability, truth):
+    return 1 - (2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1)
+
+
+def thresholded(probability, truth):
+    p, t = (probability > 0.5).float().flatten(1), truth.flatten(1)
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def plain_dice(first, second):
+    return 2 * (first & second).sum() / np.float64(first.sum() + second.sum())
+
+
+def iou(first, second):
+    return (first & second).sum() / max((first | second).sum(), 1)
+
+
+def opened(mask, smallest):
+    return binary_fill_holes(mask)
+
+
+def all_alike(layers, size):
+    field = [1.0] * size
+    wide = sum((kernel - 1) * 1 for kernel, _, _ in layers) + 1
+    start = size // 2 - wide // 2
+    return [1 / wide if start <= place < start + wide else 0 * one for place, one in enumerate(field)]
+
+
+def before_norm(network, image, mask):
+    first, second = mask_maps(mask, [MaskPool.like(network.conv1), MaskPool.like(network.conv2)])
+    x = network.norm1(network.conv1(image) * first).relu()
+    x = network.norm2(network.conv2(x) * second).relu()
+    return network.fc(x.mean(dim=(2, 3)))
+
+
+def once(network, image, mask):
+    _, second = mask_maps(mask, [MaskPool.like(network.conv1), MaskPool.like(network.conv2)])
+    x = network.norm1(network.conv1(image)).relu()
+    return network.fc((network.norm2(network.conv2(x)) * second).relu().mean(dim=(2, 3)))
+
+
+def redraws_the_trained(network, seed):
+    network.fc.reset_parameters()
+    return network
+
+
+def redraws_the_last(network, seed):
+    torch.manual_seed(seed)
+    fresh = copy.deepcopy(network)
+    fresh.fc.reset_parameters()
+    return fresh
+
+
+def padding_left_out(mask, layers):
+    for kernel, stride, padding in layers:
+        mask = F.avg_pool2d(mask, kernel, stride, padding, count_include_pad=False)
+    return mask
+
+
+def fades_one_too_early(mask, limit):
+    lung_map, depth = mask, 0
+    while True:
+        lung_map = F.avg_pool2d(lung_map, 3, 1, 1)
+        if lung_map[mask == 1].mean() - lung_map[mask == 0].mean() < limit:
+            return depth
+        depth += 1
+
+
+def one_way(first, second):
+    return distance_transform_edt(~outline(second))[outline(first)].mean()
+
+
+def hausdorff(first, second):
+    one, other = outline(first), outline(second)
+    return max(distance_transform_edt(~other)[one].max(), distance_transform_edt(~one)[other].max())
+
+
+def weighted_f1(confusion):
+    f1 = 2 * np.diag(confusion) / (confusion.sum(axis=0) + confusion.sum(axis=1))
+    return np.average(f1, weights=confusion.sum(axis=1))
+
+
+def normal_interval(attention, plain):
+    gains = attention - plain
+    half = 1.96 * gains.std(ddof=1) / np.sqrt(3)
+    return gains.mean() - half, gains.mean() + half
+
+
+def unmarked(chosen):
+    return np.stack(
+        [draw_phantom(one.label, one.patient, size=48, confounder_strength=0.0).image for one in chosen]
+    )
+
+
+def as_they_are(chosen):
+    return np.stack(
+        [draw_phantom(one.label, one.patient, size=48, confounder_strength=1.0).image for one in chosen]
+    )
+
+
+def always_right(pictures, sources, test):
+    return 1.0
+
+
+RING = np.pad(np.ones((7, 7), bool), ((5, 8), (5, 8)))
+SPECK = np.pad(np.ones((3, 3), bool), ((5, 12), (5, 12)))
+THIRD = [[1, 2, 0, 0], [3, 6, 4, 2], [3, 6, 6, 3], [1, 2, 2, 1]]
+
+WRONG = {
+    "another patient": (films.check_marks, [other_patient], "same class and patient"),
+    "grey values": (films.check_marks, [lambda *_: np.zeros((64, 64))], "True and False"),
+    "another size": (
+        films.check_marks,
+        [lambda *_: np.zeros((128, 128), bool)],
+        "128×128, and it should be 64×64",
+    ),
+    "validation counts": (films.check_leak, [counts_validation], "validation films"),
+    "patients": (films.check_leak, [counts_patients], "share of patients"),
+    "fitted and tested": (films.check_source_guess, [always_right], "pure noise"),
+    "union twice": (masks.check_agreement, [[4, 15, 4 / 11, 8 / 15]], "shared pixels twice"),
+    "dice halved": (masks.check_agreement, [[4, 11, 4 / 11, 4 / 15]], "counts the shared pixels twice, once"),
+    "dice and iou": (masks.check_agreement, [[4, 11, 8 / 15, 4 / 11]], "exchanged"),
+    "three numbers": (masks.check_agreement, [[4, 11, 4 / 11]], "4 numbers"),
+    "0 / 0": (masks.check_dice, [plain_dice], "0 / 0 = nan"),
+    "iou for dice": (masks.check_dice, [iou], "their IoU"),
+    "whole batch": (masks.check_soft_dice, [pooled_over_batch], "whole batch"),
+    "threshold": (masks.check_soft_dice, [thresholded], "no gradient"),
+    "specks stay": (masks.check_repair, [opened], "specks"),
+    "nothing done": (masks.check_repair, [lambda mask, smallest: mask], "holes are left"),
+    "no hole": (masks.check_order_matters, [SPECK], "it has no hole"),
+    "large ring": (masks.check_order_matters, [RING], "no hole"),
+    "still joined": (masks.check_parted, [lambda mask: label(mask)[0]], "two labels"),
+    "five by five": (
+        lung_maps.check_counts,
+        [np.zeros((5, 5)), [25 / 36]],
+        r"5×5, and it should be 4×4: a 3×3 ker",
+    ),
+    "shares": (lung_maps.check_counts, [np.array(THIRD) / 9, [25 / 36]], "count the lung pixels"),
+    "one window": (lung_maps.check_counts, [[[2, *THIRD[0][1:]], *THIRD[1:]], [25 / 36]], "row 0, column 0"),
+    "ones stay ones": (lung_maps.check_counts, [THIRD, [1]], "padding is left out"),
+    "field alike": (lung_maps.check_weights, [all_alike], "weigh the middle more"),
+    "no mask": (lung_maps.check_attention, [lambda network, image, mask: network(image)], "changes nothing"),
+    "before the norm": (lung_maps.check_attention, [before_norm], "behind the batch norm"),
+    "one product": (lung_maps.check_attention, [once], "only the second"),
+    "padding forgotten": (
+        lung_maps.check_sides,
+        [lambda size, layers: [size := (size - k) // s + 1 for k, s, _ in layers]],
+        "behind layer 1",
+    ),
+    "padding left out": (lung_maps.check_last_map, [padding_left_out], "padding is left out"),
+    "one too early": (lung_maps.check_fading, [fades_one_too_early], "still"),
+    "no relu": (heat_maps.check_cam, [[[4, 2, -0.5], [2, 0.5, -1], [0, -1, -2]]], "negative"),
+    "gradients summed": (heat_maps.check_cam, [[[36, 18, 0], [18, 4.5, 0], [0, 0, 0]]], "summed"),
+    "a half by chance": (
+        heat_maps.check_share,
+        [lambda heat, lungs: (heat[lungs].sum() / heat.sum(), 0.5)],
+        "chance is not 0.500",
+    ),
+    "covered": (heat_maps.check_share, [lambda heat, lungs: (heat[lungs].mean(), lungs.mean())], "divide sums"),
+    "trained itself": (heat_maps.check_redrawn, [redraws_the_trained], "has changed"),
+    "last layer alone": (heat_maps.check_redrawn, [redraws_the_last], "are those of the trained"),
+    "one side": (results.check_mcnemar, [[4, 1, 6 / 32]], "one side"),
+    "all right films": (results.check_mcnemar, [[8, 5, 0.375]], "leave out those"),
+    "weighted": (results.check_macro_f1, [weighted_f1], "weighted by films"),
+    "accuracy": (results.check_macro_f1, [lambda confusion: np.trace(confusion) / confusion.sum()], "accuracy"),
+    "1.96": (results.check_evidence, [normal_interval, lambda gain, discordant: 1], "1.96 standard errors"),
+    "with bias": (results.check_parameters, [[73856, 256, 2565]], "no bias"),
+    "running mean": (results.check_parameters, [[73728, 512, 2565]], "running mean"),
+    "stride forgotten": (
+        results.check_flops,
+        [lambda layer, side: side**2 * layer.weight.numel()],
+        "the stride leaves fewer",
+    ),
+    "thousand classes": (results.check_vgg_row, [lambda plan, side: (138.364840, 1)], "5 classes"),
+    "shrunk once": (masks.check_shrunk_squares, [[0.81, 0.9025, 0.950625]], "on both sides"),
+    "one way": (masks.check_surface_distance, [one_way], "go back"),
+    "largest": (masks.check_surface_distance, [hausdorff], "largest distance"),
+    "too far": (masks.check_equal_shift, [lambda mask, pixels: 20], "too many"),
+    "not far enough": (masks.check_equal_shift, [lambda mask, pixels: 0], "still above"),
+    "keeps its own": (films.check_derangement, [lambda count, seed: np.arange(count)], "keeps its own"),
+    "one for all": (films.check_derangement, [lambda count, seed: np.zeros(count, int)], "goes to nobody"),
+    "no seed": (films.check_derangement, [lambda count, seed: np.roll(np.arange(count), 1)], "seed"),
+    "inside out": (films.check_views, [lambda image, mask, view: image * (1 - mask)], "called 'background'"),
+    "no marks": (films.check_swapped, [unmarked], "gone instead"),
+    "same marks": (films.check_swapped, [as_they_are], "kept their marks"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_answer_is_told_why(name):
+    judge, answers, reason = WRONG[name]
+    verdict = judge(*answers)
+    assert not verdict
+    assert reason in verdict.why
+    assert "stops with" not in verdict.why
+
+
+def test_every_check_refuses_something_in_this_file():
+    tested = {judge.__name__ for judge, _, _ in WRONG.values()}
+    modules = (films, heat_maps, lung_maps, masks, results)
+    assert tested == {name for one in modules for name in vars(one) if name.startswith("check_")}
+
+
+def test_an_answer_that_stops_is_a_verdict():
+    verdict = masks.check_dice(lambda first, second: first.overlap(second))
+    assert not verdict
+    assert "AttributeError" in verdict.why
+
+
+@pytest.mark.parametrize("answer", [..., [...], {...}, [[1, 2], [...]]])
+def test_an_untouched_answer_is_told_apart(answer):
+    assert "filled in" in masks.check_agreement(answer).why
+
+
+def test_a_verdict_says_it_in_words_and_as_a_truth_value():
+    @check
+    def even(number):
+        if number % 2:
+            raise NotYet("it is odd.")
+        return "it is even."
+
+    assert even(2)
+    assert not even(3)
+    assert (repr(even(2)), repr(even(3))) == ("Right: it is even.", "Not yet: it is odd.")
+    assert even(3)._repr_markdown_() == "**Not yet:** it is odd."
+
+
+def test_a_check_is_not_changed_by_what_a_student_does_to_its_arrays():
+    def spoils(first, second):
+        value = dice(first[None], second[None])[0]
+        first[:], second[:] = False, True
+        return value
+
+    assert masks.check_dice(spoils)
+
+
+def test_the_small_networks_have_what_their_exercises_say():
+    assert isinstance(heat_maps.trained_cnn().cam_layer, nn.Module)
+    image, mask, target = heat_maps.some_films()
+    right = (heat_maps.trained_cnn()(image, mask).argmax(1) == target).float().mean()
+    assert right > 0.5
