@@ -161,8 +161,8 @@ def collections(data: Path) -> None:
 
 def answers(folder: Path) -> None:
     """Test answers of ResNet50(MA) in which 30 of 40 COVID-19 films are found."""
-    labels = ["covid19"] * 40 + ["tb"] * 40
-    guesses = ["covid19"] * 30 + ["tb"] * 50
+    labels = ["covid19"] * 40 + ["bp"] * 20 + ["vp"] * 20
+    guesses = ["covid19"] * 30 + ["bp"] * 50
     names = [f"film{number:03d}" for number in range(80)]
     table = pd.DataFrame({"image_id": names, "split": "test", "label": labels, "predicted": guesses})
     training = folder / "classification" / "resnet50_ma-1"
