@@ -1,9 +1,12 @@
-"""Minutes that each notebook of a finished run took, from its first execution: what a reader has to wait for.
+"""Minutes that each notebook of a finished run took when it was last executed.
+
+That is what a reader has to wait for, if that execution did the steps and did not find them done.
 
     python benchmarks/notebook_minutes.py --run runs/phantoms
 
-Papermill notes how long a notebook ran, trainings and all; `04_classification` is executed once for each training,
-and stands here with the longest. The result is written to ``benchmarks/results/notebook_minutes.csv``.
+Papermill notes how long a notebook ran, trainings and all. `04_classification` is executed once for each training:
+``minutes`` are those of its longest execution, ``together`` those of all of them, one after the other.
+The result is written to ``benchmarks/results/notebook_minutes.csv``.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ def measured(run: Path) -> pd.DataFrame:
     for file in sorted((run / "notebooks").glob("*.ipynb")):
         seconds = nbformat.read(file, as_version=4).metadata.papermill.duration
         rows.append((file.stem.split("-")[0], seconds / 60))
-    table = pd.DataFrame(rows, columns=["notebook", "minutes"]).groupby("notebook").max().round(1).reset_index()
+    grouped = pd.DataFrame(rows, columns=["notebook", "minutes"]).groupby("notebook")["minutes"]
+    table = grouped.agg(minutes="max", executions="size", together="sum").round(1).reset_index()
     done = read_done(RunPaths(run, run).segmentation) or {"device": "unknown", "precision": "unknown"}
     return table.assign(run=run.name, device=done["device"], precision=done["precision"])
 

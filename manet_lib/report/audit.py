@@ -30,6 +30,12 @@ _ANSWER = ["view", "model", "trial", "image_id", "label", "source", "patient", "
 TESTS = ("as trained", "without", "swapped")
 """How confounded the test films of the dose-response experiment are."""
 
+_SWAPS = {
+    "as trained": "of the new patients with the marks as trained",
+    "without": "without",
+    "swapped": "swapped",
+}
+
 
 def run_answers(params: Params, paths: RunPaths) -> pd.DataFrame:
     """What the networks of a run say of its test films with each view that they were trained with.
@@ -255,4 +261,25 @@ def doses_in_words(doses: pd.DataFrame) -> str:
             f"{model_title(str(model))}, {view}: {test['as trained']:.0f}% as trained, "
             f"{test['without']:.0f}% without the marks, {test['swapped']:.0f}% with swapped ones."
         )
+    return " ".join(said)
+
+
+def swapped_in_words(right: pd.DataFrame, classes: int) -> str:
+    """What a classifier of each view owes to the marks, judged by what swapping them does to it.
+
+    Args:
+        right: share of the films classified rightly, in [0, 1]; rows are views, columns :data:`TESTS`.
+        classes: how many classes there are, each with as many films, so that guessing gets one in so many.
+    """
+    said = []
+    for view, row in right.iterrows():
+        shares = ", ".join(f"{100 * row[test]:.0f}% {words}" for test, words in _SWAPS.items())
+        if row["as trained"] <= 1 / classes:
+            verdict = "no better than a guess even with the marks of the training, so swapping tells nothing"
+        elif row["swapped"] < 1 / classes:
+            verdict = "worse than a guess once they are swapped: it goes by the hospital"
+        else:
+            change = 100 * (row["swapped"] - row["as trained"])
+            verdict = f"swapping changes it by {change:+.0f} points and leaves it no worse than a guess"
+        said.append(f"Seeing {view}: {shares}; {verdict}.")
     return " ".join(said)

@@ -48,7 +48,12 @@ def minutes_in_words() -> str:
     """How long the whole default run took, and on what."""
     table = pd.read_csv(recorded_minutes())
     row = table.iloc[0]
+    often = table[table["executions"] > 1]
+    repeated = [
+        f"{name} runs {count} times, {together:.0f} minutes in all; above stands its longest"
+        for name, count, together in zip(often["notebook"], often["executions"], often["together"], strict=True)
+    ]
     return (
-        f"Together {table['minutes'].sum():.0f} minutes, 04 with the longest of its trainings ({row['device']}, "
-        f"{row['precision']}, beside other work). A second execution reads what is there and takes seconds."
+        f"One after the other {table['together'].sum():.0f} minutes ({row['device']}, {row['precision']}, beside "
+        f"other work). {'; '.join(repeated)}{'. ' if repeated else ''}A second execution trains nothing again."
     )

@@ -171,3 +171,17 @@ def test_the_probe_is_logistic_regression_on_what_each_view_shows(audited) -> No
 def test_params_refuse_a_view_twice(refused) -> None:
     with pytest.raises(ValueError, match="audit_views"):
         Params(profile="x", audit_views=["whole", "whole"])
+
+
+def test_a_classifier_goes_by_the_hospital_only_if_swapping_takes_it_below_a_guess() -> None:
+    rows = [[1.0, 0.5, 0.0], [40 / 60, 40 / 60, 41 / 60], [0.9, 0.8, 0.6], [0.5, 0.5, 0.0]]
+    right = pd.DataFrame(rows, index=["whole", "lungs", "both", "blind"], columns=list(audit.TESTS))
+    whole, lungs, both, blind = audit.swapped_in_words(right, 2).split(". ")
+    assert "100% of the new patients" in whole
+    assert "goes by the hospital" in whole
+    assert "+2 points" in lungs
+    assert "hospital" not in lungs
+    assert "-30 points" in both
+    assert "tells nothing" in blind
+    assert "goes by the hospital" in audit.swapped_in_words(right.loc[["whole"]], 3)
+    assert "hospital" not in audit.swapped_in_words(pd.DataFrame([[0.9, 0.8, 0.4]], ["whole"], right.columns), 3)
