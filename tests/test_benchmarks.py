@@ -89,6 +89,22 @@ def test_reach_records_trainings_once_and_goes_on(tmp_path):
         assert 100 * (own["label"] == own["predicted"]).mean() == pytest.approx(row["accuracy"], abs=0.01)
 
 
+@pytest.mark.slow
+def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
+    small = ["--seeds", "1", "--films", "32", "--tests", "10", "--epochs", "1", "--output", str(tmp_path)]
+    command = [sys.executable, "benchmarks/end_to_end.py", *small]
+    said = [
+        subprocess.run(command, cwd=project_root(), check=True, capture_output=True, text=True, timeout=300).stdout
+        for _ in range(2)
+    ]
+    assert said[0].count("seed 0") == 4
+    assert said[1] == ""
+    trainings = pd.read_csv(tmp_path / "trainings.csv")
+    assert trainings["way"].tolist() == ["whole film", "two stages", "end to end", "classes alone"]
+    assert trainings["lungs"].nunique() == 1
+    assert (trainings["accuracy"] % 10 == 0).all()  # of ten films
+
+
 def test_recorded_results_name_device_and_command():
     files = sorted((project_root() / "benchmarks/results").glob("*.json"))
     assert files

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ USE = """
 import json, sys
 from pathlib import Path
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.sources.public import SOURCES
 from manet_lib.data.store import build_store
 from manet_lib.models import create_model
+from manet_lib.models.cost import measure_cost
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report import claims
@@ -42,7 +45,6 @@ from manet_lib.report.cost import count_table
 from manet_lib.report.figures import save_figure
 from manet_lib.report.lung_area import lung_area_figure
 from manet_lib.report.tables import model_title
-from manet_lib.training.cost import counts
 
 films, out = map(Path, sys.argv[1:])
 torch.manual_seed(0)
@@ -56,7 +58,9 @@ first.backward()
 optimiser.step()
 second = F.cross_entropy(model(image, mask), target)
 moved = [name for name, value in model.named_parameters() if not torch.equal(value, before[name])]
-table = count_table(counts())
+rows = [(name, *measure_cost(create_model(name)), 0, 0) for name in ("resnet50", "small", "small_ma")]
+columns = ["model", "params", "flops", "pooled_mask_elements", "fvcore_params", "fvcore_flops"]
+table = count_table(pd.DataFrame(rows, columns=columns))
 said = {
     "loss": [first.item(), second.item()],
     "moved": moved,
@@ -68,11 +72,11 @@ said = {
     "counted": table[["Model", "Params (M)", "Params, paper"]].values.tolist(),
     "expected": sum(value.numel() for value in create_model("small").parameters()) / 1e6,
 }
-Params(profile="x", models=["small", "small_ma"], image_size=32)
 
 paths = RunPaths(out / "runs" / "public", out / "figures" / "public")
 public = Params(
-    profile="public", data_source="public", data_dir=str(films), download=False, image_size=32, batch_size=8
+    profile="public", data_source="public", data_dir=str(films), download=False, image_size=32, batch_size=8,
+    models=["small", "small_ma"],
 )
 build_store(public, paths)
 build_manifest(public, paths)
@@ -125,7 +129,8 @@ def apply(root: Path) -> None:
 
 def film(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40).astype(np.uint8)).save(path)
+    grey = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 256, (40, 40), dtype=np.uint8)
+    Image.fromarray(grey).save(path)  # one that is byte for byte another's would be left out
 
 
 def collections(data: Path) -> None:
@@ -156,8 +161,8 @@ def collections(data: Path) -> None:
 
 def answers(folder: Path) -> None:
     """Test answers of ResNet50(MA) in which 30 of 40 COVID-19 films are found."""
-    labels = ["covid19"] * 40 + ["tb"] * 40
-    guesses = ["covid19"] * 30 + ["tb"] * 50
+    labels = ["covid19"] * 40 + ["bp"] * 20 + ["vp"] * 20
+    guesses = ["covid19"] * 30 + ["bp"] * 50
     names = [f"film{number:03d}" for number in range(80)]
     table = pd.DataFrame({"image_id": names, "split": "test", "label": labels, "predicted": guesses})
     training = folder / "classification" / "resnet50_ma-1"
@@ -220,7 +225,6 @@ def test_the_added_network_learns_and_sees_nothing_outside_its_mask(said: dict[s
 def test_the_added_network_is_named_and_counted_beside_the_papers(said: dict[str, Any]) -> None:
     assert said["titles"] == ["small(MA)", "ResNet50(MA)"]
     counted = {model: cells for model, *cells in said["counted"]}
-    assert len(counted) == 12
     assert counted["small"] == counted["small(MA)"] == [f"{said['expected']:.2f}", "–"]
     assert counted["ResNet50"][0] == counted["ResNet50"][1]
 

@@ -42,6 +42,8 @@ LAYERS = [
     ["listing", "machine", "paths", "progress", "processes", "seeds", "source_code"],
     ["params"],
 ]
+OWN_PROFILE = {"12_another_task": "pieces"}
+"""Notebooks that work on other films than the default run's."""
 MACHINE = re.compile(rf"/(home|root|Users|tmp)/|site-packages|{re.escape(str(ROOT))}/")
 ONE_PLACE = {
     "albumentations": "data/augment.py",
@@ -146,7 +148,7 @@ class TestNotebooks:
             pytest.skip("it reads what is recorded, and no run")
         first = code_cells(path)[0]
         assert first["metadata"]["tags"] == ["parameters"]
-        assert f'profile = "{DEFAULT_PROFILE}"' in "".join(first["source"])
+        assert f'profile = "{OWN_PROFILE.get(path.stem, DEFAULT_PROFILE)}"' in "".join(first["source"])
 
     def test_outputs_are_stored_and_clean(self, path):
         cells = code_cells(path)
