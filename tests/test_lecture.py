@@ -1,0 +1,71 @@
+"""What a lecturer relies on in the overview and the glossary: plans that add up, and sections that are there."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from manet_lib.paths import project_root
+
+NOTEBOOKS = project_root() / "notebooks"
+GLOSSARY = (project_root() / "docs" / "glossary.md").read_text(encoding="utf-8")
+
+
+def prose(notebook: Path) -> str:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def sections(number: str) -> list[str]:
+    (notebook,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    return re.findall(r"^## (.+)$", prose(notebook), flags=re.MULTILINE)
+
+
+def overview() -> str:
+    return prose(NOTEBOOKS / "00_overview.ipynb")
+
+
+def test_the_lecture_takes_as_long_as_it_says_and_names_sections_that_are_there() -> None:
+    minutes, plan = re.findall(r"## One lecture of (\d+) minutes\n(.*?)\n## ", overview(), flags=re.DOTALL)[0]
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| (\d\d), ([^|]+) \|$", plan, flags=re.MULTILINE)
+    assert sum(int(row[0]) for row in rows) == int(minutes)
+    for _, number, where in rows:
+        named = re.findall(r"\*([^*]+)\*", where)
+        assert named, f"notebook {number}: no section is named"
+        there = [section for section in sections(number) if section in named]
+        assert there == named, f"notebook {number} has no such section, or in another order"
+
+
+def test_the_course_leaves_no_notebook_out_and_gives_exercises_that_exist() -> None:
+    course = overview().split("## A course of four sessions")[1]
+    sessions = re.findall(r"^\d\. \*\*[^*]+\*\* (.+)$", course, flags=re.MULTILINE)
+    assert len(sessions) == 4
+    taught = {
+        number
+        for session in sessions
+        for number in re.findall(r"\b\d\d\b", re.sub(r"Exercises of [^.]+\.", "", session))
+    }
+    assert taught == {path.name[:2] for path in NOTEBOOKS.glob("*_*.ipynb")} - {"00"}
+    for exercises in re.findall(r"Exercises of ([\d and,]+)\.", course):
+        for number in re.findall(r"\d\d", exercises):
+            assert len(list((NOTEBOOKS / "exercises").glob(f"{number}_*.ipynb"))) == 1, number
+
+
+def test_every_notebook_has_its_question_on_the_map() -> None:
+    questions = re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \| .+\? \| .+ \|$", overview(), flags=re.MULTILINE)
+    assert questions == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem != "00_overview")
+
+
+def test_words_stand_once_and_in_order_and_their_sources_are_listed() -> None:
+    words = []
+    for part in GLOSSARY.split("\n## ")[1:3]:
+        found = re.findall(r"^\| (?!word|---)(.+?) \| .+ \|$", part, flags=re.MULTILINE)
+        assert found == sorted(found, key=str.lower)
+        words += found
+    assert len(words) > 40
+    assert len(set(words)) == len(words)
+    text, listed = GLOSSARY.split("## Sources")
+    cited = {int(number) for number in re.findall(r"\[(\d+)\]", GLOSSARY)}
+    assert sorted(cited) == [int(number) for number in re.findall(r"^(\d+)\. ", listed, flags=re.MULTILINE)]
+    assert re.search(r"\[\d+\]", text)
