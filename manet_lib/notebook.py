@@ -196,14 +196,6 @@ def source(thing: Any) -> Markdown:
     return Markdown(f"```python\n{code}\n```")
 
 
-def ready(step: Step) -> bool:
-    """Whether a step is done, with today's parameters; says why it is not, and the command that does it."""
-    fault = step.fault()
-    if fault is not None:
-        print(f"{fault}; run `{reproduce_command(step.params.profile)}`")
-    return fault is None
-
-
 def say_done(did: bool, what: str) -> None:
     """Say whether a step had anything to do."""
     print(f"{what}: {'done now' if did else 'was done already'}")
