@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from manet_lib.evaluation.statistics import crossed_interval
@@ -155,6 +157,19 @@ def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
             f"maps of two films are by {unrelated:.2f}"
         )
     return lines
+
+
+def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:
+    """How alike the maps of the same film are in two trials, for each network that has several.
+
+    Args:
+        alike: similarities of pairs of maps, by model with several trials; see
+            :func:`manet_lib.attention.probes.repeatability`.
+    """
+    if not alike:
+        return "Each network was trained once, so no map can be compared with that of another training."
+    parts = [f"{model_title(model)} {np.mean(values):.2f}" for model, values in alike.items()]
+    return f"Maps of the same film in two trials are alike (rank correlation) by: {', '.join(parts)}."
 
 
 def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:

@@ -112,7 +112,7 @@ def what_the_paper_shows() -> list[str]:
     least = 2 / scipy.special.comb(6, 3)
     return [
         f"the gain of MA is told from 0 by its three trials in {told} of {len(means)} networks",
-        f"over the {len(means)} networks, MA gains {means.mean():.2f} points on average (t = {test.statistic:.2f}, "
-        f"p = {shown_p(test.pvalue)}, {test.df:.0f} degrees of freedom)",
+        f"over the {len(means)} networks, MA gains {means.mean():.2f} points on average "
+        f"(t = {test.statistic:.2f}, p = {shown_p(test.pvalue)}, {test.df:.0f} degrees of freedom)",
         f"three trials against three: no two-sided permutation test can give a p below {least:.2f}",
     ]

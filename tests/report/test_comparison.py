@@ -103,7 +103,13 @@ def test_p_values_are_adjusted_over_all_rows(predicted: Params, paths: RunPaths)
 
 
 def test_no_probability_is_printed_as_nothing() -> None:
-    assert [shown_p(p) for p in (1.0, 0.0456, 0.001, 0.00099, 1e-9)] == ["1.000", "0.046", "0.001", "<0.001", "<0.001"]
+    assert [shown_p(p) for p in (1.0, 0.0456, 0.001, 0.00099, 1e-9)] == [
+        "1.000",
+        "0.046",
+        "0.001",
+        "<0.001",
+        "<0.001",
+    ]
 
 
 def test_jumps_are_those_of_the_last_quarter(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> None:

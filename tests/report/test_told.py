@@ -74,7 +74,7 @@ def test_networks_and_times_beside_the_plain_one() -> None:
         }
     )
     assert told.times_in_words(times) == "Beside the plain network, VGG16(MA): +8.2%, not told from equal."
-    assert told.times_in_words(times[:1]) == ""
+    assert told.times_in_words(times[:1]) == "No network with attention was timed beside its plain one."
 
 
 def test_equal_confidence_and_accuracy_are_no_fault() -> None:
