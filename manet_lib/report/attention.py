@@ -146,17 +146,18 @@ def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
     return sanity.groupby(["model", "stages"], sort=False)["similarity"].mean().reset_index()
 
 
-def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
-    """How alike maps stay when all weights are drawn anew, a sentence for each model."""
-    lines = []
+def sanity_in_words(sanity: pd.DataFrame) -> str:
+    """How alike maps stay when all weights are drawn anew, beside those of two films, a sentence for each model."""
+    said = []
     for model, part in sanity_means(sanity).groupby("model", sort=False):
         by_stage = part.set_index("stages")["similarity"]
         last, unrelated = by_stage.iloc[-1], by_stage.loc[0]
-        lines.append(
-            f"{model_title(str(model))}: with all weights drawn anew, maps are alike to its own by {last:.2f}; "
-            f"maps of two films are by {unrelated:.2f}"
+        verdict = "more" if last > unrelated else "no more"
+        said.append(
+            f"{model_title(str(model))}: with all weights drawn anew the similarity to its own maps is {last:.2f}, "
+            f"{verdict} than that of maps of different films ({unrelated:.2f})."
         )
-    return lines
+    return " ".join(said)
 
 
 def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:

@@ -108,7 +108,7 @@ def networks_in_words(table: pd.DataFrame) -> str:
         f"({row['Less plain (points)']} points, {row['95% interval']})."
         for row in table.to_dict("records")
     ]
-    return " ".join(said)
+    return " ".join(said) or "No network with attention is trained beside its plain one."
 
 
 def times_in_words(times: pd.DataFrame) -> str:
