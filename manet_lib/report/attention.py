@@ -147,15 +147,15 @@ def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
 
 
 def sanity_in_words(sanity: pd.DataFrame) -> str:
-    """How alike maps stay when all weights are drawn anew, beside those of two films, a sentence for each model."""
+    """How alike maps stay when all weights are drawn anew, and those of two films are, for each model."""
     said = []
     for model, part in sanity_means(sanity).groupby("model", sort=False):
         by_stage = part.set_index("stages")["similarity"]
         last, unrelated = by_stage.iloc[-1], by_stage.loc[0]
         verdict = "more" if last > unrelated else "no more"
         said.append(
-            f"{model_title(str(model))}: with all weights drawn anew the similarity to its own maps is {last:.2f}, "
-            f"{verdict} than that of maps of different films ({unrelated:.2f})."
+            f"{model_title(str(model))}: with all weights drawn anew the similarity to its own maps is "
+            f"{last:.2f}, {verdict} than that of maps of different films ({unrelated:.2f})."
         )
     return " ".join(said)
 
