@@ -37,15 +37,16 @@ def heat_maps_in_words(
         lungs = {number: score_map(own[number], masks[number] > 0) for number in drawn}
         share = {number: 100 * one["share"] for number, one in lungs.items()}
         low, high = min(drawn, key=share.__getitem__), max(drawn, key=share.__getitem__)
-        parts = f"{share[low]:.0f}% of the map"
-        if len(drawn) > 1:
-            parts = f"{parts} ({class_title(classes[low])}) to {share[high]:.0f}% ({class_title(classes[high])})"
         inside = sum(one["pointing"] >= 0.5 for one in lungs.values())
         sick = [number for number in drawn if lesions[number].any()]
         hit = sum(score_map(own[number], lesions[number])["pointing"] >= 0.5 for number in sick)
-        text = (
-            f"{model_title(model)}: {parts} lies in the lungs; its highest place does in {inside} of {len(drawn)}"
-        )
+        first = f"{model_title(model)}: {share[low]:.0f}% of the map"
+        if len(drawn) == 1:
+            place = "in a lesion" if hit else "in the lungs" if inside else "outside of them"
+            said.append(f"{first} lies in the lungs; its highest place is {place}.")
+            continue
+        first += f" ({class_title(classes[low])}) to {share[high]:.0f}% ({class_title(classes[high])})"
+        text = f"{first} lies in the lungs; its highest place does in {inside} of {len(drawn)} films"
         said.append(f"{text}, and in a lesion in {hit} of {len(sick)}." if sick else f"{text}.")
     return " ".join(said)
 
