@@ -274,12 +274,11 @@ def elsewhere_in_words(table: pd.DataFrame, own: float) -> str:
     right, warned = table["label"] == table["predicted"], table["warnings"] != ""
     text = f"It is right in {right.sum()} of {len(table)} films; of its run's own test films in {100 * own:.0f}%."
     parts = [
-        f"{words} it is right in {right[which].sum()} of {which.sum()}"
-        for words, which in (("with a warning", warned), ("without", ~warned))
+        f"{right[which].sum()} of {which.sum()} {words} a warning"
+        for words, which in (("with", warned), ("without", ~warned))
         if which.any()
     ]
-    said = ", ".join(parts)
-    return f"{text} {said[0].upper()}{said[1:]}."
+    return f"{text} Right are {' and '.join(parts)}."
 
 
 def swapped_in_words(right: pd.DataFrame, classes: int) -> str:
