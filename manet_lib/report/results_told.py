@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from manet_lib.report.tables import class_title, late_epochs, model_title, published
 from manet_lib.report.told import bounds
 
+_FEW = 15
+"""From fewer jumps their standard deviation is known to a fifth of itself at best, 1/√(2(n - 1))."""
+
 
 def accuracy_in_words(table: pd.DataFrame) -> str:
     """The best and the worst model of Table 2, and how wide the intervals are.
@@ -153,16 +156,14 @@ def stability_in_words(table: pd.DataFrame, epochs: int) -> str:
         table: from :func:`manet_lib.report.comparison.stability_table`.
         epochs: of a training.
     """
-    jumps = table.set_index("Model")["Accuracy (points)"]
-    few = (
-        f"Each training gives {late_epochs(epochs) - 1} jumps, from which no more than an impression is to be had"
-    )
+    jumps, count = table.set_index("Model")["Accuracy (points)"], late_epochs(epochs) - 1
     if jumps.isna().all():
         return "Trainings are too short for two jumps."
-    if len(jumps) == 1:
-        return f"{jumps.index[0]} jumps by {jumps.iloc[0]:.1f} points. {few if epochs < 60 else ''}".strip() + "."
     said = f"{jumps.idxmin()} jumps least ({jumps.min():.1f} points), {jumps.idxmax()} most ({jumps.max():.1f})."
-    return f"{said} {few}." if epochs < 60 else said
+    if len(jumps) == 1:
+        said = f"{jumps.index[0]} jumps by {jumps.iloc[0]:.1f} points."
+    few = f" Each training gives {count} jumps, from which no more than an impression is to be had."
+    return said + (few if count < _FEW else "")
 
 
 def verdicts_in_words(table: pd.DataFrame) -> str:

@@ -83,6 +83,15 @@ def test_confusion_over_trials_has_mean_least_and_most(predicted: Params, paths:
     assert table.loc["BP", "VP"] == str(counts[0])
 
 
+def test_areas_under_the_curves_are_scikit_learns(predicted: Params, paths: RunPaths) -> None:
+    found = quality.answers(predicted, paths, "resnet50")
+    assert found is not None
+    areas = quality.roc_areas({"resnet50": found}, predicted.classes)
+    for label in predicted.classes:
+        each = [sklearn.metrics.roc_auc_score(one["label"] == label, one[f"p_{label}"]) for one in files(paths)]
+        assert areas.loc["resnet50", label] == pytest.approx(np.mean(each))
+
+
 def test_a_model_that_is_not_trained_has_no_answers(predicted: Params, paths: RunPaths) -> None:
     assert quality.answers(predicted, paths, "vgg16") is None
 
