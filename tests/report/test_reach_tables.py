@@ -156,5 +156,6 @@ def test_pairs_of_trainings_in_words() -> None:
     )
     assert reach.attention_moves_in_words(each, 0.25) == (
         "In 4 of 5 pairs more of the Grad-CAM map lies in the lungs with MA, by 15 points at most "
-        "(ResNet50 at 224 pixels). The lungs are 25% of the film; the plain network has more than that in them in 4 pairs."
+        "(ResNet50 at 224 pixels). The lungs are 25% of the film; "
+        "the plain network has more than that in them in 4 pairs."
     )
