@@ -166,10 +166,16 @@ def _parser() -> argparse.ArgumentParser:
     predicting = commands.add_parser("predict", help="what the networks say of films", description=predict.__doc__)
     predicting.description = "Classify a film or a folder of films (PNG, JPEG, TIFF, DICOM) and write a CSV."
     predicting.add_argument("films", type=Path, metavar="FILM_OR_FOLDER")
-    predicting.add_argument("--output", type=Path, default=Path("manet_predictions.csv"), help="the CSV")
+    predicting.add_argument(
+        "--output", type=Path, default=Path("manet_predictions.csv"), help="the CSV (%(default)s)"
+    )
     predicting.add_argument("--pictures", type=Path, help="folder for a picture of each film, lungs and heat map")
-    predicting.add_argument("--batch", type=int, default=BATCH, help="films that go through the networks together")
-    predicting.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "cuda"])
+    predicting.add_argument(
+        "--batch", type=int, default=BATCH, help="films that go through the networks together (%(default)s)"
+    )
+    predicting.add_argument(
+        "--accelerator", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one"
+    )
     predicting.set_defaults(work=_predict)
     exporting = commands.add_parser("export", help="the networks as one file, or as ONNX")
     exporting.description = "Write both stages to OUTPUT: one file NAME.safetensors, or a folder of ONNX graphs."

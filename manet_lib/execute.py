@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from traitlets.config import Config
 
 from manet_lib.artifacts import write_json
 from manet_lib.params import UserError, read_yaml, validate
-from manet_lib.paths import STARTED_WITH, RunPaths
+from manet_lib.paths import RunPaths
 from manet_lib.processes import die_with_parent
 from manet_lib.workflow import nodes
 
@@ -52,16 +51,6 @@ def execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _started_with(file: Path) -> Iterator[None]:
-    """Tell the notebook which file the run's parameters are of, so that they are no edits."""
-    os.environ[STARTED_WITH] = str(file.resolve())
-    try:
-        yield
-    finally:
-        del os.environ[STARTED_WITH]
-
-
-@contextmanager
 def short_folder() -> Iterator[str]:
     """A temporary folder with a path that leaves room for the names of sockets, which hold 107 bytes in all."""
     usual = tempfile.gettempdir()
@@ -86,8 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         paths = RunPaths.of(params.profile)
         node = nodes(params, paths)[options.node]
         shown = node.shown(params)  # before, as the notebook may be edited meanwhile
-        with _started_with(options.file):
-            execute(node.source, paths.executed(node.name), values | dict(node.own))
+        # all of them, so that the run is what they say, whatever was saved in the notebook's parameters cell
+        execute(node.source, paths.executed(node.name), params.model_dump() | dict(node.own))
         write_json(paths.node_record(node.name), shown | node.results())
     except papermill.PapermillExecutionError as error:
         sys.exit(f"{options.node}: {error.ename}: {error.evalue}")

@@ -33,10 +33,6 @@ def output_root() -> Path:
     return Path(os.environ.get("MANET_OUTPUT") or project_root()).resolve()
 
 
-STARTED_WITH = "MANET_PARAMS_FILE"
-"""Environment variable with the parameter file that a whole run was started with; set for its notebooks."""
-
-
 def params_file(profile: str) -> Path:
     """The parameter file of a profile, ``params/<profile>.yaml``."""
     return project_root() / "params" / f"{profile}.yaml"

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import yaml
 
+from manet_lib import execute
 from manet_lib.edited import edited_profile
 from manet_lib.notebook import command, settings, used
-from manet_lib.params import READ_BY, load_params
+from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, params_file
 
 
@@ -43,15 +44,31 @@ def test_edits_of_where_to_compute_stay_in_the_run() -> None:
     assert settings({"profile": "smoke", "threads": 2})[1].root.name == "smoke"
 
 
-def test_values_of_the_file_that_a_run_was_started_with_are_no_edits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_workflow_injects_every_parameter(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = {"profile": "smoke", "epochs": 2}
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump(values))
-    monkeypatch.setenv("MANET_PARAMS_FILE", str(tmp_path / "smoke.yaml"))
-    params, paths = settings(dict(values))
-    assert params == load_params(tmp_path / "smoke.yaml")
-    assert paths.root.name == "smoke"
+    """So that no line that was saved in a notebook's parameters cell can change a run."""
+    given = {}
+    monkeypatch.setattr("manet_lib.execute.execute", lambda _, output, values: given.update(values))
+    monkeypatch.setattr("manet_lib.workflow.Node.results", lambda _: {})
+    monkeypatch.setattr("manet_lib.execute.die_with_parent", lambda: None)
+    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump({"profile": "smoke", "epochs": 2}))
+    node = ["04_classification-resnet34-1", "-f", str(tmp_path / "smoke.yaml")]
+    execute.main([*node, "-p", "models", '["resnet34"]'])
+    own = {"model": "resnet34", "trial": 1}
+    expected = Params(profile="smoke", epochs=2, models=["resnet34"])
+    assert given == expected.model_dump() | own
+    params, paths = settings(given, *own)
+    assert params == expected
+    assert paths.root == output / "runs" / "smoke"
+
+
+@pytest.mark.parametrize("profile", ["smoke", "somewhere"])
+def test_values_for_every_parameter_are_no_edits(profile: str) -> None:
+    whole = load_params(params_file("smoke")).model_dump() | {"profile": profile, "epochs": 7}
+    params, paths = settings(dict(whole))
+    assert params.model_dump() == whole
+    assert paths.root.name == profile
 
 
 @pytest.mark.parametrize("seed", range(3))

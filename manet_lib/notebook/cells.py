@@ -1,0 +1,109 @@
+"""What the cells of notebooks call to show parameters, tables, sentences and code, and to stop in one line."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+from IPython.display import Markdown
+
+from manet_lib.artifacts import Step
+from manet_lib.params import READ_BY, Params
+from manet_lib.paths import RunPaths, reproduce_command
+from manet_lib.report.tables import to_markdown, write_table
+
+MATTERS: dict[str, tuple[str, ...]] = {
+    "store": ("data_source", "data_dir", "composition", "phantom_images", "confounder_strength", "image_size"),
+    "manifest": ("split", "test_fraction"),
+    "segmentation": ("seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate", "seg_rotation"),
+    "raw_masks": ("seg_encoder", "precision"),
+    "clean_masks": ("min_object_fraction",),
+    "classification": ("epochs", "batch_size", "learning_rate", "rotation", "count_include_pad", "view"),
+    "attention": ("models", "trials", "cam_per_class", "count_include_pad"),
+    "probes": ("models", "trials", "probe_per_class"),
+    "mask_scores": ("data_source", "data_dir", "reference_masks"),
+    "other_masks": ("models", "trials", "count_include_pad", "view"),
+    "cost": ("models", "image_size", "batch_size", "cost_repeats", "precision"),
+}
+"""The parameters of each step that a reader would change first."""
+
+PHANTOM_ONLY = ("phantom_images", "phantom_size", "confounder_strength")
+
+
+def used(params: Params, *steps: str) -> Markdown:
+    """The parameters that some steps read and what each means: six at most that matter, the rest folded away."""
+    names = dict.fromkeys(["profile", *(name for step in steps for name in READ_BY[step])])
+    other = {"data_dir", "composition"} if params.data_source == "phantom" else set(PHANTOM_ONLY)
+    wanted = (name for step in steps for name in MATTERS[step] if name in names and name not in other)
+    first = list(dict.fromkeys(wanted))[:6]
+    rest = [name for name in names if name not in first]
+    folded = f"<details><summary>{len(rest)} more parameters</summary>\n\n{_meanings(params, rest)}\n</details>\n"
+    return Markdown(f"{_meanings(params, first)}\n{folded}")
+
+
+def _meanings(params: Params, names: Iterable[str]) -> str:
+    rows = []
+    for name in names:
+        value = getattr(params, name)
+        meaning = " ".join(str(Params.model_fields[name].description).split()).replace("``", "`")
+        rows.append((f"`{name}`", f"`{value}`" if value != "" else "", meaning))
+    return to_markdown(pd.DataFrame(rows, columns=["parameter", "value", "meaning"]))
+
+
+def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
+    """Write a table to the figures folder and show it; see :func:`manet_lib.report.tables.write_table`."""
+    return Markdown(write_table(table, paths, name, caption))
+
+
+def say(text: str) -> Markdown:
+    """Show a sentence that was computed, as text."""
+    return Markdown(text)
+
+
+def command(paths: RunPaths) -> str:
+    """What a person types to run this run whole."""
+    return reproduce_command(paths.root.name)
+
+
+def need(*steps: Step) -> None:
+    """Stop the notebook here unless some steps are done, with today's parameters.
+
+    Raises:
+        UserError: one is not; a notebook shows it as one line: why, and the command that does the step.
+    """
+    for step in steps:
+        step.record()
+
+
+def takes(*steps: Step) -> Markdown:
+    """How long the steps of a notebook took when they were run, or that they are still to be run."""
+    to_do = [step.folder.name for step in steps if not step.is_done()]
+    if to_do:
+        return Markdown(f"Still to be run: {', '.join(to_do)}. The cells below do it and say how far they are.")
+    records = [step.record() for step in steps]
+    minutes = sum(record["seconds"] for record in records) / 60
+    spent = f"{minutes:.1f} minutes" if minutes >= 1 else "less than a minute"
+    where = ", ".join(dict.fromkeys(record["device"] for record in records))
+    return Markdown(f"The steps of this notebook took {spent} ({where}). They are done and are not run again.")
+
+
+def source(thing: Any) -> Markdown:
+    """The lines of a function or class as they run, without its docstring."""
+    text = textwrap.dedent(inspect.getsource(thing))
+    lines: list[str | None] = list(text.splitlines())
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node) is not None:
+            docstring = node.body[0]
+            for number in range(docstring.lineno - 1, docstring.end_lineno or 0):
+                lines[number] = None
+    code = "\n".join(line for line in lines if line is not None)
+    return Markdown(f"```python\n{code}\n```")
+
+
+def say_done(did: bool, what: str) -> None:
+    """Say whether a step had anything to do."""
+    print(f"{what}: {'done now' if did else 'was done already'}")

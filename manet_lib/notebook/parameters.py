@@ -1,0 +1,103 @@
+"""The settings of a notebook: its profile's file, overlaid by what its parameters cell or Papermill says."""
+
+from __future__ import annotations
+
+import ast
+import os
+from typing import Any
+
+from manet_lib.artifacts import save_settings
+from manet_lib.edited import edited_profile, edits, reuse
+from manet_lib.params import MODELS, Params, UserError, read_yaml, validate
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file
+from manet_lib.progress import is_live
+
+_IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+_FIRST = "_manet_names"
+
+
+def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
+    """The plain values that stand above the settings cell; when it runs again, no names of later cells."""
+    plain = (str, int, float, bool, list, dict, tuple, type(None))
+    found = {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in _IPYTHON and isinstance(value, plain)
+    }
+    first = namespace.setdefault(_FIRST, tuple(found))
+    return {name: value for name, value in found.items() if name in first or name in Params.model_fields}
+
+
+def _assigned(source: str) -> set[str]:
+    """Names that a cell gives a value."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a magic command
+        return set()
+    targets = [target for line in body if isinstance(line, ast.Assign) for target in line.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def _without_deleted(values: dict[str, Any], history: list[str]) -> dict[str, Any]:
+    """Only what was said since the parameters cell last ran: a line deleted there no longer counts."""
+    cells = [_assigned(source) for source in history]
+    starts = [number for number, names in enumerate(cells) if "profile" in names]
+    if not starts:
+        return values
+    said = set().union(*cells[starts[-1] :])
+    return {name: value for name, value in values.items() if name in said or name not in Params.model_fields}
+
+
+def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
+    """The settings of a notebook: its profile's file, overlaid by what its parameters cell or Papermill says.
+
+    To be called right after the ``parameters`` cell. Where that names a profile alone, the environment variable
+    MANET_PROFILE replaces it, so that ``make lab`` can look at any run. Values that differ from the file's are
+    edits: the notebook then works in a folder of its own, which takes over all finished steps that the edits do
+    not touch, and leaves the run of the file as it is. A profile without a file starts from the default's.
+    Where every parameter is given, as the workflow does it, nothing is an edit: the run is what they say.
+
+    Args:
+        namespace: ``globals()`` of the notebook.
+        own: names of the parameters cell that belong to the notebook, such as model and trial.
+
+    Raises:
+        UserError: a name is unknown or a value impossible; one line.
+    """
+    values = _injected(namespace)
+    mine = {name: values.pop(name) for name in own}
+    if is_live():
+        values = _without_deleted(values, namespace.get("In", []))
+    if set(values) == {"profile"}:
+        values["profile"] = os.environ.get("MANET_PROFILE") or values["profile"]
+    profile = str(values.get("profile", ""))
+    file = params_file(profile)
+    if not file.is_file() and set(values) == {"profile"}:
+        known = ", ".join(sorted(path.stem for path in file.parent.glob("*.yaml")))
+        raise UserError(f"profile: {profile!r} has no file in params/; expected one of {known}")
+    base = read_yaml(file if file.is_file() else params_file(DEFAULT_PROFILE))
+    params = validate(base | values, f"profile {profile}")
+    if mine.get("model", MODELS[0]) not in MODELS:
+        raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
+    if "trial" in mine and (type(mine["trial"]) is not int or mine["trial"] not in params.trial_numbers):
+        raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
+    if not Params.model_fields.keys() <= values.keys():
+        params = _apart(params, validate(base, file.name), file.is_file())
+    paths = RunPaths.of(params.profile)
+    save_settings(params, paths)
+    return params, paths
+
+
+def _apart(params: Params, base: Params, is_own: bool) -> Params:
+    """Edited parameters under a profile of their own, whose run takes over what the edits do not touch."""
+    changes = edits(params, base)
+    if is_own and not changes:
+        return params
+    name = edited_profile(params.profile, changes) if is_own else params.profile
+    edited = params.model_copy(update={"profile": name})
+    taken = reuse(edited, RunPaths.of(name), RunPaths.of(base.profile))
+    said = ", ".join(f"{key}: {value!r}" for key, value in changes.items()) or "all"
+    print(f"{said}, else as in {base.profile}.yaml; this notebook works in runs/{name}/")
+    if taken:
+        print(f"taken over from runs/{base.profile}/: {', '.join(taken)}")
+    return edited
