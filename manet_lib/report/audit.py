@@ -264,6 +264,23 @@ def doses_in_words(doses: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def elsewhere_in_words(table: pd.DataFrame, own: float) -> str:
+    """How well a network does on films from elsewhere, and whether its warnings find those that it gets wrong.
+
+    Args:
+        table: from :func:`manet_lib.external.answers`.
+        own: its accuracy on the test films of its run, in [0, 1].
+    """
+    right, warned = table["label"] == table["predicted"], table["warnings"] != ""
+    text = f"It is right in {right.sum()} of {len(table)} films; of its run's own test films in {100 * own:.0f}%."
+    parts = [
+        f"{right[which].sum()} of {which.sum()} {words} a warning"
+        for words, which in (("with", warned), ("without", ~warned))
+        if which.any()
+    ]
+    return f"{text} Right are {' and '.join(parts)}."
+
+
 def swapped_in_words(right: pd.DataFrame, classes: int) -> str:
     """What a classifier of each view owes to the marks, judged by what swapping them does to it.
 

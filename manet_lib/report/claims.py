@@ -127,6 +127,8 @@ def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str
         both = table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])
         confused.append(both.to_numpy())
         films = pd.Index(table["image_id"])
+    if films.empty:
+        return "test films of bp or vp"
     mean, low, high = share_interval(np.stack(confused), patients_of(paths, films))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
 

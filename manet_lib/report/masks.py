@@ -58,6 +58,27 @@ def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def mask_scores_in_words(scores: pd.DataFrame, params: Params) -> str:
+    """How well stage 1's masks fit others, in which class least, and how far the outlines are apart in pixels.
+
+    Args:
+        scores: see :func:`mask_scores_table`.
+        params: of the run.
+    """
+    said = []
+    for reference, part in scores.groupby("compared_with", sort=False):
+        clean, drawn = part[part["mask"] == "clean"], part[part["mask"] == "drawn"]
+        iou = 100 * clean.groupby("label")["iou"].mean()
+        text = f"Beside {reference} stage 1 has a mean IoU of {100 * clean['iou'].mean():.1f}%"
+        if len(iou) > 1:
+            text += f", least in {class_title(str(iou.idxmin()))} ({iou.min():.1f}%)"
+        text += f"; outlines are {clean['distance'].mean():.1f} of {params.image_size} pixels apart in the mean"
+        if len(drawn):
+            text += f". On {len(drawn)} films that have both, drawn masks reach {100 * drawn['iou'].mean():.1f}%"
+        said.append(f"{text}.")
+    return " ".join(said)
+
+
 def postprocessing_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
     """What post-processing (section 2.2) changes: scores after it less those before, on the same films."""
     rows = []

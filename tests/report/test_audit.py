@@ -115,6 +115,17 @@ def test_what_tables_show_is_said_in_words() -> None:
     )
 
 
+def test_warnings_are_held_against_mistakes() -> None:
+    films = pd.DataFrame(
+        {"label": list("aabb"), "predicted": list("abbb"), "warnings": ["", "unlike", "", "unlike"]}
+    )
+    assert audit.elsewhere_in_words(films, 0.9) == (
+        "It is right in 3 of 4 films; of its run's own test films in 90%. "
+        "Right are 1 of 2 with a warning and 2 of 2 without a warning."
+    )
+    assert audit.elsewhere_in_words(films[::2], 0.9).endswith("Right are 2 of 2 without a warning.")
+
+
 def test_recorded_answers_are_of_whole_trainings() -> None:
     for name in ("phantoms", "cxr_image", "cxr_patient"):
         answers = recorded_answers(name)
