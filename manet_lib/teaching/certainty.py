@@ -98,37 +98,43 @@ def answered_films(temperature: float = 2.5, count: int = 600, seed: int = 0) ->
 @check
 def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], float]) -> str:
     """11, second exercise: the number by which logits are divided so that the true classes are most probable."""
-    for true, seed in ((2.5, 0), (0.6, 1), (4.0, 2)):
-        logits, classes = answered_films(true, seed=seed)
-        found, wanted = float(ask(temperature_of, logits, classes)), fit_temperature(logits, classes)
-        if found <= 0:
-            raise NotYet(f"a temperature is above 0, and you say {found:g}.")
-        for reason, other in (
-            ("the logits are multiplied by it; divide them", 1 / wanted),
-            (
-                "with it the mean confidence is the accuracy, which is a near thing; take the one at which the "
-                "true classes have the largest sum of logarithms",
-                _as_sure_as_right(logits, classes),
-            ),
-            ("with it the true classes are *least* probable; turn the sign", _least_probable(found)),
-        ):
-            if abs(found / other - 1) < 0.01:
-                raise NotYet(f"for one set of films you say {found:.2f}: {reason}.")
-        if abs(found / wanted - 1) > 0.02:
-            raise NotYet(
-                f"for one set of films it is {wanted:.2f}, and you say {found:.2f}; accuracy cannot choose it, as "
-                "no temperature changes an answer."
-            )
+    sets = [answered_films(true, seed=seed) for true, seed in ((2.5, 0), (0.6, 1), (4.0, 2))]
+    found = np.array([float(ask(temperature_of, *films)) for films in sets])
+    wanted = np.array([fit_temperature(*films) for films in sets])
+    words = f"for three sets of films you say {', '.join(f'{one:.3g}' for one in found)}"
+    if (found <= 0).any():
+        raise NotYet(f"{words}: a temperature is above 0.")
+    for reason, others in (
+        ("the logits are multiplied by these; divide them", 1 / wanted),
+        (
+            "with these the mean confidence is the accuracy, which is a near thing; take those at which the true "
+            "classes have the largest sum of logarithms",
+            np.array([_as_sure_as_right(*films) for films in sets]),
+        ),
+    ):
+        if (abs(found / others - 1) < 0.01).all():
+            raise NotYet(f"{words}: {reason}.")
+    away = abs(found / wanted - 1).max()
+    right_ones = f"{words}, where {', '.join(f'{one:.3g}' for one in wanted)} are best"
+    if (found == found[0]).all():
+        raise NotYet(
+            f"{right_ones}: accuracy cannot choose it, as no temperature changes an answer; and if yours is the end "
+            "of your range, the sign of what you look for may be turned."
+        )
+    if 0.02 < away < 0.1:
+        raise NotYet(f"{right_ones}: near, but try more temperatures around yours.")
+    if away > 0.02:
+        raise NotYet(f"{right_ones}: is it the *largest* mean, at the true class, of logits *divided* by it?")
     logits, classes = answered_films()
-    found = float(ask(temperature_of, logits, classes))
+    by_hand = float(ask(temperature_of, logits, classes))
     new = answered_films(seed=9)
     right = (new.logits.argmax(axis=1) == new.classes)[None]
     before, after = (
         float(calibration_values(softmax(new.logits / by, axis=1).max(axis=1)[None], right).mean())
-        for by in (1.0, found)
+        for by in (1.0, by_hand)
     )
     return (
-        f"divided by {found:.2f} the logits of *new* films have an expected calibration error of {after:.3f} "
+        f"divided by {by_hand:.2f} the logits of *new* films have an expected calibration error of {after:.3f} "
         f"instead of {before:.3f}, and {100 * right.mean():.0f}% of them are right before and after."
     )
 
@@ -136,11 +142,6 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
 def _as_sure_as_right(logits: Numbers, classes: NDArray[np.int64]) -> float:
     right = (logits.argmax(axis=1) == classes).mean()
     return float(brentq(lambda by: softmax(logits / by, axis=1).max(axis=1).mean() - right, 0.05, 20))
-
-
-def _least_probable(found: float) -> float:
-    """A temperature at the lower end of what was searched: it makes wrong answers certain."""
-    return found if found <= 0.1 else np.inf
 
 
 class Halves(NamedTuple):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 from scipy.special import log_softmax, softmax
+from skimage.segmentation import watershed
 from torch import nn
 from torch.nn import functional as F
 
@@ -51,6 +52,11 @@ def iou(first, second):
 
 def opened(mask, smallest):
     return binary_fill_holes(mask)
+
+
+def every_spring(mask):
+    distance = distance_transform_edt(mask)
+    return watershed(-distance, label(distance > 0.5 * distance.max())[0], mask=mask)
 
 
 def all_alike(layers, size):
@@ -240,6 +246,7 @@ WRONG = {
     "no hole": (masks.check_order_matters, [SPECK], "it has no hole"),
     "large ring": (masks.check_order_matters, [RING], "no hole"),
     "still joined": (masks.check_parted, [lambda mask: label(mask)[0]], "two labels"),
+    "springs as they are": (masks.check_parted, [every_spring], "keep the two largest"),
     "five by five": (
         lung_maps.check_counts,
         [np.zeros((5, 5)), [25 / 36]],
@@ -298,8 +305,13 @@ WRONG = {
     "bins alike": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.22]], "weigh each with its films"),
     "film by film": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.312]], "average in each bin first"),
     "multiplied": (certainty.check_temperature, [lambda *given: 1 / fitted(*given)], "divide them"),
-    "least probable": (certainty.check_temperature, [lambda *given: fitted(*given, -1)], "turn the sign"),
+    "least probable": (certainty.check_temperature, [lambda *given: fitted(*given, -1)], "may be turned"),
     "sure as right": (certainty.check_temperature, [as_sure_as_right], "mean confidence is the accuracy"),
+    "coarse": (
+        certainty.check_temperature,
+        [lambda logits, classes: 1.05 * fitted(logits, classes)],
+        "more temperatures",
+    ),
     "by accuracy": (certainty.check_temperature, [lambda logits, classes: 1.0], "accuracy cannot choose it"),
     "no root": (
         certainty.check_unlike,
