@@ -176,7 +176,8 @@ def check_parted(part: Callable[[Mask], NDArray[np.int64]]) -> str:
         found = sorted({*np.unique(labels).tolist()} - {0})
         if len(found) != 2:
             names = ", ".join(str(name) for name in found) or "none"
-            raise NotYet(f"two labels are asked for, one for each lung; film {patient} has {names}.")
+            more = "more springs than lungs: keep the two largest" if found[1:] else "each lung needs a spring"
+            raise NotYet(f"two labels are asked for, one for each lung; film {patient} has {names}: {more}.")
         if (labels[~joined] != 0).any():
             raise NotYet("pixels outside of the mask have a label: give `mask=` to `watershed`.")
         sides = [lungs & (label(lungs)[0] == number) for number in _two_largest(lungs)]
@@ -242,7 +243,15 @@ def check_surface_distance(distance: Callable[[Mask, Mask], float]) -> str:
         found, wanted = float(ask(distance, lungs, smaller)), overlap.surface_distance(lungs, smaller)
         if not close(found, wanted):
             raise NotYet(f"for lungs shrunk by 2 pixels it is {wanted:.3f}, and you say {found:.3f}.")
-    return f"lungs shrunk by 2 pixels lie {found:.2f} pixels off on average, whatever their size."
+    words = []
+    for size in (64, 128):
+        lungs = lungs_of(0, size)
+        smaller = overlap.grown(lungs, -2)
+        away = overlap.surface_distance(lungs, smaller)
+        words.append(
+            f"{away:.2f} pixels off on a film of {size} pixels, with an IoU of {_iou(lungs, smaller):.2f}"
+        )
+    return f"lungs shrunk by 2 pixels lie {' and '.join(words)}: IoU depends on their size, this score hardly."
 
 
 def _filled_distance(first: Mask, second: Mask) -> float:

@@ -144,7 +144,12 @@ def check_evidence(
                 f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say "
                 f"{films:,.0f}."
             )
-    return f"the gain of ResNet50 would take {films_needed(gain, 0.05):,} test films, and the paper has 680."
+    mean, half = student_interval((table.loc["resnet50_ma"] - table.loc["resnet50"]).to_numpy())
+    return (
+        f"ResNet50 gains {mean:.2f} points, with an interval from {mean - half:.2f} to {mean + half:.2f}. If 5% "
+        f"of the films are right with one network only, it takes {films_needed(gain, 0.05):,} test films to see "
+        "this gain, and the paper has 680."
+    )
 
 
 def _unpaired(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -154,8 +159,7 @@ def _unpaired(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 
 @check
 def check_parameters(answer: Any) -> str:
-    """07, first exercise: parameters of a convolution (3×3, 64 to 128), a batch norm, a linear layer (512 to "
-    "5)."""
+    """07, first exercise: parameters of a convolution (3×3, 64 to 128), a batch norm, a linear one (512 to 5)."""
     conv, norm, linear = numbers(answer, ("convolution", "batch norm", "linear layer"))
     if conv == 3 * 3 * 64 * 128 + 128:
         raise NotYet("the convolution has no bias here: the batch norm behind it has one.")

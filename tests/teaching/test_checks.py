@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from scipy.special import log_softmax, softmax
+from skimage.segmentation import watershed
 from torch import nn
 from torch.nn import functional as F
 
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.evaluation.overlap import dice, outline
 from manet_lib.models.mask_attention import MaskPool, mask_maps
-from manet_lib.teaching import films, heat_maps, lung_maps, masks, results
+from manet_lib.teaching import certainty, films, heat_maps, lung_maps, masks, pieces, results
 from manet_lib.teaching.verdict import NotYet, check
 
 
@@ -50,6 +52,11 @@ def iou(first, second):
 
 def opened(mask, smallest):
     return binary_fill_holes(mask)
+
+
+def every_spring(mask):
+    distance = distance_transform_edt(mask)
+    return watershed(-distance, label(distance > 0.5 * distance.max())[0], mask=mask)
 
 
 def all_alike(layers, size):
@@ -135,6 +142,82 @@ def always_right(pictures, sources, test):
     return 1.0
 
 
+def as_sure_as_right(logits, classes):
+    right = (logits.argmax(axis=1) == classes).mean()
+    sure = [abs(softmax(logits / t, axis=1).max(axis=1).mean() - right) for t in np.geomspace(0.1, 10, 2000)]
+    return np.geomspace(0.1, 10, 2000)[np.argmin(sure)]
+
+
+def fitted(logits, classes, sign=1.0):
+    def score(t):
+        return sign * log_softmax(logits / t, axis=1)[np.arange(len(classes)), classes].mean()
+
+    return max(np.geomspace(0.1, 10, 1000), key=score)
+
+
+def from_training(films, training):
+    away = films - training.mean(axis=0)
+    return np.sqrt(((away @ np.linalg.inv(np.cov(training.T))) * away).sum(axis=1))
+
+
+def each_alone(films, training):
+    return np.sqrt((((films - training.mean(axis=0)) / training.std(axis=0, ddof=1)) ** 2).sum(axis=1))
+
+
+def at_95(distances):
+    return np.quantile(distances, 0.95)
+
+
+def in_order(usual, unlike):
+    return (unlike[None] > usual[:, None]).mean() + (unlike[None] == usual[:, None]).mean() / 2
+
+
+def short_of_one(picture, mask):
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return (picture * mask)[rows[0] : rows[-1], columns[0] : columns[-1]]
+
+
+def with_ground(picture, mask):
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def pictures_dealt(table, seed):
+    return np.random.default_rng(seed).random(len(table)) < 0.2
+
+
+def squares_of_any_class(table, seed):
+    squares = table["square"].unique()
+    return table["square"].isin(np.random.default_rng(seed).permutation(squares)[: len(squares) // 5])
+
+
+def same_squares(table, seed):
+    return table["square"].str[-2:].astype(int) < round(table["square"].nunique() / 15)
+
+
+def slope(logits, film, weights):
+    soft = torch.sigmoid(logits)
+    return weights * film * soft * (1 - soft)
+
+
+def at_the_mask(logits, film, weights):
+    return weights * film
+
+
+def automatic(mask_of, logits, film, weights):
+    score = (weights * film * mask_of(logits.requires_grad_())).sum()
+    return torch.autograd.grad(score, logits)[0] if score.requires_grad else torch.zeros_like(logits)
+
+
+def unasked(mask_of, logits, film, weights):
+    score = (weights * film * mask_of(logits.requires_grad_())).sum()
+    return torch.autograd.grad(score, logits)[0]
+
+
+def always_soft(mask_of, logits, film, weights):
+    return slope(logits, film, weights)
+
+
 RING = np.pad(np.ones((7, 7), bool), ((5, 8), (5, 8)))
 SPECK = np.pad(np.ones((3, 3), bool), ((5, 12), (5, 12)))
 THIRD = [[1, 2, 0, 0], [3, 6, 4, 2], [3, 6, 6, 3], [1, 2, 2, 1]]
@@ -163,6 +246,7 @@ WRONG = {
     "no hole": (masks.check_order_matters, [SPECK], "it has no hole"),
     "large ring": (masks.check_order_matters, [RING], "no hole"),
     "still joined": (masks.check_parted, [lambda mask: label(mask)[0]], "two labels"),
+    "springs as they are": (masks.check_parted, [every_spring], "keep the two largest"),
     "five by five": (
         lung_maps.check_counts,
         [np.zeros((5, 5)), [25 / 36]],
@@ -216,6 +300,59 @@ WRONG = {
     "inside out": (films.check_views, [lambda image, mask, view: image * (1 - mask)], "called 'background'"),
     "no marks": (films.check_swapped, [unmarked], "gone instead"),
     "same marks": (films.check_swapped, [as_they_are], "kept their marks"),
+    "signs": (certainty.check_calibration_error, [[-0.36, 0.1, 0.2, 0.048]], "negative"),
+    "signs cancel": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.048]], "without its sign"),
+    "bins alike": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.22]], "weigh each with its films"),
+    "film by film": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.312]], "average in each bin first"),
+    "multiplied": (certainty.check_temperature, [lambda *given: 1 / fitted(*given)], "divide them"),
+    "least probable": (certainty.check_temperature, [lambda *given: fitted(*given, -1)], "may be turned"),
+    "sure as right": (certainty.check_temperature, [as_sure_as_right], "mean confidence is the accuracy"),
+    "coarse": (
+        certainty.check_temperature,
+        [lambda logits, classes: 1.05 * fitted(logits, classes)],
+        "more temperatures",
+    ),
+    "by accuracy": (certainty.check_temperature, [lambda logits, classes: 1.0], "accuracy cannot choose it"),
+    "no root": (
+        certainty.check_unlike,
+        [lambda *given: from_training(*given) ** 2, at_95, in_order],
+        "take the root",
+    ),
+    "each alone": (certainty.check_unlike, [each_alone, at_95, in_order], "both rise together"),
+    "of the asked": (
+        certainty.check_unlike,
+        [lambda films, training: from_training(films, films), at_95, in_order],
+        "take both from the training's",
+    ),
+    "lower end": (
+        certainty.check_unlike,
+        [from_training, lambda distances: np.quantile(distances, 0.05), in_order],
+        "95% are to pass",
+    ),
+    "bell curve": (
+        certainty.check_unlike,
+        [from_training, lambda distances: distances.mean() + 1.96 * distances.std(), in_order],
+        "no bell curve",
+    ),
+    "ties lost": (
+        certainty.check_unlike,
+        [from_training, at_95, lambda usual, unlike: (unlike[None] > usual[:, None]).mean()],
+        "you count none",
+    ),
+    "other way": (
+        certainty.check_unlike,
+        [from_training, at_95, lambda usual, unlike: in_order(unlike, usual)],
+        "other way round",
+    ),
+    "not cut": (pieces.check_cut_out, [lambda picture, mask: picture * mask], "as large as before"),
+    "slice ends": (pieces.check_cut_out, [short_of_one], "so add 1"),
+    "ground stays": (pieces.check_cut_out, [with_ground], "multiply the picture by the mask"),
+    "pictures dealt": (pieces.check_split, [pictures_dealt], "draw squares, not pictures"),
+    "any class": (pieces.check_split, [squares_of_any_class], "a fifth of each class"),
+    "same squares": (pieces.check_split, [same_squares], "another seed tests the same squares"),
+    "no sigmoid": (pieces.check_gradient, [at_the_mask, automatic], "between mask and logit is missing"),
+    "stops": (pieces.check_gradient, [slope, unasked], "nothing leads back"),
+    "always soft": (pieces.check_gradient, [slope, always_soft], "does not depend on `mask_of`"),
 }
 
 
@@ -230,7 +367,7 @@ def test_a_wrong_answer_is_told_why(name):
 
 def test_every_check_refuses_something_in_this_file():
     tested = {judge.__name__ for judge, _, _ in WRONG.values()}
-    modules = (films, heat_maps, lung_maps, masks, results)
+    modules = (certainty, films, heat_maps, lung_maps, masks, pieces, results)
     assert tested == {name for one in modules for name in vars(one) if name.startswith("check_")}
 
 
