@@ -18,8 +18,8 @@ def test_two_rules_of_drawing_are_set_beside_stage_1() -> None:
         columns=["Compared with", "Mask", "Class", "Films", "IoU (%)"],
     )
     assert drawn_in_words(table).startswith(
-        "Two masks of one film, drawn by different rules, have a mean IoU of 77% (7 films). Stage 1 has 70% beside "
-        "the masks of the other rule and 90% beside those of its own"
+        "Two masks of one film, drawn by different rules, have a mean IoU of 77% (7 films). Stage 1 has 70% "
+        "beside the masks of the other rule and 90% beside those of its own"
     )
 
 

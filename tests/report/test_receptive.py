@@ -68,7 +68,7 @@ def test_stages_end_where_the_sizes_change() -> None:
 
 def test_words_say_the_middle_and_the_padding() -> None:
     assert weights_in_words(THREE, 11).startswith(
-        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in 3 columns "
+        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in 3 "
     )
     assert ", 64% on padding" in weights_in_words([MaskPool(5, 1, 2)], 3)
     strided = weights_in_words([MaskPool(3, 2, 1), MaskPool(3, 2, 1)], 28)
