@@ -2,7 +2,8 @@
 
 That is what a reader has to wait for, if that execution did the steps and did not find them done.
 
-    python benchmarks/notebook_minutes.py --run runs/phantoms
+    papermill notebooks/12_another_task.ipynb runs/pieces/notebooks/12_another_task.ipynb -f params/pieces.yaml
+    python benchmarks/notebook_minutes.py --run runs/phantoms runs/pieces
 
 Papermill notes how long a notebook ran, trainings and all. `04_classification` is executed once for each training:
 ``minutes`` are those of its longest execution, ``together`` those of all of them, one after the other.
@@ -34,10 +35,10 @@ def measured(run: Path) -> pd.DataFrame:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of finished runs")
     parser.add_argument("--output", type=Path, default=recorded_minutes())
     options = parser.parse_args()
-    table = measured(options.run)
+    table = pd.concat([measured(run) for run in options.run])
     table.to_csv(options.output, index=False)
     print(table.to_string(index=False))
 

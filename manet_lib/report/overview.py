@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from manet_lib.paths import RunPaths, recorded_minutes
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_minutes
 from manet_lib.report.claims import claims
 from manet_lib.report.readme import CLAIMS_OF
 
@@ -38,7 +38,7 @@ def claims_map() -> pd.DataFrame:
 
 
 def minutes_table() -> pd.DataFrame:
-    """Minutes that each notebook of the default run took to compute, the first time."""
+    """Minutes that each notebook took to compute, the first time."""
     table = pd.read_csv(recorded_minutes())
     table["Notebook"] = [f"[{name}]({name}.ipynb)" for name in table["notebook"]]
     return table.rename(columns={"minutes": "Minutes"})[["Notebook", "Minutes"]]
@@ -47,13 +47,17 @@ def minutes_table() -> pd.DataFrame:
 def minutes_in_words() -> str:
     """How long the whole default run took, and on what."""
     table = pd.read_csv(recorded_minutes())
+    others = table[table["run"] != DEFAULT_PROFILE]["notebook"]
+    table = table[table["run"] == DEFAULT_PROFILE]
     row = table.iloc[0]
     often = table[table["executions"] > 1]
     repeated = [
         f"{name} runs {count} times, {together:.0f} minutes in all; above stands its longest"
         for name, count, together in zip(often["notebook"], often["executions"], often["together"], strict=True)
     ]
+    apart = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} no part of it. " if len(others) else ""
     return (
-        f"One after the other {table['together'].sum():.0f} minutes ({row['device']}, {row['precision']}, beside "
-        f"other work). {'; '.join(repeated)}{'. ' if repeated else ''}A second execution trains nothing again."
+        f"The default run took {table['together'].sum():.0f} minutes ({row['device']}, {row['precision']}). "
+        f"{'; '.join(repeated)}{'. ' if repeated else ''}{apart}A second execution trains "
+        "nothing again."
     )
