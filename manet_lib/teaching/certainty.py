@@ -118,8 +118,8 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
     right_ones = f"{words}, where {', '.join(f'{one:.3g}' for one in wanted)} are best"
     if (found == found[0]).all():
         raise NotYet(
-            f"{right_ones}: accuracy cannot choose it, as no temperature changes an answer; and if yours is the end "
-            "of your range, the sign of what you look for may be turned."
+            f"{right_ones}: accuracy cannot choose it, as no temperature changes an answer; and if yours is the "
+            "end of your range, the sign of what you look for may be turned."
         )
     if 0.02 < away < 0.1:
         raise NotYet(f"{right_ones}: near, but try more temperatures around yours.")
