@@ -7,10 +7,11 @@ from PIL import Image
 from manet_lib.data.manifest import read_manifest
 from manet_lib.evaluation.overlap import grown
 from manet_lib.mask_checks import CHANGE, OTHER_MASKS, _score, other_masks, score_masks, try_other_masks
-from manet_lib.params import UserError
+from manet_lib.params import Params, UserError
 from manet_lib.report.masks import (
     accuracy_by_mask,
     edges_in_words,
+    mask_scores_in_words,
     mask_scores_table,
     other_masks_table,
     postprocessing_table,
@@ -175,3 +176,24 @@ def test_edges_are_said_in_words_beside_the_networks() -> None:
     assert "costs 11.0 points at most" in words
     assert "shrunk)" in words
     assert "6.0 points apart" in words
+
+
+def test_masks_are_said_in_words() -> None:
+    rows = [
+        ("a", "tb", "test masks", "raw", 0.1, 9.0),
+        ("a", "tb", "test masks", "clean", 0.8, 2.0),
+        ("b", "vp", "test masks", "clean", 0.9, 1.0),
+        ("c", "tb", "reference masks", "clean", 0.7, float("nan")),
+        ("d", "tb", "reference masks", "clean", 0.9, 3.0),
+        ("d", "tb", "reference masks", "drawn", 0.95, 0.5),
+    ]
+    scores = pd.DataFrame(rows, columns=["image_id", "label", "compared_with", "mask", "iou", "distance"])
+    test, reference = mask_scores_in_words(scores, Params(profile="x", image_size=128)).split("Beside ")[1:]
+    assert test == (
+        "test masks stage 1 has a mean IoU of 85.0%, least in TB (80.0%); "
+        "outlines are 1.5 of 128 pixels apart in the mean. "
+    )
+    assert reference == (
+        "reference masks stage 1 has a mean IoU of 80.0%; outlines are 3.0 of 128 pixels apart in the mean. "
+        "On 1 films that have both, drawn masks reach 95.0%."
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import distance_transform_edt, label
 
 Mask = NDArray[np.bool_]
 
@@ -56,6 +56,18 @@ def bridged(mask: Mask, height: int = 3) -> Mask:
     joined = mask.copy()
     joined[max(0, row - height // 2) : row + (height + 1) // 2, left : right + 1] = True
     return joined
+
+
+def is_parted(mask: Mask, lungs: Mask) -> bool:
+    """Whether every object of a mask belongs to one lung only, and each lung has one.
+
+    Args:
+        mask: bool (H, W).
+        lungs: bool (H, W), two objects: the lungs as they lie apart from each other.
+    """
+    objects, _ = label(mask)
+    left, right = (set(objects[side]) - {0} for side in (label(lungs)[0] == number for number in (1, 2)))
+    return bool(left and right and not left & right)
 
 
 def _gap(line: Mask, middle: int) -> tuple[int, int]:

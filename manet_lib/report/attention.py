@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from manet_lib.evaluation.statistics import crossed_interval
@@ -144,17 +146,31 @@ def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
     return sanity.groupby(["model", "stages"], sort=False)["similarity"].mean().reset_index()
 
 
-def sanity_in_words(sanity: pd.DataFrame) -> list[str]:
-    """How alike maps stay when all weights are drawn anew, a sentence for each model."""
-    lines = []
+def sanity_in_words(sanity: pd.DataFrame) -> str:
+    """How alike maps stay when all weights are drawn anew, and those of two films are, for each model."""
+    said = []
     for model, part in sanity_means(sanity).groupby("model", sort=False):
         by_stage = part.set_index("stages")["similarity"]
         last, unrelated = by_stage.iloc[-1], by_stage.loc[0]
-        lines.append(
-            f"{model_title(str(model))}: with all weights drawn anew, maps are alike to its own by {last:.2f}; "
-            f"maps of two films are by {unrelated:.2f}"
+        verdict = "more" if last > unrelated else "no more"
+        said.append(
+            f"{model_title(str(model))}: with all weights drawn anew the similarity to its own maps is "
+            f"{last:.2f}, {verdict} than that of maps of different films ({unrelated:.2f})."
         )
-    return lines
+    return " ".join(said)
+
+
+def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:
+    """How alike the maps of the same film are in two trials, for each network that has several.
+
+    Args:
+        alike: similarities of pairs of maps, by model with several trials; see
+            :func:`manet_lib.attention.probes.repeatability`.
+    """
+    if not alike:
+        return "Each network was trained once, so no map can be compared with that of another training."
+    parts = [f"{model_title(model)} {np.mean(values):.2f}" for model, values in alike.items()]
+    return f"Maps of the same film in two trials are alike (rank correlation) by: {', '.join(parts)}."
 
 
 def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:

@@ -222,7 +222,7 @@ def probe_in_words(table: pd.DataFrame) -> str:
     text = (
         f"From the lungs alone sixteen pixels a side get {share['lungs']:.0f}% of the classes right, from the "
         f"film with the lungs blackened {share['background']:.0f}%, from the outline {share['shape']:.0f}%; "
-        f"always giving the most frequent answer gets {share.iloc[0]:.0f}%. Most is in: {best}."
+        f"always giving the most frequent answer gets {share.iloc[0]:.0f}%. Most is got from the view *{best}*."
     )
     if "Source (%)" in table:
         source = table.set_index("Seen")["Source (%)"].str.split().str[0].astype(float)
@@ -262,6 +262,66 @@ def doses_in_words(doses: pd.DataFrame) -> str:
             f"{test['without']:.0f}% without the marks, {test['swapped']:.0f}% with swapped ones."
         )
     return " ".join(said)
+
+
+def elsewhere_in_words(table: pd.DataFrame, own: float) -> str:
+    """How well a network does on films from elsewhere, and whether its warnings find those that it gets wrong.
+
+    Args:
+        table: from :func:`manet_lib.external.answers`.
+        own: its accuracy on the test films of its run, in [0, 1].
+    """
+    right, warned = table["label"] == table["predicted"], table["warnings"] != ""
+    text = f"It is right in {right.sum()} of {len(table)} films; of its run's own test films in {100 * own:.0f}%."
+    parts = [
+        f"{right[which].sum()} of {which.sum()} {words} a warning"
+        for words, which in (("with", warned), ("without", ~warned))
+        if which.any()
+    ]
+    return f"{text} Right are {' and '.join(parts)}."
+
+
+def spread_in_words(doses: pd.DataFrame) -> str:
+    """How far trainings differ that differ in the trial alone; empty where there is one trial of each.
+
+    Args:
+        doses: from :func:`recorded_doses`.
+    """
+    groups = doses.groupby(["test", "view", "model", "strength"])["accuracy"]
+    variances = groups.var(ddof=1).dropna()
+    if variances.empty:
+        return ""
+    half = 1.96 * np.sqrt(2 * variances.mean())
+    return (
+        "Two trainings that differ in nothing but the trial are up to "
+        f"{half:.0f} points apart in 95 of 100 cases, so a smaller distance between two single ones tells nothing."
+    )
+
+
+def gains_by_view_in_words(doses: pd.DataFrame, model: str) -> str:
+    """What attention changes on whole and on segmented films, at each strength of the marks.
+
+    Args:
+        doses: from :func:`recorded_doses`.
+        model: with attention; the plain one of its trials is taken off.
+    """
+    tested = doses[doses["test"] == TESTS[0]]
+    keys = ["view", "strength", "trial"]
+    own, plain = (
+        tested[tested["model"] == name].set_index(keys)["accuracy"] for name in (model, model.partition("_")[0])
+    )
+    gains = (own - plain).dropna()
+    said = []
+    for view, words in (("whole", "whole films"), ("lungs", "segmented films")):
+        part = gains.loc[view] if view in gains.index.get_level_values("view") else gains.iloc[:0]
+        if len(part):
+            mean = part.groupby("strength").mean()
+            each = ", ".join(f"{gain:+.0f} ({strength:g})" for strength, gain in mean.items())
+            said.append(
+                f"on {words} it changes accuracy by {each} points, in {(part > 0).sum()} of {len(part)} pairs of "
+                "trainings upwards"
+            )
+    return f"{model_title(model)} beside the plain network, by strength of the marks: {'; '.join(said)}."
 
 
 def swapped_in_words(right: pd.DataFrame, classes: int) -> str:

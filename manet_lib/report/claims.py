@@ -127,6 +127,8 @@ def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str
         both = table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])
         confused.append(both.to_numpy())
         films = pd.Index(table["image_id"])
+    if films.empty:
+        return "test films of bp or vp"
     mean, low, high = share_interval(np.stack(confused), patients_of(paths, films))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
 
@@ -222,14 +224,15 @@ def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     rows = []
     for claim in claims():
         evidence = QUANTITIES[claim.quantity](claim, params, paths)
+        said, command = verdict(claim, evidence, params), f"`{reproduce_command(params.profile)}`"
         rows.append(
             {
                 "Claim": claim.claim,
                 "In the paper": claim.where,
-                "Verdict": verdict(claim, evidence, params),
+                "Verdict": said,
                 "Measured (95% interval)": "–" if isinstance(evidence, str) else evidence.shown,
                 "Margin": f"{claim.side} {claim.margin:g}: {claim.why}",
-                "Command": f"`{reproduce_command(params.profile)}`",
+                "Command": f"with what it needs, {command}" if ": needs " in said else command,
             }
         )
     return pd.DataFrame(rows)

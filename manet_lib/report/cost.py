@@ -38,6 +38,21 @@ def count_table(counts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def fvcore_in_words(counts: pd.DataFrame) -> str:
+    """Where the rule and fvcore's counter are furthest apart, in a sentence.
+
+    Args:
+        counts: from :func:`count_table`.
+    """
+    table = counts.set_index("Model")
+    less = table["FLOPs (M)"].astype(float) - table["FLOPs by fvcore (M)"].astype(float)
+    same = int((table["Params (M)"] == table["Params by fvcore (M)"]).sum())
+    return (
+        f"fvcore counts as many parameters in {same} of {len(table)} networks, and fewer FLOPs by "
+        f"{less.min():.2f} to {less.max():.2f} million ({less.idxmin()}, {less.idxmax()})."
+    )
+
+
 def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Seconds per training step and increase over the plain model (Table 3).
 

@@ -25,7 +25,7 @@ from sklearn.metrics import roc_curve
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
-from manet_lib.report.alt import keep_in_notebooks
+from manet_lib.report.alt import described, keep_in_notebooks
 from manet_lib.report.tables import NETWORKS, class_title, model_title
 
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
@@ -392,7 +392,12 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
             axes.set(ylim=(0, 100), xlim=(-0.5, len(masks) - 0.5))
             axes.legend(frameon=False, loc="lower left", ncols=3, fontsize=8)
         next(iter(panels.values())).set_ylabel("test accuracy (%)")
-    return figure
+    said = [
+        f"{model_title(str(model))}: "
+        + ", ".join(f"{mask} {share:.0f}" for mask, share in zip(part["mask"], part["accuracy"], strict=True))
+        for model, part in table.groupby("model", sort=False)
+    ]
+    return described(figure, f"Test accuracy in percent by mask. {'; '.join(said)}")
 
 
 def sanity_figure(table: pd.DataFrame) -> Figure:
@@ -477,7 +482,11 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    return figure
+    said = [
+        f"{title}: " + ", ".join(f"{count} {name}" for name, count in zip(titles, row, strict=True) if count)
+        for title, row in zip(titles, counts, strict=True)
+    ]
+    return described(figure, f"Films by actual class, and what they are called. {'; '.join(said)}")
 
 
 def pooling_figure(maps: Sequence[NDArray[np.float32]], titles: Sequence[str]) -> Figure:

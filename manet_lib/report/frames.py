@@ -32,7 +32,7 @@ _MOVE = (
 
 
 class Frames:
-    """What :func:`frames` returns: sliders as HTML, and the first picture where no HTML is shown."""
+    """What :func:`frames` returns: sliders as HTML, and one picture where no HTML is shown."""
 
     def __init__(self, html: str, picture: bytes, alt: str) -> None:
         self.html, self.picture, self.alt = html, picture, alt
@@ -43,12 +43,16 @@ class Frames:
 
 
 def frames(
-    pictures: Sequence[NDArray[Any] | Figure], sliders: Mapping[str, Sequence[str]], alt: str, dpi: int = 90
+    pictures: Sequence[NDArray[Any] | Figure],
+    sliders: Mapping[str, Sequence[str]],
+    alt: str,
+    dpi: int = 90,
+    first: int = 0,
 ) -> Frames:
     """Pictures with a slider for each thing that varies; to be the last line of a cell, or given to ``display``.
 
     The pictures stand in the output, so that the sliders move in JupyterLab, in an exported page and in the site
-    alike. Where a reader shows no HTML, the first picture stands alone.
+    alike. Where a reader shows no HTML, one picture stands alone.
 
     Args:
         pictures: one for each combination of the sliders' labels, the last slider's moving fastest: grey (H, W) or
@@ -57,6 +61,7 @@ def frames(
         sliders: name of each slider, and what its places are called.
         alt: what the pictures show, for those who do not see them; the places are added to it.
         dpi: pixels per inch of figures.
+        first: number of the picture that is shown before anybody moves a slider.
 
     Raises:
         ValueError: no picture, a slider without a place, no alternative text, or the numbers do not match.
@@ -70,22 +75,23 @@ def frames(
     texts = [f"{alt} ({', '.join(map(_pair, sliders, place))})" for place in places]
     images = "".join(
         f'<img src="data:image/png;base64,{b64encode(one).decode()}" alt="{escape(text)}" '
-        f'style="{_style(one)}{"" if number == 0 else "; display: none"}">'
+        f'style="{_style(one)}{"" if number == first else "; display: none"}">'
         for number, (one, text) in enumerate(zip(drawn, texts, strict=True))
     )
-    html = f'<div class="frames">{images}{"".join(map(_slider, sliders, sliders.values()))}</div>'
-    return Frames(html, drawn[0], texts[0])
+    starts = map(int, np.unravel_index(first, [len(labels) for labels in sliders.values()]))
+    html = f'<div class="frames">{images}{"".join(map(_slider, sliders, sliders.values(), starts))}</div>'
+    return Frames(html, drawn[first], texts[first])
 
 
 def _pair(name: str, label: str) -> str:
     return f"{name}: {label}"
 
 
-def _slider(name: str, labels: Sequence[str]) -> str:
+def _slider(name: str, labels: Sequence[str], start: int) -> str:
     return (
-        f'<div><label>{escape(name)} <input type="range" min="0" max="{len(labels) - 1}" value="0" step="1" '
-        f'autocomplete="off" aria-valuetext="{escape(labels[0])}" data-labels="{escape(dumps(list(labels)))}" '
-        f'oninput="{escape(_MOVE)}"><output>{escape(labels[0])}</output></label></div>'
+        f'<div><label>{escape(name)} <input type="range" min="0" max="{len(labels) - 1}" value="{start}" step="1" '
+        f'autocomplete="off" aria-valuetext="{escape(labels[start])}" data-labels="{escape(dumps(list(labels)))}" '
+        f'oninput="{escape(_MOVE)}"><output>{escape(labels[start])}</output></label></div>'
     )
 
 

@@ -16,8 +16,8 @@ from manet_lib.report.tables import class_title
 
 _LEFT = [("lung apex", 0.36, 0.19), ("rib", 0.20, 0.36), ("patient's right lung", 0.28, 0.52)]
 _LEFT += [("diaphragm", 0.27, 0.72), ("liver", 0.30, 0.88)]
-_RIGHT = [("collarbone", 0.66, 0.15), ("windpipe and spine", 0.50, 0.26), ("hilum: vessels enter", 0.60, 0.49)]
-_RIGHT += [("heart", 0.60, 0.64), ("patient's left lung", 0.78, 0.70)]
+_RIGHT = [("collarbone", 0.76, 0.19), ("windpipe and spine", 0.50, 0.26), ("hilum: vessels enter", 0.60, 0.49)]
+_RIGHT += [("heart", 0.60, 0.64), ("patient's left lung", 0.78, 0.70), ("gas in the stomach", 0.69, 0.85)]
 
 
 def radiograph_figure(phantom: Phantom) -> Figure:
@@ -37,7 +37,7 @@ def radiograph_figure(phantom: Phantom) -> Figure:
                 axes.annotate(
                     word,
                     (x, y),
-                    (edge, 0.12 + 0.19 * number),
+                    (edge, 0.1 + 0.8 * number / (len(words) - 1)),
                     ha=align,
                     va="center",
                     arrowprops={"arrowstyle": "-|>", "color": "#ee7733", "shrinkB": 0},

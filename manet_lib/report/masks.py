@@ -16,6 +16,9 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.tables import class_title, model_title, right_by_trial
 
+_RULES = ("reference masks", "test masks")
+"""What stage 1 is compared with: masks drawn by another rule than those that it learnt from, and by the same."""
+
 _SCORES = (("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0))
 
 
@@ -56,6 +59,50 @@ def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
                     row[title] = _with_interval(factor * chosen[column].dropna().to_numpy())
                 rows.append(row | {"No lungs found": int(chosen["distance"].isna().sum())})
     return pd.DataFrame(rows)
+
+
+def recorded_mask_scores(profile: str) -> pd.DataFrame:
+    """The table of :func:`mask_scores_table` that comes with the project for a profile, as text."""
+    return pd.read_csv(RunPaths.of(profile).recorded / "mask_scores.csv", dtype=str)
+
+
+def drawn_in_words(table: pd.DataFrame) -> str:
+    """How far two drawn masks of a film disagree, and stage 1 with either, from a table of all classes.
+
+    Args:
+        table: from :func:`recorded_mask_scores`, with rows `drawn`.
+    """
+    of_all = table[table["Class"] == "All films"].set_index(["Compared with", "Mask"])
+    drawn, far, near = (
+        of_all.loc[pair] for pair in (("reference masks", "drawn"), *((kind, "stage 1") for kind in _RULES))
+    )
+    iou = [float(row["IoU (%)"].split()[0]) for row in (drawn, far, near)]
+    return (
+        f"Two masks of one film, drawn by different rules, have a mean IoU of {iou[0]:.0f}% ({drawn['Films']} "
+        f"films). Stage 1 has {iou[1]:.0f}% beside the masks of the other rule and {iou[2]:.0f}% beside those of "
+        "its own: of what looks like its error beside the former, much is the rule."
+    )
+
+
+def mask_scores_in_words(scores: pd.DataFrame, params: Params) -> str:
+    """How well stage 1's masks fit others, in which class least, and how far the outlines are apart in pixels.
+
+    Args:
+        scores: see :func:`mask_scores_table`.
+        params: of the run.
+    """
+    said = []
+    for reference, part in scores.groupby("compared_with", sort=False):
+        clean, drawn = part[part["mask"] == "clean"], part[part["mask"] == "drawn"]
+        iou = 100 * clean.groupby("label")["iou"].mean()
+        text = f"Beside {reference} stage 1 has a mean IoU of {100 * clean['iou'].mean():.1f}%"
+        if len(iou) > 1:
+            text += f", least in {class_title(str(iou.idxmin()))} ({iou.min():.1f}%)"
+        text += f"; outlines are {clean['distance'].mean():.1f} of {params.image_size} pixels apart in the mean"
+        if len(drawn):
+            text += f". On {len(drawn)} films that have both, drawn masks reach {100 * drawn['iou'].mean():.1f}%"
+        said.append(f"{text}.")
+    return " ".join(said)
 
 
 def postprocessing_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:

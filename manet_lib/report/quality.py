@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,17 +154,41 @@ def reliability(found: Answers) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["confidence", "accuracy", "low", "high", "share"])
 
 
-def confusion_over_trials(params: Params, paths: RunPaths, model: str) -> pd.DataFrame:
-    """Table 5 over all trials of a model: mean number of films, and in brackets the least and the most."""
+def roc_areas(found: Mapping[str, Answers], classes: Sequence[str]) -> pd.DataFrame:
+    """Area under the ROC curve of each class (columns) against the rest by model (rows), mean over trials.
+
+    NaN for a class that no test film has, or all have.
+    """
+    areas = [
+        [
+            auc_values(one.actual[:, number], one.probabilities[:, :, number]).mean()
+            for number in range(len(classes))
+        ]
+        for one in found.values()
+    ]
+    return pd.DataFrame(areas, index=list(found), columns=list(classes))
+
+
+def confusions(params: Params, paths: RunPaths, model: str) -> NDArray[np.int64]:
+    """Films by actual and predicted class in each trial of a model, (trials, classes, classes)."""
     trials = [trial for name, trial in trained_models(params, paths) if name == model]
-    counts = np.stack([confusion_of(params, paths, model, trial).to_numpy() for trial in trials])
-    titles = [class_title(label) for label in params.classes]
+    return np.stack([confusion_of(params, paths, model, trial).to_numpy() for trial in trials])
+
+
+def confusion_over_trials(counts: NDArray[np.int64], classes: Sequence[str]) -> pd.DataFrame:
+    """Table 5 over all trials of a model: mean number of films, and in brackets the least and the most.
+
+    Args:
+        counts: from :func:`confusions`.
+        classes: their names.
+    """
+    titles = [class_title(label) for label in classes]
     mean, least, most = counts.mean(axis=0), counts.min(axis=0), counts.max(axis=0)
     table = pd.DataFrame({"Actual": titles})
     for column, title in enumerate(titles):
         table[title] = [
             f"{mean[row, column]:.1f} ({least[row, column]} to {most[row, column]})"
-            if len(trials) > 1
+            if len(counts) > 1
             else f"{mean[row, column]:.0f}"
             for row in range(len(titles))
         ]

@@ -210,6 +210,57 @@ def reach_in_words(table: pd.DataFrame, contrast: float = 0.1) -> str:
     return f"Inside and outside differ by {contrast:g} or more: {'; '.join(said)}."
 
 
+def padding_in_words(counted: pd.DataFrame, left_out: pd.DataFrame) -> str:
+    """What leaving padding out does to height and contrast of the last maps.
+
+    Args:
+        counted: from :func:`reach_table`, padding counted as no lung.
+        left_out: the same with padding left out, in the same order.
+    """
+    higher = left_out["inside"] - counted["inside"]
+    contrast = (left_out["inside"] - left_out["outside"]) - (counted["inside"] - counted["outside"])
+    where = counted.loc[higher.idxmax()]
+    return (
+        f"With padding left out the map is higher inside the lungs by up to {higher.max():.2f} "
+        f"({model_title(where['network'])} at {where['image_size']} pixels); the distance between inside "
+        f"and outside changes by {contrast.min():+.2f} to {contrast.max():+.2f}."
+    )
+
+
+def over_trainings_in_words(each: pd.DataFrame) -> str:
+    """Whether MA's gain is told from 0 over pairs of trainings, where there are several, a sentence for each size.
+
+    Args:
+        each: from :func:`gain_of_each`.
+    """
+    said = []
+    for (network, size), part in each.groupby(["network", "image_size"]):
+        if len(part) < 2:
+            continue
+        mean, half = student_interval(part["gain"].to_numpy())
+        verdict = "told from 0" if abs(mean) > half else "not told from 0"
+        said.append(
+            f"{model_title(str(network))} at {size} pixels: {mean:+.1f} points, {verdict} by {len(part)} pairs."
+        )
+    return " ".join(said)
+
+
+def attention_moves_in_words(each: pd.DataFrame, area: float) -> str:
+    """In how many pairs of trainings MA draws Grad-CAM into the lungs, and how far at most.
+
+    Args:
+        each: from :func:`gain_of_each`.
+        area: share of the film that the lungs are, in [0, 1].
+    """
+    more = each["ma"] - each["plain"]
+    most, above = each.loc[more.idxmax()], int((each["plain"] > 100 * area).sum())
+    return (
+        f"In {int((more > 0).sum())} of {len(each)} pairs more of the Grad-CAM map lies in the lungs with MA, by "
+        f"{more.max():.0f} points at most ({model_title(most['network'])} at {most['image_size']} pixels). The "
+        f"lungs are {100 * area:.0f}% of the film; the plain network has more than that in them in {above} pairs."
+    )
+
+
 def depths_in_words(depths: pd.DataFrame) -> str:
     """What becomes of the lung map from the first layer to the last.
 

@@ -126,11 +126,24 @@ def weights_in_words(pools: Sequence[MaskPool], image_size: int) -> str:
     weight, field = place_weights(pools, image_size).sum(axis=0), receptive_field(pools)
     centre = int(np.argmax(np.cumsum(weight) >= weight.sum() / 2))
     reach = np.abs(np.arange(image_size) - centre)
+    places, step = _size_of_map(pools, image_size)
     half = int(np.argmax([weight[reach <= radius].sum() >= weight.sum() / 2 for radius in range(image_size)]))
     return (
         f"The receptive field of the middle place is {field} columns wide, the film {image_size}; half the weight "
-        f"lies in the {2 * half + 1} columns in the middle, {100 * (1 - weight.sum()):.0f}% falls on padding."
+        f"lies in {2 * half + 1} columns around column {centre}, {100 * (1 - weight.sum()):.0f}% on padding. All "
+        f"strides together make {step}, so place {places // 2} of {places}, counted from 0, looks at column "
+        f"{places // 2} × {step} = {places // 2 * step}. The saw teeth are the strides', too: a layer that steps "
+        "by two has some columns in more of its windows than others."
     )
+
+
+def _size_of_map(pools: Sequence[MaskPool], image_size: int) -> tuple[int, int]:
+    """Height of the last lung map, and how many pixels of the film a step on it is."""
+    size, step = torch.empty(1, 1, image_size, image_size, device="meta"), 1
+    for pool in pools:
+        size = pool(size)
+        step *= pool.stride if isinstance(pool.stride, int) else pool.stride[0]
+    return size.shape[-1], step
 
 
 def maps_in_words(table: pd.DataFrame) -> str:

@@ -249,6 +249,8 @@ def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
                 _arrow(axes, (2.1 * depth[side] + 0.92, -depth[side]), (x - 0.94, -depth[side]))
         end = 2.1 * (last + len(up))
         axes.text(0, 0.55, "film", ha="center", fontsize=8)
+        for x, word in ((0.7 * last, "encoder"), (2.1 * last + 1.4 * len(up), "decoder")):
+            axes.text(x, -0.75 * last, word, ha="center", fontsize=9, fontweight="bold")
         axes.text(end, 0.55, "3×3, σ: lung mask", ha="center", fontsize=8)
         axes.text(
             2.1 * last,

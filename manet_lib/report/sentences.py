@@ -148,10 +148,13 @@ def confusion_in_words(confusion: pd.DataFrame) -> str:
     """
     counts, films = confusion.to_numpy(), confusion.to_numpy().sum(axis=1)
     recall = np.diag(counts) / np.maximum(films, 1)
-    best = int(recall.argmax())
     wrong = counts - np.diag(np.diag(counts))
     titles = [class_title(str(name)) for name in confusion.index]
-    text = f"Recognised best: {titles[best]}, {counts[best, best]} of {films[best]} films."
+    best = [
+        f"{titles[one]}, {counts[one, one]} of {films[one]} films"
+        for one in np.flatnonzero(recall == recall.max())
+    ]
+    text = f"Recognised best: {'; '.join(best)}."
     if not wrong.any():
         return f"{text} No film is called something else."
     actual, predicted = np.unravel_index(wrong.argmax(), wrong.shape)

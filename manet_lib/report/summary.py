@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pandas as pd
 
 from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, output_root
@@ -29,21 +32,41 @@ def main(params_file: str) -> None:
     print(agreement(params, paths))
 
 
-def agreement(params: Params, paths: RunPaths) -> str:
-    """Whether a run agrees with the recorded one of its profile, and how far its numbers are from it, as text."""
+@dataclass(frozen=True)
+class Beside:
+    """A run beside the recorded one of its profile.
+
+    Attributes:
+        said: whether it agrees and what does not, or why it is not compared; a sentence.
+        numbers: see :func:`manet_lib.report.agreement.measured_table`; without rows where nothing is compared.
+    """
+
+    said: str
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def beside_recorded(params: Params, paths: RunPaths) -> Beside:
+    """A run beside the recorded one of its profile, if there is one that was made with the same settings."""
     record = recorded(paths)
     if record is None:
-        return (
+        return Beside(
             f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
         )
     changed = other_settings(params, record)
     if changed:
-        return f"Not compared with the recorded run, which has another {', '.join(changed)}."
+        return Beside(f"Not compared with the recorded run, which has another {', '.join(changed)}.")
     exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)
     made = record["made"]
     where = f"figures/recorded/{params.profile}/, made on {made['device']} in {' and '.join(made['precision'])}"
-    said = f"{verdict(exact, numbers)} ({where})"
-    return f"{said}\n\n{to_markdown(numbers)}\nNotebook 06 says where the tolerances are from."
+    return Beside(f"{verdict(exact, numbers)} ({where})", numbers)
+
+
+def agreement(params: Params, paths: RunPaths) -> str:
+    """Whether a run agrees with the recorded one of its profile, and how far its numbers are from it, as text."""
+    found = beside_recorded(params, paths)
+    if found.numbers.empty:
+        return found.said
+    return f"{found.said}\n\n{to_markdown(found.numbers)}\nNotebook 06 says where the tolerances are from."
 
 
 if __name__ == "__main__":

@@ -70,6 +70,32 @@ def pairs_in_words(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def sources_in_words(table: pd.DataFrame, least: int = 5) -> str:
+    """Where a class is recognised most unequally from source to source, a sentence for each network.
+
+    Args:
+        table: from :func:`manet_lib.report.audit.sources_table`.
+        least: films that a source must have in a class to be compared.
+    """
+    if table.empty:
+        return "Nothing to compare: each class has one source, or no network of this run sees the lungs alone."
+    said = []
+    rows = table.assign(share=table["Accuracy (%)"].str.split().str[0].astype(float))
+    for model, part in rows[rows["Films"].astype(int) >= least].groupby("Model", sort=False):
+        pairs = [one.loc[[one["share"].idxmax(), one["share"].idxmin()]] for _, one in part.groupby("Class")]
+        pairs = [pair for pair in pairs if pair["Source"].nunique() > 1]
+        if not pairs:
+            continue
+        high, low = max(pairs, key=lambda pair: pair["share"].iloc[0] - pair["share"].iloc[1]).to_dict("records")
+        best, worst = (f"{one['share']:.0f}% of {one['Films']} films from {one['Source']}" for one in (high, low))
+        above, below = bounds(high["Accuracy (%)"]), bounds(low["Accuracy (%)"])
+        apart = above is not None and below is not None and above[0] > below[1]
+        verdict = "apart" if apart else "overlapping"
+        said.append(f"{model} is most unequal in {high['Class']}: {best}, {worst}; intervals {verdict}.")
+    few = int((table["Films"].astype(int) < least).sum())
+    return f"{' '.join(said)} Left out: {few} of {len(table)} rows, of fewer than {least} films.".strip()
+
+
 def networks_in_words(table: pd.DataFrame) -> str:
     """Whether each network with attention is better than the plain one on the run's test films.
 
@@ -82,7 +108,7 @@ def networks_in_words(table: pd.DataFrame) -> str:
         f"({row['Less plain (points)']} points, {row['95% interval']})."
         for row in table.to_dict("records")
     ]
-    return " ".join(said)
+    return " ".join(said) or "No network with attention is trained beside its plain one."
 
 
 def times_in_words(times: pd.DataFrame) -> str:
@@ -97,4 +123,6 @@ def times_in_words(times: pd.DataFrame) -> str:
         for row in times.to_dict("records")
         if bounds(row["95% interval"])
     ]
-    return f"Beside the plain network, {'; '.join(said)}." if said else ""
+    if not said:
+        return "No network with attention was timed beside its plain one."
+    return f"Beside the plain network, {'; '.join(said)}."

@@ -44,6 +44,24 @@ def unlike_table(run: str) -> pd.DataFrame:
     return wide.reset_index()
 
 
+def unlike_in_words(run: str) -> str:
+    """Which score tells unlike films best on average, how the maximum probability does, and which kind is hardest.
+
+    Args:
+        run: one of :func:`recorded_runs`.
+    """
+    table = pd.read_csv(recorded_unlike())
+    table = table[table["run"] == run]
+    means = table.groupby("score")["auroc"].mean()
+    best = str(means.idxmax())
+    kinds = table[table["score"] == best].set_index("kind")["auroc"]
+    return (
+        f"Run {run}, mean AUROC over {len(kinds)} kinds: highest for {best} ({means.max():.2f}), "
+        f"{means['maximum probability']:.2f} for the maximum probability. Hardest for the best of them: "
+        f"{kinds.idxmin()} ({kinds.min():.2f})."
+    )
+
+
 def answers_table(
     names: Sequence[str],
     labels: Sequence[str],

@@ -17,6 +17,7 @@ from manet_lib.data.phantom import SOURCES, Phantom, draw_phantom, write_phantom
 from manet_lib.data.splits import split_images
 from manet_lib.evaluation.baseline import lung_statistics_accuracy
 from manet_lib.params import CLASSES
+from manet_lib.paths import project_root
 
 PATIENTS = range(6)
 
@@ -154,6 +155,17 @@ def test_confounders_leave_the_lungs_alone(label: str) -> None:
         changed = plain.image != marked.image
         assert changed.any()
         assert not changed[binary_erosion(plain.lungs, iterations=2)].any()
+
+
+@pytest.mark.parametrize(("source", "most"), [("north", 0), ("south", 4), ("east", 2)])
+def test_confounders_reach_the_edge_of_the_lungs_as_far_as_the_limitations_say(source: str, most: int) -> None:
+    text = (project_root() / "docs" / "limitations.md").read_text(encoding="utf-8")
+    assert "4 of 255 (south) and 2 (east) at full strength" in text
+    for label in CLASSES:
+        plain = draw_phantom(label, 0, size=128, confounder_strength=0)
+        marked = draw_phantom(label, 0, size=128, confounder_strength=1, source=source)
+        change = np.abs(marked.image.astype(int) - plain.image)[plain.lungs].max()
+        assert min(most, 1) <= change <= most
 
 
 def test_confounders_grow_with_their_strength() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from manet_lib.evaluation.damage import bridged, damaged
+from manet_lib.evaluation.damage import bridged, damaged, is_parted
 from manet_lib.postprocess import clean_mask
 
 
@@ -63,3 +63,18 @@ def test_a_single_lung_cannot_be_joined() -> None:
     mask = _two_lungs()
     mask[:, 48:] = False
     assert np.array_equal(bridged(mask), mask)
+
+
+def test_lungs_are_parted_if_no_object_holds_both() -> None:
+    lungs = _two_lungs()
+    joined = bridged(lungs, 3)
+    assert is_parted(lungs, lungs)
+    assert not is_parted(joined, lungs)
+    cut = joined.copy()
+    cut[48 - 30, :48] = False  # two objects, but the bar stays
+    assert label(cut)[1] == 2
+    assert not is_parted(cut, lungs)
+    assert not is_parted(lungs & (np.arange(96) < 48), lungs), "a lung that is gone is not parted"
+    dam = joined.copy()
+    dam[:, 48] = False
+    assert is_parted(dam, lungs)

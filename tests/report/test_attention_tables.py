@@ -11,6 +11,7 @@ from manet_lib.report.attention import (
     attention_table,
     control_table,
     faithfulness_table,
+    repeats_in_words,
     sanity_in_words,
     sanity_means,
 )
@@ -96,6 +97,11 @@ def test_sanity_is_said_in_words() -> None:
     rows += [("resnet50_ma", stage, value) for stage, value in enumerate([0.3, 0.9, 0.6])]
     table = pd.DataFrame(rows, columns=["model", "stages", "similarity"])
     assert sanity_means(table)["similarity"].tolist() == [0.3, 0.8, 0.1, 0.3, 0.9, 0.6]
-    plain, ma = sanity_in_words(table)
-    assert "0.10" in plain
-    assert "by 0.60; maps of two films are by 0.30" in ma
+    plain, ma = sanity_in_words(table).split(" ResNet50(MA): ")
+    assert plain.endswith("is 0.10, no more than that of maps of different films (0.30).")
+    assert ma.endswith("is 0.60, more than that of maps of different films (0.30).")
+
+
+def test_maps_of_two_trials_are_compared_where_there_are_two() -> None:
+    assert repeats_in_words({"vgg16": [0.2, 0.6], "vgg16_ma": [0.9]}).endswith("VGG16 0.40, VGG16(MA) 0.90.")
+    assert "trained once" in repeats_in_words({})

@@ -115,6 +115,17 @@ def test_what_tables_show_is_said_in_words() -> None:
     )
 
 
+def test_warnings_are_held_against_mistakes() -> None:
+    films = pd.DataFrame(
+        {"label": list("aabb"), "predicted": list("abbb"), "warnings": ["", "unlike", "", "unlike"]}
+    )
+    assert audit.elsewhere_in_words(films, 0.9) == (
+        "It is right in 3 of 4 films; of its run's own test films in 90%. "
+        "Right are 1 of 2 with a warning and 2 of 2 without a warning."
+    )
+    assert audit.elsewhere_in_words(films[::2], 0.9).endswith("Right are 2 of 2 without a warning.")
+
+
 def test_recorded_answers_are_of_whole_trainings() -> None:
     for name in ("phantoms", "cxr_image", "cxr_patient"):
         answers = recorded_answers(name)
@@ -185,3 +196,32 @@ def test_a_classifier_goes_by_the_hospital_only_if_swapping_takes_it_below_a_gue
     assert "tells nothing" in blind
     assert "goes by the hospital" in audit.swapped_in_words(right.loc[["whole"]], 3)
     assert "hospital" not in audit.swapped_in_words(pd.DataFrame([[0.9, 0.8, 0.4]], ["whole"], right.columns), 3)
+
+
+def _doses(rows: list[tuple[str, str, float, int, float]]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["view", "model", "strength", "trial", "accuracy"])
+    return table.assign(test="as trained")
+
+
+def test_gains_are_paired_by_trial_and_averaged_at_each_strength() -> None:
+    doses = _doses(
+        [
+            *(("whole", "resnet34", 0.0, 1, 50.0), ("whole", "resnet34_ma", 0.0, 1, 60.0)),
+            *(("whole", "resnet34", 0.0, 2, 50.0), ("whole", "resnet34_ma", 0.0, 2, 40.0)),
+            *(("whole", "resnet34", 1.0, 1, 50.0), ("whole", "resnet34_ma", 1.0, 1, 57.0)),
+            ("whole", "resnet34", 1.0, 2, 50.0),  # its partner is not trained yet
+            *(("lungs", "resnet34", 1.0, 1, 50.0), ("lungs", "resnet34_ma", 1.0, 1, 47.0)),
+        ]
+    )
+    assert audit.gains_by_view_in_words(doses, "resnet34_ma") == (
+        "ResNet34(MA) beside the plain network, by strength of the marks: on whole films it changes accuracy by "
+        "+0 (0), +7 (1) points, in 2 of 3 pairs of trainings upwards; on segmented films it changes accuracy by "
+        "-3 (1) points, in 0 of 1 pairs of trainings upwards."
+    )
+
+
+def test_spread_is_that_of_the_difference_of_two_trainings() -> None:
+    rows = [("whole", "resnet34", strength, trial, 10.0 * trial) for strength in (0.0, 1.0) for trial in (1, 2, 3)]
+    # each group has a standard deviation of 10, the difference of two draws one of 14.1, and 1.96 times that is 28
+    assert "are up to 28 points apart" in audit.spread_in_words(_doses(rows))
+    assert audit.spread_in_words(_doses(rows[:1])) == ""

@@ -118,6 +118,17 @@ def test_gain_accuracy_and_pneumonias_of_a_run(predicted: RunPaths) -> None:
     assert found["accuracy-vgg16"] == "VGG16(MA) and VGG16 trained in one trial at least"
 
 
+def test_pneumonias_that_no_test_film_has_are_missing(predicted: RunPaths) -> None:
+    for trial in (1, 2, 3):
+        file = predicted.predictions("resnet50_ma", trial)
+        table = pd.read_csv(file)
+        table[~table["label"].isin(["bp", "vp"])].to_csv(file, index=False)
+    (claim,) = (claim for claim in claims() if claim.quantity == "pneumonias")
+    evidence = QUANTITIES["pneumonias"](claim, PHANTOMS, predicted)
+    assert evidence == "test films of bp or vp"
+    assert verdict(claim, evidence, PHANTOMS) == "undecided: needs test films of bp or vp"
+
+
 def test_one_training_of_each_decides_nothing(predicted: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "trained_models", lambda *_: [("resnet50", 1), ("resnet50_ma", 1)])
     (claim,) = (claim for claim in claims() if claim.id == "accuracy-resnet50")

@@ -13,6 +13,7 @@ from manet_lib.report.comparison import (
     needed_to_see_the_papers_gains,
     paired_table,
     printed_gains_of_the_paper,
+    shown_p,
     stability_table,
     what_the_paper_shows,
 )
@@ -30,8 +31,9 @@ def test_the_papers_gains_with_their_intervals() -> None:
 
 
 def test_what_three_trials_can_carry() -> None:
-    networks, permutation = what_the_paper_shows()
-    assert "t = 2.53, p = 0.085" in networks
+    each, networks, permutation = what_the_paper_shows()
+    assert each.endswith("told from 0 by its three trials in 0 of 4 networks")  # as the test above prints them
+    assert "t = 2.53, p = 0.085, 3 degrees of freedom" in networks
     assert "below 0.10" in permutation
 
 
@@ -98,6 +100,16 @@ def test_models_are_paired_with_their_plain_one_in_the_trials_that_both_have(
 def test_p_values_are_adjusted_over_all_rows(predicted: Params, paths: RunPaths) -> None:
     predicted = predicted.model_copy(update={"models": ["resnet50_ma", "resnet50_ma"]})
     assert paired_table(predicted, paths)["p"].tolist() == ["0.500", "0.500"]
+
+
+def test_no_probability_is_printed_as_nothing() -> None:
+    assert [shown_p(p) for p in (1.0, 0.0456, 0.001, 0.00099, 1e-9)] == [
+        "1.000",
+        "0.046",
+        "0.001",
+        "<0.001",
+        "<0.001",
+    ]
 
 
 def test_jumps_are_those_of_the_last_quarter(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> None:

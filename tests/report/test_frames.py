@@ -53,6 +53,16 @@ def test_a_reader_without_html_gets_the_first_picture_and_its_words():
     assert metadata["image/png"]["alt"] == data["text/plain"] == "a grey (film: a, network: plain)"
 
 
+def test_another_picture_may_be_the_first_to_be_seen():
+    shown = frames(GREYS, SLIDERS, "a grey", first=5)
+    page = BeautifulSoup(shown.html, "html.parser")
+    assert [one["value"] for one in page.find_all("input")] == ["1", "2"]
+    assert [one.get_text() for one in page.find_all("output")] == ["b", "CBAM"]
+    assert [one["aria-valuetext"] for one in page.find_all("input")] == ["b", "CBAM"]
+    assert ["none" in img["style"] for img in page.find_all("img")] == [True] * 5 + [False]
+    assert _level("base64," + shown._repr_mimebundle_()[0]["image/png"]) == 255
+
+
 @pytest.mark.parametrize(
     ("picture", "level"),
     [(np.ones((2, 2), bool), 255), (np.full((2, 2), 0.5), 128), (np.full((2, 2), 3, np.uint8), 3)],

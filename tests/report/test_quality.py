@@ -73,13 +73,23 @@ def test_calibration_table_and_diagram_tell_the_same(predicted: Params, paths: R
 
 
 def test_confusion_over_trials_has_mean_least_and_most(predicted: Params, paths: RunPaths, monkeypatch) -> None:
-    table = quality.confusion_over_trials(predicted, paths, "resnet50").set_index("Actual")
+    found = quality.confusions(predicted, paths, "resnet50")
+    table = quality.confusion_over_trials(found, predicted.classes).set_index("Actual")
     counts = [((one["label"] == "bp") & (one["predicted"] == "vp")).sum() for one in files(paths)]
     assert table.loc["BP", "VP"] == f"{np.mean(counts):.1f} ({min(counts)} to {max(counts)})"
     monkeypatch.setattr(quality, "trained_models", lambda *_: [("resnet50", 1)])
-    assert quality.confusion_over_trials(predicted, paths, "resnet50").set_index("Actual").loc["BP", "VP"] == str(
-        counts[0]
-    )
+    found = quality.confusions(predicted, paths, "resnet50")
+    table = quality.confusion_over_trials(found, predicted.classes).set_index("Actual")
+    assert table.loc["BP", "VP"] == str(counts[0])
+
+
+def test_areas_under_the_curves_are_scikit_learns(predicted: Params, paths: RunPaths) -> None:
+    found = quality.answers(predicted, paths, "resnet50")
+    assert found is not None
+    areas = quality.roc_areas({"resnet50": found}, predicted.classes)
+    for label in predicted.classes:
+        each = [sklearn.metrics.roc_auc_score(one["label"] == label, one[f"p_{label}"]) for one in files(paths)]
+        assert areas.loc["resnet50", label] == pytest.approx(np.mean(each))
 
 
 def test_a_model_that_is_not_trained_has_no_answers(predicted: Params, paths: RunPaths) -> None:

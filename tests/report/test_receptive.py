@@ -68,9 +68,11 @@ def test_stages_end_where_the_sizes_change() -> None:
 
 def test_words_say_the_middle_and_the_padding() -> None:
     assert weights_in_words(THREE, 11).startswith(
-        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in the 3 "
+        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in 3 "
     )
-    assert "64% falls on padding" in weights_in_words([MaskPool(5, 1, 2)], 3)
+    assert ", 64% on padding" in weights_in_words([MaskPool(5, 1, 2)], 3)
+    strided = weights_in_words([MaskPool(3, 2, 1), MaskPool(3, 2, 1)], 28)
+    assert "All strides together make 4, so place 3 of 7, counted from 0, looks at column 3 × 4 = 12." in strided
     table = pd.DataFrame({"image_size": [64, 224], "inside": [0.011, 0.281], "outside": [0.01, 0.164]})
     assert maps_in_words(table) == (
         "Mean of the last map over the masks: at 64 pixels 0.01 inside the lungs and 0.01 outside; "

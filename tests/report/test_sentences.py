@@ -113,4 +113,6 @@ def test_confusion() -> None:
         "Recognised best: Normal, 9 of 10 films. The most frequent mistake: 4 of 10 TB films are called Normal."
     )
     perfect = pd.DataFrame([[3, 0], [0, 2]], index=["normal", "tb"], columns=["normal", "tb"])
-    assert sentences.confusion_in_words(perfect).endswith("No film is called something else.")
+    assert sentences.confusion_in_words(perfect) == (
+        "Recognised best: Normal, 3 of 3 films; TB, 2 of 2 films. No film is called something else."
+    )

@@ -61,6 +61,28 @@ def test_scores_of_maps_beside_the_plain_network() -> None:
     assert said == "VGG16(MA): above the plain network in none. Below it in lungs, covered."
 
 
+def by_source(*rows: tuple[str, str, str, str, str]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["Model", "Class", "Source", "Films", "Accuracy (%)"])
+
+
+def test_the_class_that_is_most_unequal_over_sources() -> None:
+    rows = [
+        ("VGG16", "TB", "north", "20", "90.0 (70.0 to 97.0)"),
+        ("VGG16", "TB", "south", "9", "20.0 (5.0 to 45.0)"),
+        ("VGG16", "TB", "east", "4", "0.0 (0.0 to 60.0)"),
+        ("VGG16", "VP", "north", "10", "50.0 (20.0 to 80.0)"),
+        ("VGG16", "VP", "south", "10", "60.0 (30.0 to 90.0)"),
+    ]
+    text = told.sources_in_words(by_source(*rows))
+    assert text == (
+        "VGG16 is most unequal in TB: 90% of 20 films from north, 20% of 9 films from south; intervals apart. "
+        "Left out: 1 of 5 rows, of fewer than 5 films."
+    )
+    assert "intervals overlapping" in told.sources_in_words(by_source(*rows[3:]))
+    assert told.sources_in_words(by_source(*rows[1:3])) == "Left out: 1 of 2 rows, of fewer than 5 films."
+    assert told.sources_in_words(by_source()).startswith("Nothing to compare")
+
+
 def test_networks_and_times_beside_the_plain_one() -> None:
     table = pd.DataFrame(
         {"Model": ["VGG16(MA)"], "Less plain (points)": ["-8.9"], "95% interval": ["-14.1 to -3.7"]}
@@ -74,7 +96,7 @@ def test_networks_and_times_beside_the_plain_one() -> None:
         }
     )
     assert told.times_in_words(times) == "Beside the plain network, VGG16(MA): +8.2%, not told from equal."
-    assert told.times_in_words(times[:1]) == ""
+    assert told.times_in_words(times[:1]) == "No network with attention was timed beside its plain one."
 
 
 def test_equal_confidence_and_accuracy_are_no_fault() -> None:
