@@ -450,6 +450,13 @@ def test_an_untouched_answer_is_told_apart(answer):
     assert "filled in" in masks.check_agreement(answer).why
 
 
+def test_of_several_functions_the_empty_one_is_named():
+    def limit(distances):
+        """Nothing yet."""
+
+    assert "`limit` returns nothing" in certainty.check_unlike(from_training, limit, in_order).why
+
+
 def test_a_verdict_says_it_in_words_and_as_a_truth_value():
     @check
     def even(number):
