@@ -74,7 +74,8 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
         raise NotYet(f"a function is asked for, and this is a {type(function).__name__}.")
     given = function(*(part.copy() if isinstance(part, np.ndarray) else part for part in arguments))
     if given is None or given is ...:
-        raise NotYet("your function returns nothing yet: end it with `return` and your result.")
+        name = getattr(function, "__name__", "it")
+        raise NotYet(f"your function `{name}` returns nothing yet: end it with `return` and your result.")
     return given
 
 

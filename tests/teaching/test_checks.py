@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import mahalanobis
 from scipy.special import log_softmax, softmax
+from skimage.measure import regionprops
 from skimage.segmentation import watershed
 from torch import nn
 from torch.nn import functional as F
@@ -365,6 +368,71 @@ def test_a_wrong_answer_is_told_why(name):
     assert "stops with" not in verdict.why
 
 
+def minimised(logits, classes):
+    def loss(t):
+        probability = np.exp(logits / t) / np.exp(logits / t).sum(axis=1, keepdims=True)
+        return -sum(np.log(row[number]) for row, number in zip(probability, classes, strict=True))
+
+    return minimize_scalar(loss, bounds=(0.2, 9), method="bounded").x
+
+
+def film_by_film(films, training):
+    covariance = np.cov(training, rowvar=False, ddof=0)
+    return [mahalanobis(film, training.mean(axis=0), np.linalg.inv(covariance)) for film in films]
+
+
+def sorted_out(distances):
+    return sorted(distances)[int(0.95 * len(distances)) - 1]
+
+
+def pair_by_pair(usual, unlike):
+    points = [1.0 if one > other else 0.5 if one == other else 0.0 for other in usual for one in unlike]
+    return sum(points) / len(points)
+
+
+def by_box(picture, mask):
+    (region,) = regionprops(mask.astype(int))
+    top, left, bottom, right = region.bbox
+    black = picture.copy()
+    black[~mask] = 0
+    return black[top:bottom, left:right]
+
+
+def permuted(table, seed):
+    rng, answer = np.random.default_rng(seed), np.zeros(len(table), bool)
+    for name in table["label"].unique():
+        squares = table.loc[table["label"] == name, "square"].unique()
+        answer |= table["square"].isin(rng.permutation(squares)[: int(len(squares) / 5)]).to_numpy()
+    return list(answer)
+
+
+def by_exponentials(logits, film, weights):
+    return weights * film * (-logits).exp() / (1 + (-logits).exp()) ** 2
+
+
+def backward(mask_of, logits, film, weights):
+    logits.requires_grad = True
+    score = (weights * film * mask_of(logits)).sum()
+    if score.requires_grad:
+        score.backward()
+    return torch.zeros(8, 8) if logits.grad is None else logits.grad
+
+
+@pytest.mark.parametrize(
+    ("judge", "answers"),
+    [
+        (certainty.check_calibration_error, [(0.36, 0.1, 0.2, 0.192)]),
+        (certainty.check_temperature, [minimised]),
+        (certainty.check_unlike, [film_by_film, sorted_out, pair_by_pair]),
+        (pieces.check_cut_out, [by_box]),
+        (pieces.check_split, [permuted]),
+        (pieces.check_gradient, [by_exponentials, backward]),
+    ],
+)
+def test_an_answer_that_is_right_in_another_way_is_right(judge, answers):
+    assert judge(*answers), judge(*answers).why
+
+
 def test_every_check_refuses_something_in_this_file():
     tested = {judge.__name__ for judge, _, _ in WRONG.values()}
     modules = (certainty, films, heat_maps, lung_maps, masks, pieces, results)
@@ -380,6 +448,13 @@ def test_an_answer_that_stops_is_a_verdict():
 @pytest.mark.parametrize("answer", [..., [...], {...}, [[1, 2], [...]]])
 def test_an_untouched_answer_is_told_apart(answer):
     assert "filled in" in masks.check_agreement(answer).why
+
+
+def test_of_several_functions_the_empty_one_is_named():
+    def limit(distances):
+        """Nothing yet."""
+
+    assert "`limit` returns nothing" in certainty.check_unlike(from_training, limit, in_order).why
 
 
 def test_a_verdict_says_it_in_words_and_as_a_truth_value():
