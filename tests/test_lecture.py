@@ -39,15 +39,18 @@ def test_the_lecture_takes_as_long_as_it_says_and_names_sections_that_are_there(
 
 def test_the_course_leaves_no_notebook_out_and_gives_exercises_that_exist() -> None:
     course = overview().split("## A course of four sessions")[1]
-    sessions = re.findall(r"^\d\. \*\*[^*]+\*\* (.+)$", course, flags=re.MULTILINE)
+    sessions = [line.split(" | ") for line in course.splitlines() if re.match(r"\| \d\. ", line)]
     assert len(sessions) == 4
     taught = {
         number
-        for session in sessions
-        for number in re.findall(r"\b\d\d\b", re.sub(r"Exercises of [^.]+\.", "", session))
+        for _, at_home, in_class, _, to_take_home in sessions
+        for number in re.findall(
+            r"\b\d\d\b", f"{at_home}, {re.sub(r'[(]\d+ min[)]', '', in_class)}, {to_take_home}"
+        )
     }
     assert taught == {path.name[:2] for path in NOTEBOOKS.glob("*_*.ipynb")} - {"00"}
-    for exercises in re.findall(r"Exercises of ([\d and,]+)\.", course):
+    for session, _, in_class, exercises, _ in sessions:
+        assert sum(map(int, re.findall(r"[(](\d+) min[)]", in_class))) == 90, session
         for number in re.findall(r"\d\d", exercises):
             assert len(list((NOTEBOOKS / "exercises").glob(f"{number}_*.ipynb"))) == 1, number
 
