@@ -41,16 +41,15 @@ def test_the_course_leaves_no_notebook_out_and_gives_exercises_that_exist() -> N
     course = overview().split("## A course of four sessions")[1]
     sessions = [line.split(" | ") for line in course.splitlines() if re.match(r"\| \d\. ", line)]
     assert len(sessions) == 4
+    minutes = re.compile(r"[(](\d+) min[)]")
     taught = {
         number
         for _, at_home, in_class, _, to_take_home in sessions
-        for number in re.findall(
-            r"\b\d\d\b", f"{at_home}, {re.sub(r'[(]\d+ min[)]', '', in_class)}, {to_take_home}"
-        )
+        for number in re.findall(r"\b\d\d\b", ", ".join([at_home, minutes.sub("", in_class), to_take_home]))
     }
     assert taught == {path.name[:2] for path in NOTEBOOKS.glob("*_*.ipynb")} - {"00"}
     for session, _, in_class, exercises, _ in sessions:
-        assert sum(map(int, re.findall(r"[(](\d+) min[)]", in_class))) == 90, session
+        assert sum(map(int, minutes.findall(in_class))) == 90, session
         for number in re.findall(r"\d\d", exercises):
             assert len(list((NOTEBOOKS / "exercises").glob(f"{number}_*.ipynb"))) == 1, number
 
