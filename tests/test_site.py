@@ -40,6 +40,7 @@ def pages() -> dict[Path, BeautifulSoup]:
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(SITE.rglob("*.html"))
         if path != SITE / "index.html"  # leads on to README.html
+        and SITE / "_static" not in path.parents  # templates of the theme, which nobody opens
     }
 
 
