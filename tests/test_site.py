@@ -66,8 +66,23 @@ class TestPages:
 
     def test_every_notebook_and_page_of_docs_is_there(self, pages):
         built = {path.relative_to(SITE).with_suffix("").as_posix() for path in pages}
-        sources = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+        lessons = [path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+        sources = [*lessons, *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
         assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in sources} <= built
+
+    def test_the_menu_leads_to_all_notebooks_exercises_and_guides(self, pages):
+        menu = pages[SITE / "README.html"].select("nav.bd-links a, .bd-sidebar-primary a")
+        links = {link["href"] for link in menu}
+        notebooks = {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")}
+        others = {"notebooks/exercises/README", "notebooks/solutions/README", "docs/glossary", "CONTRIBUTING"}
+        assert notebooks | {f"{name}.html" for name in others} <= links
+
+    def test_exercises_lead_to_their_solutions(self, pages):
+        exercises = [path for path in pages if path.parent.name == "exercises" and path.stem != "README"]
+        assert len(exercises) == len(list((ROOT / "notebooks/exercises").glob("*.ipynb")))
+        for path in exercises:
+            links = {_target(path, link["href"])[0] for link in pages[path].select("article a[href]")}
+            assert SITE / "notebooks/solutions" / path.name in links, path.name
 
     def test_nothing_is_taken_from_another_host(self, pages):
         attributes = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
