@@ -66,7 +66,9 @@ class TestPages:
 
     def test_every_notebook_and_page_of_docs_is_there(self, pages):
         built = {path.relative_to(SITE).with_suffix("").as_posix() for path in pages}
-        lessons = [path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+        lessons = [
+            path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+        ]
         sources = [*lessons, *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
         assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in sources} <= built
 
