@@ -37,7 +37,9 @@ SKIPPED = shutil.ignore_patterns(
     "__pycache__", "*.pdf", "*.svg", "*.tex", ".*", "conf.py", "build.py", "_templates"
 )
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
-GUIDES = ("data", "large_runs", "glossary")
+PAGE = (".md", ".ipynb")
+LESSONS = ("exercises", "solutions")
+GUIDES = ("glossary", "data", "large_runs")
 RESULTS = ("claims", "measured", "errata", "departures", "limitations", "claim_checklist")
 
 
@@ -112,7 +114,10 @@ def _shows(cell: nbformat.NotebookNode) -> bool:
 
 
 def notebook_page(notebook: nbformat.NotebookNode, page: str) -> nbformat.NotebookNode:
-    """A notebook as a page: its links led on, and below each figure and table the code behind it."""
+    """A notebook as a page: its links led on, and below each figure and table the code behind it.
+
+    Below an exercise stands the link to its solution.
+    """
     cells = []
     for cell, names in zip(notebook.cells, called(notebook.cells), strict=True):
         cells.append(cell)
@@ -121,6 +126,9 @@ def notebook_page(notebook: nbformat.NotebookNode, page: str) -> nbformat.Notebo
         behind = [f"{{py:obj}}`~{name}`" for name in names if not name.startswith("manet_lib.notebook.")]
         if behind and _shows(cell):
             cells.append(nbformat.v4.new_markdown_cell("{.behind}\nThe code: " + ", ".join(behind)))
+    if "/exercises/" in page:
+        solution = f"[The solution](../solutions/{Path(page).name}), for when the checks are satisfied."
+        cells.append(nbformat.v4.new_markdown_cell(solution))
     notebook.cells = cells
     return notebook
 
@@ -136,9 +144,9 @@ def titled(text: str, name: str) -> str:
 def folder_page(folder: Path, name: str) -> str:
     """What lies in a folder: its tables as pages, the rest to be taken."""
     inside = sorted(path for path in folder.iterdir() if path.name != "README.md")
-    pages = [path.stem for path in inside if path.suffix == ".md"]
+    pages = [path.stem for path in inside if path.suffix in PAGE]
     pages += [f"{path.name}/README" for path in inside if path.is_dir()]
-    others = [f"- [{path.name}]({path.name})" for path in inside if path.is_file() and path.suffix != ".md"]
+    others = [f"- [{path.name}]({path.name})" for path in inside if path.is_file() and path.suffix not in PAGE]
     return f"# {name}\n\n{toctree(pages)}\n" + "\n".join(others) + "\n"
 
 
@@ -178,13 +186,16 @@ def lay_out() -> None:
     PAGES.mkdir(parents=True)
     for name in COPIED:
         shutil.copytree(ROOT / name, PAGES / name, ignore=SKIPPED)
-    for file in ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "constraints.txt"):
+    for file in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE", "constraints.txt"):
         shutil.copy(ROOT / file, PAGES)
     shutil.copy(mathjax(), PAGES / "docs/_static")
     for name in ("figures", "benchmarks"):
         for folder in sorted(path for path in (PAGES / name).rglob("*") if path.is_dir()):
             text = folder_page(folder, folder.relative_to(PAGES).as_posix())
             (folder / "README.md").write_text(text, encoding="utf-8")
+    for name in LESSONS:
+        text = folder_page(PAGES / "notebooks" / name, name.capitalize())
+        (PAGES / "notebooks" / name / "README.md").write_text(text, encoding="utf-8")
     (PAGES / "docs/claims.md").write_text(claims_page(claims(), _verdicts()), encoding="utf-8")
     (PAGES / "api").mkdir()
     (PAGES / "api/index.rst").write_text(_API, encoding="utf-8")
@@ -219,9 +230,10 @@ def menu() -> str:
     guides = [name for name in GUIDES if name in pages] + sorted(pages.difference(GUIDES, RESULTS))
     groups = {
         "Notebooks": notebooks,
+        "To practise": [f"notebooks/{name}/README" for name in LESSONS],
         "Results": [f"docs/{name}" for name in results] + ["figures/recorded/README", "benchmarks/results/README"],
         "Guides": [f"docs/{name}" for name in guides],
-        "Code": ["api/index", "CHANGELOG"],
+        "Code": ["api/index", "CONTRIBUTING", "CHANGELOG"],
     }
     return "\n".join(toctree(listed, caption, hidden=True) for caption, listed in groups.items())
 

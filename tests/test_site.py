@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,6 +41,7 @@ def pages() -> dict[Path, BeautifulSoup]:
         path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         for path in sorted(SITE.rglob("*.html"))
         if path != SITE / "index.html"  # leads on to README.html
+        and SITE / "_static" not in path.parents  # templates of the theme, which nobody opens
     }
 
 
@@ -64,8 +66,25 @@ class TestPages:
 
     def test_every_notebook_and_page_of_docs_is_there(self, pages):
         built = {path.relative_to(SITE).with_suffix("").as_posix() for path in pages}
-        sources = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+        lessons = [
+            path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+        ]
+        sources = [*lessons, *(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
         assert {path.relative_to(ROOT).with_suffix("").as_posix() for path in sources} <= built
+
+    def test_the_menu_leads_to_all_notebooks_exercises_and_guides(self, pages):
+        menu = pages[SITE / "README.html"].select("nav.bd-links a, .bd-sidebar-primary a")
+        links = {link["href"] for link in menu}
+        notebooks = {f"notebooks/{path.stem}.html" for path in (ROOT / "notebooks").glob("*.ipynb")}
+        others = {"notebooks/exercises/README", "notebooks/solutions/README", "docs/glossary", "CONTRIBUTING"}
+        assert notebooks | {f"{name}.html" for name in others} <= links
+
+    def test_exercises_lead_to_their_solutions(self, pages):
+        exercises = [path for path in pages if path.parent.name == "exercises" and path.stem != "README"]
+        assert len(exercises) == len(list((ROOT / "notebooks/exercises").glob("*.ipynb")))
+        for path in exercises:
+            links = {_target(path, link["href"])[0] for link in pages[path].select("article a[href]")}
+            assert SITE / "notebooks/solutions" / path.name in links, path.name
 
     def test_nothing_is_taken_from_another_host(self, pages):
         attributes = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src"}
@@ -160,6 +179,12 @@ class TestInTheBrowser:
         assert browser.faults == []
 
 
+_SHOWN = (
+    "[...document.querySelector('.frames').querySelectorAll('img')]"
+    ".filter(one => one.checkVisibility()).map(one => one.alt)"
+)
+
+
 @needs_browser
 def test_sliders_choose_the_picture(tmp_path, browser):
     pictures = [np.full((4, 4), level, np.uint8) for level in range(6)]
@@ -181,16 +206,24 @@ def test_sliders_choose_the_picture(tmp_path, browser):
     )
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A JupyterLab on a copy of one notebook without outputs, under the tiny profile: its address and the copy."""
+def _without_outputs(name: str, last: str = "") -> nbformat.NotebookNode:
+    """A notebook of the project that was never executed, up to the first code cell that holds ``last``."""
+    notebook = nbformat.read(ROOT / f"notebooks/{name}.ipynb", as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code:
+        cell.outputs, cell.execution_count = [], None
+    if last:
+        end = next(cell for cell in code if last in cell.source)
+        notebook.cells = notebook.cells[: notebook.cells.index(end) + 1]
+    return notebook
+
+
+@contextmanager
+def _lab(tmp_path: Path, notebook: nbformat.NotebookNode) -> Iterator[tuple[str, Path]]:
+    """A JupyterLab on a notebook, under the tiny profile: its address and the notebook's file."""
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    copy = folder / "01_data.ipynb"
-    notebook = nbformat.read(ROOT / "notebooks/01_data.ipynb", as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
+    copy = folder / "opened.ipynb"
     nbformat.write(notebook, copy)
     places = {f"JUPYTER_{name}_DIR": str(tmp_path / name) for name in ("RUNTIME", "CONFIG", "DATA")}
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
@@ -225,10 +258,8 @@ def _code_cells(file: Path) -> list[nbformat.NotebookNode]:
         return []
 
 
-@pytest.mark.slow
-@needs_browser
-def test_all_cells_run_in_jupyterlab_and_show_their_figures(lab, browser):
-    address, copy = lab
+def _run_all(browser: Browser, address: str, copy: Path) -> list[nbformat.NotebookNode]:
+    """Choose *Run All Cells* from JupyterLab's menu, save when all were run, and return the outputs as saved."""
     browser.size(1280, 2000)
     browser.open(address)
     item = "[...document.querySelectorAll('.lm-MenuBar-item')].find(one => one.textContent === 'Run')"
@@ -249,17 +280,65 @@ def test_all_cells_run_in_jupyterlab_and_show_their_figures(lab, browser):
         return len(executed) == count and all(cell.execution_count for cell in executed)
 
     wait(done, 300, "all cells")
-    outputs = [output for cell in _code_cells(copy) for output in cell.outputs]
+    return [output for cell in _code_cells(copy) for output in cell.outputs]
+
+
+def _scrolled(browser: Browser) -> Iterator[None]:
+    """Scroll through the notebook: JupyterLab draws only cells that are near the window."""
+    outer = "document.querySelector('.jp-NotebookPanel .jp-WindowedPanel-outer')"
+    for share in np.linspace(0, 1, 11):
+        browser.ask(f"{outer}.scrollTo(0, {share} * {outer}.scrollHeight)")
+        yield
+
+
+@pytest.mark.slow
+@needs_browser
+def test_all_cells_run_in_jupyterlab_and_show_their_figures(tmp_path, browser):
+    with _lab(tmp_path, _without_outputs("01_data")) as (address, copy):
+        outputs = _run_all(browser, address, copy)
+        shown = (
+            "[...document.querySelectorAll('.jp-OutputArea-output img')]"
+            ".filter(one => one.naturalWidth > 100).length"
+        )
+        assert max(browser.ask(shown) for _ in _scrolled(browser)) >= 1
     assert [one for one in outputs if one.output_type == "error"] == []
     pictures = [one for one in outputs if "image/png" in one.get("data", {})]
     assert len(pictures) >= 2
     assert all(one.metadata.get("image/png", {}).get("alt") for one in pictures)
-    shown = (
-        "[...document.querySelectorAll('.jp-OutputArea-output img')].filter(one => one.naturalWidth > 100).length"
-    )
-    outer = "document.querySelector('.jp-NotebookPanel .jp-WindowedPanel-outer')"
-    seen = 0
-    for share in np.linspace(0, 1, 11):
-        browser.ask(f"{outer}.scrollTo(0, {share} * {outer}.scrollHeight)")
-        seen = max(seen, browser.ask(shown))
-    assert seen >= 1
+
+
+@pytest.mark.slow
+@needs_browser
+def test_a_slider_moves_in_jupyterlab(tmp_path, browser):
+    notebook = _without_outputs("10_shortcut_audit", last="frames(")  # so far it needs nothing of a run
+    with _lab(tmp_path, notebook) as (address, copy):
+        outputs = _run_all(browser, address, copy)
+        assert [one for one in outputs if one.output_type == "error"] == []
+        slider = "document.querySelector('.jp-OutputArea-output .frames input')"
+        assert any(browser.ask(f"!!{slider}") for _ in _scrolled(browser))
+        browser.ask(f"{slider}.scrollIntoView()")
+        places = [_SHOWN, "document.querySelector('.frames output').textContent"]
+        first = [browser.ask(place) for place in places]
+        browser.ask(f"{slider}.focus()")
+        for kind in ("keyDown", "keyUp"):
+            browser.call("Input.dispatchKeyEvent", type=kind, key="End", code="End", windowsVirtualKeyCode=35)
+        last = [browser.ask(place) for place in places]
+    assert [len(first[0]), first[1], len(last[0]), last[1]] == [1, "0", 1, "1"]
+    assert first[0] != last[0]
+    assert "strength: 1)" in last[0][0]
+
+
+@needs_extra
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["04_classification", "05_attention_maps", "10_shortcut_audit"])
+def test_a_slider_moves_in_the_site(pages, browser, name):
+    browser.open((SITE / f"notebooks/{name}.html").as_uri())
+    first = browser.ask(_SHOWN)
+    browser.ask("document.querySelector('.frames input').focus()")
+    for kind in ("keyDown", "keyUp"):
+        browser.call("Input.dispatchKeyEvent", type=kind, key="End", code="End", windowsVirtualKeyCode=35)
+    last = browser.ask(_SHOWN)
+    assert (len(first), len(last)) == (1, 1)
+    assert first != last
+    assert browser.faults == []
