@@ -146,7 +146,7 @@ class MANet:
         found = []
         if distance > usage.farthest:
             found.append(
-                f"unlike the films of the training (distance {distance:.1f}; 95% of usual films are below "
+                f"unlike the films of the training (distance {distance:.1f}, of usual films 95% are below "
                 f"{usage.farthest:.1f})"
             )
         for name, value in zip(STATISTICS, statistics, strict=True):

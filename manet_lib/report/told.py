@@ -97,14 +97,14 @@ def sources_in_words(table: pd.DataFrame, least: int = 5) -> str:
 
 
 def networks_in_words(table: pd.DataFrame) -> str:
-    """Whether each network with attention is better than the plain one on the run's test films.
+    """Whether each network with attention is better than the plain one, in the run's trainings and on its test films.
 
     Args:
         table: from :func:`manet_lib.report.comparison.paired_table`.
     """
     verdicts = {1: "better than the plain one", -1: "worse than the plain one", 0: "not told from the plain one"}
     said = [
-        f"{row['Model']} is {verdicts[side(row['95% interval'])]} "
+        f"As trained here, {row['Model']} is {verdicts[side(row['95% interval'])]} "
         f"({row['Less plain (points)']} points, {row['95% interval']})."
         for row in table.to_dict("records")
     ]

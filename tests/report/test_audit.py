@@ -108,7 +108,9 @@ def test_what_tables_show_is_said_in_words() -> None:
     cells |= {"background": "61.0 (50.0 to 70.0)", "shape": "33.0 (20.0 to 40.0)"}
     table = pd.DataFrame({"Seen": list(cells), "Class (%)": list(cells.values())})
     words = audit.probe_in_words(table)
-    assert all(part in words for part in ("lungs alone", "41%", "61%", "33%", "20%", "Most is got from the view *whole*."))
+    assert all(
+        part in words for part in ("lungs alone", "41%", "61%", "33%", "20%", "Most is got from the view *whole*.")
+    )
     assert "source" not in words
     assert "recognised from the lungs in 41%" in audit.probe_in_words(
         table.assign(**{"Source (%)": table["Class (%)"]})

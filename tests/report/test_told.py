@@ -87,7 +87,10 @@ def test_networks_and_times_beside_the_plain_one() -> None:
     table = pd.DataFrame(
         {"Model": ["VGG16(MA)"], "Less plain (points)": ["-8.9"], "95% interval": ["-14.1 to -3.7"]}
     )
-    assert told.networks_in_words(table) == "VGG16(MA) is worse than the plain one (-8.9 points, -14.1 to -3.7)."
+    assert (
+        told.networks_in_words(table)
+        == "As trained here, VGG16(MA) is worse than the plain one (-8.9 points, -14.1 to -3.7)."
+    )
     times = pd.DataFrame(
         {
             "Model": ["VGG16", "VGG16(MA)"],
