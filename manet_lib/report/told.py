@@ -97,7 +97,7 @@ def sources_in_words(table: pd.DataFrame, least: int = 5) -> str:
 
 
 def networks_in_words(table: pd.DataFrame) -> str:
-    """Whether each network with attention is better than the plain one, in the run's trainings and on its test films.
+    """Whether each network with attention, as trained in this run, is better than the plain one on its test films.
 
     Args:
         table: from :func:`manet_lib.report.comparison.paired_table`.
