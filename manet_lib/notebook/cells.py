@@ -41,7 +41,8 @@ def used(params: Params, *steps: str) -> Markdown:
     wanted = (name for step in steps for name in MATTERS[step] if name in names and name not in other)
     first = list(dict.fromkeys(wanted))[:6]
     rest = [name for name in names if name not in first]
-    folded = f"<details><summary>{len(rest)} more parameters</summary>\n\n{_meanings(params, rest)}\n</details>\n"
+    count = f"{len(rest)} more parameter{'s' if len(rest) != 1 else ''}"
+    folded = f"<details><summary>{count}</summary>\n\n{_meanings(params, rest)}\n</details>\n"
     return Markdown(f"{_meanings(params, first)}\n{folded}")
 
 

@@ -150,7 +150,7 @@ def heat_map_grid(
             for axes, mask, lesion in zip(axes_row, masks, lesions, strict=True):
                 _outline(axes, mask, _LUNGS)
                 _outline(axes, _whole(lesion), _LESION, "dashed")
-        bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid[1:].ravel().tolist(), fraction=0.03)
+        bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid.ravel().tolist(), fraction=0.03)
         bar.set_label("attention")
     return figure
 
@@ -229,7 +229,14 @@ def gain_figure(each: pd.DataFrame) -> Figure:
             left.plot(part["image_size"], part["gain"], "o", color=colour, markersize=3, fillstyle="none")
             right.plot(means.index, means["ma"], color=colour, marker="o", markersize=4, label=f"{title}(MA)")
             right.plot(
-                means.index, means["plain"], color=colour, marker="o", markersize=4, linestyle=":", label=title
+                means.index,
+                means["plain"],
+                color=colour,
+                marker="o",
+                fillstyle="none",
+                markersize=6,
+                linestyle=":",
+                label=title,
             )
         left.axhline(0, color="black", linewidth=0.8)
         left.set(ylabel="MA less plain (points of accuracy)")
