@@ -187,7 +187,9 @@ def recorded_doses() -> pd.DataFrame:
     """
     file = recorded_shortcuts() / "doses.csv"
     columns = ["strength", "view", "model", "trial", "test", "accuracy", "films", "device", "precision"]
-    return pd.read_csv(file) if file.is_file() else pd.DataFrame(columns=columns)
+    return (
+        pd.read_csv(file).sort_values("view", kind="stable") if file.is_file() else pd.DataFrame(columns=columns)
+    )
 
 
 def dose_means(doses: pd.DataFrame) -> pd.DataFrame:
@@ -206,7 +208,8 @@ def dose_table(doses: pd.DataFrame) -> pd.DataFrame:
     means = dose_means(doses)
     rows = []
     for (view, model), part in means.groupby(["view", "model"], sort=False):
-        row = {"View": str(view), "Model": model_title(str(model)), "Trials": int(part["trials"].min())}
+        ends = part[part["strength"].isin([part["strength"].min(), part["strength"].max()])]
+        row = {"View": str(view), "Model": model_title(str(model)), "Trials": int(ends["trials"].min())}
         for test in TESTS:
             chosen = part[part["test"] == test].set_index("strength")["accuracy"]
             for strength in (chosen.index.min(), chosen.index.max()):
