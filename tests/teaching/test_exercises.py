@@ -96,3 +96,13 @@ def test_the_answer_is_replaced_where_it_is_indented():
 def test_marks_that_do_not_match_are_refused(source):
     with pytest.raises(UserError, match=r"one\.ipynb: .*end of solution"):
         without_answer(source, "one.ipynb")
+
+
+@pytest.mark.parametrize("path", SOLUTIONS, ids=lambda path: path.stem)
+def test_pictures_of_solutions_say_what_they_show(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert outputs, "it is stored without its outputs"
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            assert output["metadata"]["image/png"]["alt"].strip()
