@@ -323,7 +323,7 @@ def test_a_slider_moves_in_jupyterlab(tmp_path, browser):
         for kind in ("keyDown", "keyUp"):
             browser.call("Input.dispatchKeyEvent", type=kind, key="End", code="End", windowsVirtualKeyCode=35)
         last = [browser.ask(place) for place in places]
-    assert [len(first[0]), first[1], len(last[0]), last[1]] == [1, "0", 1, "1"]
+    assert [len(first[0]), first[1], len(last[0]), last[1]] == [1, "0.5", 1, "1"]
     assert first[0] != last[0]
     assert "strength: 1)" in last[0][0]
 
