@@ -28,6 +28,7 @@ test: .venv/installed
 	ruff format --check .
 	mypy
 	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
+	MANET_OUTPUT="$(CURDIR)/.cache/nbval" $(MAKE) reproduce PARAMS=params/tiny.yaml
 	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks/*.ipynb
 
 # Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.
