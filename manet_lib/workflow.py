@@ -94,6 +94,11 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
         yield from sorted(recorded_reach().glob("*.csv"))
     if "manet_lib.report.audit" in code:
         yield from sorted(recorded_shortcuts().glob("*.csv"))
+    if (
+        "manet_lib.report.masks" in code
+        and (scores := RunPaths.of("cxr_sample").recorded / "mask_scores.csv").is_file()
+    ):
+        yield scores
     if "manet_lib.report.unlike" in code and recorded_unlike().is_file():
         yield recorded_unlike()
 

@@ -62,8 +62,10 @@ def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 
 def recorded_mask_scores(profile: str) -> pd.DataFrame:
-    """The table of :func:`mask_scores_table` that comes with the project for a profile, as text."""
-    return pd.read_csv(RunPaths.of(profile).recorded / "mask_scores.csv", dtype=str)
+    """The table of :func:`mask_scores_table` that comes with the project for a profile, as text; else no rows."""
+    file = RunPaths.of(profile).recorded / "mask_scores.csv"
+    columns = ["Compared with", "Mask", "Class", "Films", "IoU (%)"]
+    return pd.read_csv(file, dtype=str) if file.is_file() else pd.DataFrame(columns=columns, dtype=str)
 
 
 def drawn_in_words(table: pd.DataFrame) -> str:
@@ -72,6 +74,8 @@ def drawn_in_words(table: pd.DataFrame) -> str:
     Args:
         table: from :func:`recorded_mask_scores`, with rows `drawn`.
     """
+    if table.empty:
+        return "No masks of real films come with the project here."
     of_all = table[table["Class"] == "All films"].set_index(["Compared with", "Mask"])
     drawn, far, near = (
         of_all.loc[pair] for pair in (("reference masks", "drawn"), *((kind, "stage 1") for kind in _RULES))

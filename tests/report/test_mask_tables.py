@@ -23,6 +23,12 @@ def test_two_rules_of_drawing_are_set_beside_stage_1() -> None:
     )
 
 
+def test_where_nothing_is_recorded_it_is_said() -> None:
+    table = recorded_mask_scores("nothing-of-this-name")
+    assert table.empty
+    assert drawn_in_words(table).startswith("No masks of real films")
+
+
 def test_the_recorded_table_of_real_films_has_both_rules() -> None:
     table = recorded_mask_scores("cxr_sample")
     assert {"drawn", "stage 1"} == set(table["Mask"])
