@@ -328,7 +328,8 @@ def checkout(tmp_path_factory):
     for name in ("manet_lib", "notebooks", "params", "Snakefile", "Makefile", "pyproject.toml", "constraints.txt"):
         put = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         put(ROOT / name, copy / name)
-    shutil.copytree(ROOT / "benchmarks/results", copy / "benchmarks/results")
+    for recorded in ("benchmarks/results", "figures/recorded"):
+        shutil.copytree(ROOT / recorded, copy / recorded)
     (copy / ".venv").symlink_to(BIN.parent)
     return copy
 
