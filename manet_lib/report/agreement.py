@@ -175,7 +175,7 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     same, within = int(exact["Same"].sum()), int((judged["Agrees"] == "yes").sum())
     counted = f"{same} of {len(exact)} exact facts are the same, {within} of {len(judged)} measured numbers agree"
     if not wrong:
-        same_bits = len(numbers) and (numbers["Recorded"] == numbers["This run"]).all()
-        itself = " No number differs at all: these are the recorded trainings, or their equals to the bit."
-        return f"This run agrees with the recorded one: {counted}.{itself if same_bits else ''}"
+        none_differs = len(numbers) and (numbers["Recorded"] == numbers["This run"]).all()
+        itself = " No printed digit differs: these are the recorded trainings, or their equals."
+        return f"This run agrees with the recorded one: {counted}.{itself if none_differs else ''}"
     return f"This run does NOT agree with the recorded one: {counted}. What differs: {'; '.join(wrong)}."
