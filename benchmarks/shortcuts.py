@@ -73,8 +73,8 @@ def views(file: Path, name: str, models: list[str], shown: list[str], output: Pa
     )
     for view in shown:
         where = paths if view == params.view else paths.seeing(view)
-        for model in models:
-            for trial in params.trial_numbers:
+        for trial in params.trial_numbers:  # all models of a trial, before the next: they are compared
+            for model in models:
                 train(params.seeing(view), where, model, trial)
                 answers = run_answers(params, paths).assign(films=name)
                 add_rows(output / "views.csv", answers, ["films", "view", "model", "trial"])

@@ -2,12 +2,13 @@
 
     python benchmarks/unlike.py --run runs/phantoms --model resnet50 --elsewhere ../shared/cxr
 
-Each score is compared between the run's test films and films of other kinds: the same films rotated, upside down,
-mirrored, inverted, cut in half, or replaced by noise; photographs that scikit-image brings; and, with --elsewhere,
-200 films of a folder with an ``index.csv`` that the run was not trained on. ``source NAME`` leaves the films of a
-source out when the score is fitted and asks whether its test films are told; stage 1 itself was trained with them.
-AUROC is the share of pairs in which the unlike film scores higher, false alarms the share of test films above the
-score that 95% of the unlike films exceed. Rows are added to ``benchmarks/results/unlike.csv``.
+Each score is compared between the run's test films and films of other kinds: the same films rotated, flipped top
+to bottom, mirrored, inverted, cut in half, or replaced by noise; photographs that scikit-image brings; and, with
+--elsewhere, 200 films of a folder with an ``index.csv`` that the run was not trained on. ``source NAME`` leaves
+the films of a source out when the score is fitted and asks whether its test films are told; stage 1 itself was
+trained with them. AUROC is the share of pairs in which the unlike film scores higher, false alarms the share of
+test films above the score that 95% of the unlike films exceed. Rows are added to
+``benchmarks/results/unlike.csv``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from manet_lib.training.evaluate import in_batches
 Films = NDArray[np.uint8]
 CHANGES: dict[str, Callable[[Films], Films]] = {
     "rotated by 90°": lambda films: np.rot90(films, axes=(1, 2)),
-    "upside down": lambda films: films[:, ::-1],
+    "flipped top to bottom": lambda films: films[:, ::-1],
     "mirrored": lambda films: films[:, :, ::-1],
     "inverted": lambda films: 255 - films,
     "left half": lambda films: np.stack([resize(film[:, : film.shape[1] // 2], film.shape) for film in films]),

@@ -50,7 +50,7 @@ def export_onnx(file: Path, folder: Path) -> float:
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise UserError(
-            f"{', '.join(missing)}: not installed; `pip install 'manet-companion[export]'` installs it"
+            f"{', '.join(missing)}: not installed; `pip install {' '.join(missing)}`, or take the extra `export`"
         )
     networks = Networks.load(file)
     size = networks.params.image_size

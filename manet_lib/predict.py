@@ -33,6 +33,7 @@ class Answers:
         masks: clean lung masks at the size of the networks, bool (N, S, S).
         distances: from the films of the training, 1 for a usual one of them; NaN where nothing is known of these.
         warnings: for each film what makes the answer doubtful; mostly nothing.
+        note: what every answer is to be read with.
     """
 
     labels: list[str]
@@ -40,6 +41,7 @@ class Answers:
     masks: NDArray[np.bool_]
     distances: NDArray[np.float64]
     warnings: list[tuple[str, ...]]
+    note: str = NOTE
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,9 @@ def best_trained(run_dir: Path, trial: int = 1) -> str:
     paths = RunPaths(run_dir, run_dir)
     trained = [name for name in ("resnet50_ma", *MODELS) if paths.predictions(name, trial).is_file()]
     if not trained:
-        raise UserError(f"{run_dir}: no network is trained in trial {trial}; `make reproduce` makes runs/phantoms")
+        raise UserError(
+            f"{run_dir}: no network is trained in trial {trial}; run `{reproduce_command(run_dir.name)}`"
+        )
     return trained[0]
 
 

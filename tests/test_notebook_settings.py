@@ -40,6 +40,17 @@ def test_edits_get_a_folder_of_their_own(output: Path, capsys: pytest.CaptureFix
     assert command(whole) == "make reproduce PARAMS=params/smoke.yaml"
 
 
+def test_an_open_notebook_writes_its_figures_beside_those_of_the_run(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/03_postprocessing.ipynb")
+    paths = settings({"profile": "smoke"})[1]
+    assert paths.figures == output / "figures/smoke/live"
+    assert paths.root == output / "runs/smoke"
+    whole = load_params(params_file("smoke")).model_dump()
+    assert settings(whole)[1] == RunPaths.of("smoke")  # the workflow, called from a notebook's cell
+
+
 def test_edits_of_where_to_compute_stay_in_the_run() -> None:
     assert settings({"profile": "smoke", "threads": 2})[1].root.name == "smoke"
 

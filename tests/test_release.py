@@ -115,7 +115,7 @@ def test_it_is_made_again_when_the_weights_are_others_and_only_then(run, file):
         write_json(done_of(folder), done)
 
 
-@pytest.mark.parametrize("view", ["photograph", "upside down", "inverted", "blank"])
+@pytest.mark.parametrize("view", ["photograph", "flipped", "inverted", "blank"])
 def test_what_is_no_film_like_these_gets_a_warning(run, file, view):
     from skimage.data import camera
     from skimage.transform import resize
@@ -124,7 +124,7 @@ def test_what_is_no_film_like_these_gets_a_warning(run, file, view):
     size = film.shape[0]
     others = {
         "photograph": (255 * resize(camera(), film.shape)).astype(np.uint8),
-        "upside down": film[::-1],
+        "flipped": film[::-1],
         "inverted": 255 - film,
         "blank": np.zeros((size, size), np.uint8),
     }

@@ -92,8 +92,13 @@ def takes(*steps: Step) -> Markdown:
     return Markdown(f"The steps of this notebook took {spent} ({where}). They are done and are not run again.")
 
 
-def source(thing: Any) -> Markdown:
-    """The lines of a function or class as they run, without its docstring."""
+def source(*things: Any) -> Markdown:
+    """The lines of functions or classes as they run, without their docstrings."""
+    code = "\n\n".join(map(_bare, things))
+    return Markdown(f"```python\n{code}\n```")
+
+
+def _bare(thing: Any) -> str:
     text = textwrap.dedent(inspect.getsource(thing))
     lines: list[str | None] = list(text.splitlines())
     for node in ast.walk(ast.parse(text)):
@@ -101,8 +106,7 @@ def source(thing: Any) -> Markdown:
             docstring = node.body[0]
             for number in range(docstring.lineno - 1, docstring.end_lineno or 0):
                 lines[number] = None
-    code = "\n".join(line for line in lines if line is not None)
-    return Markdown(f"```python\n{code}\n```")
+    return "\n".join(line for line in lines if line is not None)
 
 
 def say_done(did: bool, what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+from dataclasses import replace
 from typing import Any
 
 from manet_lib.artifacts import save_settings
@@ -56,6 +57,8 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
     edits: the notebook then works in a folder of its own, which takes over all finished steps that the edits do
     not touch, and leaves the run of the file as it is. A profile without a file starts from the default's.
     Where every parameter is given, as the workflow does it, nothing is an edit: the run is what they say.
+    Tables and figures of a notebook that somebody has open go to a folder of their own, ``live/``, so that what is
+    tried there replaces nothing that a workflow has made.
 
     Args:
         namespace: ``globals()`` of the notebook.
@@ -81,9 +84,12 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
         raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
     if "trial" in mine and (type(mine["trial"]) is not int or mine["trial"] not in params.trial_numbers):
         raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
-    if not Params.model_fields.keys() <= values.keys():
+    whole = Params.model_fields.keys() <= values.keys()
+    if not whole:
         params = _apart(params, validate(base, file.name), file.is_file())
     paths = RunPaths.of(params.profile)
+    if is_live() and not whole:
+        paths = replace(paths, figures=paths.figures / "live")
     save_settings(params, paths)
     return params, paths
 

@@ -16,7 +16,7 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
-from manet_lib.report.audit import recorded_answers, views_table
+from manet_lib.report.audit import attention_table, recorded_answers, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import errata, to_markdown
@@ -81,6 +81,11 @@ def _views(name: str) -> str:
     return to_markdown(views_table(answers)) if len(answers) else "Not recorded.\n"
 
 
+def _attention(name: str) -> str:
+    answers = recorded_answers(name)
+    return to_markdown(attention_table(answers)) if len(answers) else "Not recorded.\n"
+
+
 def _unlike(run: str) -> str:
     return to_markdown(unlike_table(run))
 
@@ -100,6 +105,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "views-phantoms": partial(_views, "phantoms"),
     "views-cxr-image": partial(_views, "cxr_image"),
     "views-cxr-patient": partial(_views, "cxr_patient"),
+    "attention-cxr-vgg16": partial(_attention, "cxr_vgg16"),
     "unlike-phantoms": partial(_unlike, "phantoms"),
     "unlike-cxr": partial(_unlike, "shortcuts_cxr_image"),
 }

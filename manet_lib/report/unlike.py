@@ -10,8 +10,9 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from manet_lib.paths import recorded_unlike
+from manet_lib.paths import DEFAULT_PROFILE, recorded_unlike
 from manet_lib.report.figures import STYLE, bare
+from manet_lib.report.tables import model_title
 
 SCORES = {
     "maximum probability": "1 less the highest probability",
@@ -27,6 +28,16 @@ def recorded_runs() -> list[str]:
     """Runs of which benchmarks/unlike.py has recorded how well unlike films are told."""
     file = recorded_unlike()
     return list(pd.read_csv(file)["run"].unique()) if file.is_file() else []
+
+
+def run_in_words(run: str) -> str:
+    """Which network, and trained on what, a recorded run is.
+
+    Args:
+        run: one of :func:`recorded_runs`.
+    """
+    model = pd.read_csv(recorded_unlike()).set_index("run").loc[[run], "model"].iloc[0]
+    return f"{model_title(model)} trained on {'phantoms' if run == DEFAULT_PROFILE else 'real films'} (run {run})"
 
 
 def unlike_table(run: str) -> pd.DataFrame:
