@@ -331,7 +331,9 @@ def test_a_slider_moves_in_jupyterlab(tmp_path, browser):
 @needs_extra
 @needs_browser
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["04_classification", "05_attention_maps", "10_shortcut_audit"])
+@pytest.mark.parametrize(
+    "name", ["03_postprocessing", "04_classification", "05_attention_maps", "10_shortcut_audit"]
+)
 def test_a_slider_moves_in_the_site(pages, browser, name):
     browser.open((SITE / f"notebooks/{name}.html").as_uri())
     first = browser.ask(_SHOWN)

@@ -48,7 +48,7 @@ def cluster():
 class Call:
     """One call of snakemake with the Slurm profile; its grid is params/tiny.yaml with changes."""
 
-    def __init__(self, output, profile, *arguments, prepare=None, **changes):
+    def __init__(self, output, profile, *arguments, hangup=signal.SIG_DFL, **changes):
         file = output / f"{profile}.yaml"
         values = yaml.safe_load((ROOT / "params/tiny.yaml").read_text())
         file.write_text(json.dumps(values | SMALL | changes | {"profile": profile}))  # JSON is YAML, too
@@ -62,7 +62,7 @@ class Call:
                 cwd=ROOT,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                preexec_fn=prepare,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, hangup),  # whatever this process does about it
             )
 
     @property
@@ -158,7 +158,7 @@ def training(output):
 def again(grids, output):
     """Beside each other: the grid that failed, with nothing in the way, and one whose job is cancelled."""
     (output / "runs/ranks/classification/resnet34_ma-1/weights.safetensors").rmdir()
-    finished = Call(output, "ranks", devices=2, prepare=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    finished = Call(output, "ranks", devices=2, hangup=signal.SIG_IGN)
     cancelled = training(output)
     subprocess.run(["scancel", cancelled.logs("segmentation")[0].stem], check=True)
     finished.process.send_signal(signal.SIGHUP)  # which it ignores, as under nohup

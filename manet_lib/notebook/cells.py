@@ -94,7 +94,7 @@ def takes(*steps: Step) -> Markdown:
 
 def source(*things: Any) -> Markdown:
     """The lines of functions or classes as they run, without their docstrings."""
-    code = "\n\n".join(map(_bare, things))
+    code = "\n\n\n".join(map(_bare, things))
     return Markdown(f"```python\n{code}\n```")
 
 
