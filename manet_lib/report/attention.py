@@ -12,6 +12,7 @@ from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.tables import model_title, patients_of
+from manet_lib.report.told import side
 
 _TITLES = {
     "share": "share of the map (%)",
@@ -70,9 +71,12 @@ def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.
 def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> str:
     """Mean of a score less that of another table, on the same films in the same trials, and its 95% interval."""
     both = paired_scores(first, second, column)
-    if not both.size:
-        return "–"
-    mean, low, high = crossed_interval(100 * both.to_numpy(), patients_of(paths, both.columns))
+    return _points(100 * both, paths) if both.size else "–"
+
+
+def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
+    """Mean and 95% interval of differences in points: trials are rows, films columns."""
+    mean, low, high = crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
@@ -95,25 +99,60 @@ def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd
     return pd.DataFrame(rows)
 
 
-def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
-    """What share of the map lies in the lungs by construction: trained networks beside their controls, in percent.
+_CONTROLS = {
+    "Trained": "trained",
+    "Untrained": "untrained",
+    "Another film's mask: in that mask": "that mask",
+    "Another film's mask: in the region": "another film's mask",
+}
 
-    The last column, the trained network less the untrained, is what training has added.
+
+def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
+    """What share of the map lies in a region by construction: trained networks beside their controls, in percent.
+
+    All numbers of a row are means over the same films: those whose map is all zeros in none of the columns.
+
+    Args:
+        scores: see :func:`attention_table`.
+        controls: see :func:`attention_table`.
+        params: of the run.
+        paths: of the run.
+
+    Returns:
+        One row for each model and region. What the trained network has beyond the untrained one, in points with a
+        95% interval, is what training has added; what it has beyond itself with another film's mask hangs on the
+        mask.
     """
     rows = []
     for model in [name for name in params.models if name in set(scores["model"])]:
-        own = scores[scores["model"] == model]
         parts = dict(list(controls[controls["model"] == model].groupby("control")))
-        row = {"Model": model_title(model), "Trained": f"{100 * own['lung_share'].mean():.1f}"}
-        for name, title in (
-            ("untrained", "Untrained"),
-            ("that mask", "Another film's mask: in that mask"),
-            ("another film's mask", "Another film's mask: in the lungs"),
-        ):
-            row[title] = f"{100 * parts[name]['lung_share'].mean():.1f}"
-        row["Trained less untrained"] = _difference(own, parts["untrained"], "lung_share", paths)
-        rows.append(row)
+        parts["trained"] = scores[scores["model"] == model]
+        zeros = ", ".join(
+            str(int(parts[name]["empty"].sum())) for name in ("trained", "untrained", "another film's mask")
+        )
+        for region in _regions(scores):
+            row = {"Model": model_title(model), "Region": f"{region}s"}
+            row |= {"Maps of zeros: trained, untrained, other mask": zeros}
+            rows.append(row | _controlled(parts, f"{region}_share", paths))
     return pd.DataFrame(rows)
+
+
+def _controlled(parts: Mapping[str, pd.DataFrame], column: str, paths: RunPaths) -> dict[str, Any]:
+    known = [title for title, name in _CONTROLS.items() if parts[name][column].notna().any()]
+    keys = ["trial", "image_id"]
+    wide = pd.concat([parts[_CONTROLS[title]].set_index(keys)[column].rename(title) for title in known], axis=1)
+    values = 100 * wide.unstack("trial").dropna().stack("trial", future_stack=True)
+    row: dict[str, Any] = {"Films": values.index.get_level_values("image_id").nunique()}
+    row |= {title: f"{values[title].mean():.1f}" if title in known and len(values) else "–" for title in _CONTROLS}
+    for title, other in (
+        ("Trained less untrained", "Untrained"),
+        ("Trained less another film's mask", "Another film's mask: in the region"),
+    ):
+        row[title] = "–"
+        if {"Trained", other} <= set(known) and len(values):
+            both = (values["Trained"] - values[other]).unstack("image_id")
+            row[title] = _points(both, paths)
+    return row
 
 
 def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -146,18 +185,66 @@ def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
     return sanity.groupby(["model", "stages"], sort=False)["similarity"].mean().reset_index()
 
 
-def sanity_in_words(sanity: pd.DataFrame) -> str:
-    """How alike maps stay when all weights are drawn anew, and those of two films are, for each model."""
+def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
+    """How alike maps stay as more and more weights are drawn anew, beside maps of different films.
+
+    Args:
+        sanity: ``sanity.csv`` of :func:`manet_lib.attention.probes.probe_attention`.
+        paths: of the run.
+
+    Returns:
+        One row for each model: mean similarity of maps of different films, that after each number of stages, what
+        is left in the end beyond different films (with a 95% interval over films), after which stages it is told
+        from these, and how many maps have no order to compare, as all their places are alike.
+    """
+    rows = []
+    for model, part in sanity.groupby("model", sort=False):
+        stages = sorted(set(part["stages"]) - {0})
+        means = part.groupby("stages")["similarity"].mean()
+        row = {"Model": model_title(str(model)), "Films": str(part["image_id"].nunique())}
+        row |= {"Different films": f"{means[0]:.2f}"} | {
+            f"After {stage}": f"{means[stage]:.2f}" for stage in stages
+        }
+        beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
+        row["In the end less different films"] = beyond[stages[-1]]
+        row["Beyond different films after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
+        row["Without an order"] = str(int(part["similarity"].isna().sum()))
+        rows.append(row)
+    table = pd.DataFrame(rows).fillna("–")
+    return table.assign(**{_STILL: table[_STILL].replace("", "none")})
+
+
+_STILL = "Beyond different films after"
+
+
+def _beyond_unrelated(part: pd.DataFrame, stage: int, paths: RunPaths) -> str:
+    both = paired_scores(part[part["stages"] == stage], part[part["stages"] == 0], "similarity")
+    if not both.size:
+        return "–"
+    mean, low, high = crossed_interval(both.to_numpy(), patients_of(paths, both.columns))
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def sanity_in_words(table: pd.DataFrame) -> str:
+    """Whether maps lose their likeness when the weights are drawn anew, and how hard that test is, by model.
+
+    Args:
+        table: from :func:`sanity_table`.
+    """
+    verdicts = {1: "still more alike than", -1: "less alike than", 0: "not told from"}
     said = []
-    for model, part in sanity_means(sanity).groupby("model", sort=False):
-        by_stage = part.set_index("stages")["similarity"]
-        last, unrelated = by_stage.iloc[-1], by_stage.loc[0]
-        verdict = "more" if last > unrelated else "no more"
-        said.append(
-            f"{model_title(str(model))}: with all weights drawn anew the similarity to its own maps is "
-            f"{last:.2f}, {verdict} than that of maps of different films ({unrelated:.2f})."
+    for row in table.to_dict("records"):
+        unrelated = float(row["Different films"])
+        end = row["In the end less different films"]
+        text = (
+            f"{row['Model']}: with all weights drawn anew, maps are {verdicts[side(end)]} those of different films"
         )
-    return " ".join(said)
+        if unrelated > 0.3:
+            text += f", which are alike by {unrelated:.2f} themselves, so that the test is easy to pass"
+        still = row[_STILL]
+        said.append(f"{text} (on the way beyond them after stages: {still}).")
+    least = table["Films"].astype(int).min()
+    return f"{' '.join(said)} With {least} films the intervals are wide: not told apart is not the same as alike."
 
 
 def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -111,6 +111,8 @@ def _by_view(answers: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 def views_table(answers: pd.DataFrame) -> pd.DataFrame:
     """Test accuracy by view, less that with the lungs alone on the same films, and recall by class, in percent.
 
+    Where films of both pneumonias are there, the last column counts those that are taken for the other of the two.
+
     Args:
         answers: from :func:`run_answers` or :func:`recorded_answers`.
     """
@@ -126,11 +128,13 @@ def views_table(answers: pd.DataFrame) -> pd.DataFrame:
         row["Less lungs (points)"] = "–"
         found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
         if found is not None:
-            low, high = 100 * found.low, 100 * found.high
-            row["Less lungs (points)"] = f"{100 * found.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+            row["Less lungs (points)"] = _points((found.difference, found.low, found.high))
         for label in dict.fromkeys(answers["label"]):
             films = part[part["label"] == label]
             row[class_title(label)] = f"{100 * (films['label'] == films['predicted']).mean():.0f}"
+        confused = _confused(part)
+        if len(confused):
+            row["BP and VP confused"] = f"{confused.sum()} of {len(confused)}"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -153,26 +157,98 @@ def attention_table(answers: pd.DataFrame) -> pd.DataFrame:
         found = _compared(part, plain) if attention and len(plain) else None
         if found is None:
             continue
-        low, high = 100 * found.low, 100 * found.high
         alone = zip(found.only_first, found.only_second, strict=True)
         row = {"Model": model_title(model), "View": view, "Trials": str(len(found.p_values))}
         row |= {
             "Plain (%)": _percent(share_interval(*_right(plain))),
             "With (%)": _percent(share_interval(*_right(part))),
         }
-        row["With less plain (points)"] = f"{100 * found.difference:+.1f} ({low:+.1f} to {high:+.1f})"
+        row["With less plain (points)"] = _points((found.difference, found.low, found.high))
         row["Right with it alone, without it alone"] = "; ".join(f"{first}, {second}" for first, second in alone)
-        row["BP and VP confused (%)"] = " → ".join(f"{100 * _confused(one):.0f}" for one in (plain, part))
+        row["BP and VP confused (%)"] = " → ".join(f"{100 * _confused(one).mean():.0f}" for one in (plain, part))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _confused(answers: pd.DataFrame) -> float:
-    """Share of bacterial and viral pneumonias that are taken for one another; NaN where there are none."""
+def _confused(answers: pd.DataFrame) -> pd.Series:
+    """Whether each film of a bacterial or viral pneumonia is taken for the other of the two."""
     pneumonias = answers[answers["label"].isin(["bp", "vp"])]
-    return float(
-        (pneumonias["predicted"].isin(["bp", "vp"]) & (pneumonias["label"] != pneumonias["predicted"])).mean()
-    )
+    return pneumonias["predicted"].isin(["bp", "vp"]) & (pneumonias["label"] != pneumonias["predicted"])
+
+
+def adults_table(answers: pd.DataFrame, children: Sequence[str]) -> pd.DataFrame:
+    """Normal films of children beside those of adults, by view: recall in percent, and the difference in points.
+
+    Films of different patients, so the intervals of both make that of the difference (square-and-add).
+
+    Args:
+        answers: from :func:`run_answers` or :func:`recorded_answers`.
+        children: sources whose films are of children.
+    """
+    rows = []
+    for model, view, part in _by_view(answers[answers["label"] == "normal"]):
+        young = part["source"].isin(children)
+        found = [_right(part[which]) for which in (young, ~young) if which.any()]
+        if len(found) == 2:
+            shares = [share_interval(*one) for one in found]
+            row = {"Model": model_title(model), "View": view}
+            for title, one, share in zip(("Children", "Adults"), found, shares, strict=True):
+                row |= {f"{title}: films": str(one[0].shape[1]), f"{title} (%)": _percent(share)}
+            rows.append(row | {"Adults less children (points)": _points(_difference(*shares[::-1]))})
+    return pd.DataFrame(rows)
+
+
+_Bounds = tuple[float, float, float]
+"""A mean and its 95% interval."""
+
+
+def _difference(first: _Bounds, second: _Bounds) -> _Bounds:
+    """The first less the second, which have nothing to do with each other: Newcombe's square-and-add."""
+    difference = first[0] - second[0]
+    low = difference - np.hypot(first[0] - first[1], second[2] - second[0])
+    high = difference + np.hypot(first[2] - first[0], second[0] - second[1])
+    return difference, float(low), float(high)
+
+
+def _points(bounds: _Bounds) -> str:
+    mean, low, high = (100 * value for value in bounds)
+    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
+def splits_table(image: pd.DataFrame, patient: pd.DataFrame) -> pd.DataFrame:
+    """Recall by class with a split by image and with one by patient, which have other test films.
+
+    Args:
+        image: answers of networks whose films were split by image; see :func:`recorded_answers`.
+        patient: answers of the same networks, split by patient.
+
+    Returns:
+        By view: recall in the one and the other, and the difference in points with a 95% interval, for each class,
+        and for the mean over the classes, which does not change with how many films of a class are tested.
+    """
+    rows = []
+    for _, view, part in _by_view(image):
+        other = patient[patient["view"] == view]
+        if other.empty:
+            continue
+        row, found = {"View": view}, []
+        for label in dict.fromkeys(part["label"]):
+            shares = [share_interval(*_right(one[one["label"] == label])) for one in (other, part)]
+            found.append((*shares, _difference(*shares)))
+            row[class_title(label)] = _moved(*found[-1])
+        values = np.array(found)  # (classes, patient and image and difference, mean and bounds)
+        means = values[:, :, 0].mean(axis=0)
+        low, high = (
+            means[2] + sign * np.sqrt(((values[:, 2, bound] - values[:, 2, 0]) ** 2).sum()) / len(values)
+            for sign, bound in ((-1, 1), (1, 2))
+        )
+        row["Mean of the classes"] = _moved((means[0],), (means[1],), (means[2], low, high))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _moved(after: Sequence[float], before: Sequence[float], difference: _Bounds) -> str:
+    return f"{100 * before[0]:.0f} → {100 * after[0]:.0f}: {_points(difference)}"
 
 
 def sources_table(answers: pd.DataFrame) -> pd.DataFrame:
@@ -269,7 +345,10 @@ def probe_in_words(table: pd.DataFrame) -> str:
     )
     if "Source (%)" in table:
         source = table.set_index("Seen")["Source (%)"].str.split().str[0].astype(float)
-        text += f" The source itself is recognised from the lungs in {source['lungs']:.0f}% of the films."
+        text += (
+            f" The source itself is recognised from the lungs in {source['lungs']:.0f}% of the films, by always "
+            f"giving the most frequent one in {source.iloc[0]:.0f}%."
+        )
     return text
 
 
@@ -307,12 +386,31 @@ def doses_in_words(doses: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def elsewhere_in_words(table: pd.DataFrame, own: float) -> str:
+def losses_in_words(doses: pd.DataFrame) -> str:
+    """What each network owes to the strongest marks: as trained less swapped, over trials, told from 0 or not.
+
+    Args:
+        doses: from :func:`recorded_doses`.
+    """
+    strongest = doses[doses["strength"] == doses["strength"].max()]
+    wide = strongest.pivot(index=["view", "model", "trial"], columns="test", values="accuracy")
+    lost = wide["as trained"] - wide["swapped"]
+    said = []
+    for (view, model), part in lost.groupby(level=["view", "model"], sort=False):
+        if len(part) > 1:
+            mean, half = student_interval(part.to_numpy(float))
+            verdict = "told from 0" if abs(mean) > half else "not told from 0"
+            said.append(f"{model_title(str(model))}, {view}, {mean:.0f} ± {half:.0f} ({verdict})")
+    return f"Points lost to swapped marks, mean and 95% interval over trials: {'; '.join(said)}."
+
+
+def elsewhere_in_words(table: pd.DataFrame, own: float, warned_of_own: float) -> str:
     """How well a network does on films from elsewhere, and whether its warnings find those that it gets wrong.
 
     Args:
         table: from :func:`manet_lib.external.answers`.
         own: its accuracy on the test films of its run, in [0, 1].
+        warned_of_own: share of these that get a warning, in [0, 1].
     """
     right, warned = table["label"] == table["predicted"], table["warnings"] != ""
     text = f"It is right in {right.sum()} of {len(table)} films; of its run's own test films in {100 * own:.0f}%."
@@ -321,7 +419,8 @@ def elsewhere_in_words(table: pd.DataFrame, own: float) -> str:
         for words, which in (("with", warned), ("without", ~warned))
         if which.any()
     ]
-    return f"{text} Right are {' and '.join(parts)}."
+    shares = f"{100 * warned.mean():.0f}% get a warning, of its run's own test films {100 * warned_of_own:.0f}%"
+    return f"{text} Of the films {shares}; right are {' and '.join(parts)}."
 
 
 def spread_in_words(doses: pd.DataFrame) -> str:

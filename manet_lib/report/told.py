@@ -40,17 +40,23 @@ def faithfulness_in_words(table: pd.DataFrame) -> str:
 
 
 def learnt_in_words(table: pd.DataFrame) -> str:
-    """What the maps have by construction, and whether training has added to it, a sentence for each network.
+    """What the maps have by construction, what training has added, and what hangs on the mask, as a list.
 
     Args:
         table: from :func:`manet_lib.report.attention.control_table`.
     """
     verdicts = {1: "training has added to it", -1: "training has taken from it", 0: "no change is told from 0"}
-    return " ".join(
-        f"{row['Model']} has {row['Untrained']}% of its map in the lungs before any training and "
-        f"{row['Trained']}% after it: {verdicts[side(row['Trained less untrained'])]}."
+    masks = {1: "less than with its own", -1: "more than with its own", 0: "not told from that with its own"}
+    return "\n".join(
+        f"- {row['Model']}, {row['Region']}: {row['Untrained']}% of the map before any training and "
+        f"{row['Trained']}% after it: {verdicts[side(row['Trained less untrained'])]}. With another film's mask "
+        f"{row[_OTHER]}%: {masks[side(row[_OTHERS])]}."
         for row in table.to_dict("records")
     )
+
+
+_OTHER = "Another film's mask: in the region"
+_OTHERS = "Trained less another film's mask"
 
 
 def pairs_in_words(table: pd.DataFrame) -> str:
@@ -126,3 +132,21 @@ def times_in_words(times: pd.DataFrame) -> str:
     if not said:
         return "No network with attention was timed beside its plain one."
     return f"Beside the plain network, {'; '.join(said)}."
+
+
+def splits_in_words(table: pd.DataFrame) -> str:
+    """Which classes are recognised more or less often in the split by patient, beyond their interval, by view.
+
+    Args:
+        table: from :func:`manet_lib.report.audit.splits_table`.
+    """
+    said = []
+    for row in table.to_dict("records"):
+        view = row.pop("View")
+        parts = [
+            f"{words} for {', '.join(names)}"
+            for way, words in ((-1, "falls"), (1, "rises"))
+            if (names := [name for name, cell in row.items() if side(cell) == way])
+        ]
+        said.append(f"{view}: {'; '.join(parts) or 'nothing is told from 0'}.")
+    return f"Recall from the split by image to that by patient, by view. {' '.join(said)}"

@@ -14,7 +14,9 @@ from manet_lib.report.attention import (
     repeats_in_words,
     sanity_in_words,
     sanity_means,
+    sanity_table,
 )
+from manet_lib.report.told import learnt_in_words
 
 OWN = Params(profile="mine", data_source="manifest", models=["resnet50", "resnet50_ma"])
 FILMS = [f"film{number}" for number in range(8)]
@@ -78,8 +80,38 @@ def test_only_what_an_untrained_network_lacks_is_learnt(
     table = control_table(scores, controls, OWN, paths).set_index("Model")
     assert table["Untrained"].tolist() == ["20.0", "50.0"]
     assert table["Another film's mask: in that mask"].tolist() == ["40.0", "40.0"]
-    assert table["Another film's mask: in the lungs"].tolist() == ["30.0", "30.0"]
+    assert table["Another film's mask: in the region"].tolist() == ["30.0", "30.0"]
     assert table.loc["ResNet50(MA)", "Trained less untrained"].startswith("+5.0 (")
+    assert table.loc["ResNet50(MA)", "Trained less another film's mask"].startswith("+25.0 (")
+
+
+def test_a_row_of_controls_is_over_the_films_that_all_its_columns_have(
+    scores: pd.DataFrame, controls: pd.DataFrame, paths: RunPaths
+) -> None:
+    fresh = (controls["model"] == "resnet50") & (controls["control"] == "untrained")
+    controls.loc[fresh, "lung_share"] = [np.nan, np.nan, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2]
+    controls["empty"] = controls["lung_share"].isna()
+    row = control_table(scores, controls, OWN, paths).iloc[0]
+    assert row["Films"] == 5  # two maps of zeros untrained, a third one trained
+    assert row["Maps of zeros: trained, untrained, other mask"] == "1, 2, 0"
+    assert row["Trained"] == "26.0"
+    difference = float(row["Trained less untrained"].split()[0])
+    assert difference == pytest.approx(float(row["Trained"]) - float(row["Untrained"]))
+
+
+def test_lesions_have_controls_of_their_own(scores: pd.DataFrame, controls: pd.DataFrame, paths: RunPaths) -> None:
+    scores = scores.assign(lesion_share=0.2, lesion_area=0.1)
+    controls = controls.assign(lesion_share=0.1, lesion_area=0.1)
+    controls.loc[controls["control"] == "that mask", "lesion_share"] = np.nan
+    table = control_table(scores, controls, OWN, paths)
+    assert table["Region"].tolist() == ["lungs", "lesions"] * 2
+    lesions = table.iloc[1]
+    assert lesions["Another film's mask: in that mask"] == "–"
+    assert lesions["Trained less untrained"] == "+10.0 (+10.0 to +10.0)"
+    words = learnt_in_words(table)
+    assert (
+        "ResNet50, lesions: 10.0% of the map before any training and 20.0% after it: training has added" in words
+    )
 
 
 def test_faithfulness_is_less_a_random_order(paths: RunPaths) -> None:
@@ -92,14 +124,35 @@ def test_faithfulness_is_less_a_random_order(paths: RunPaths) -> None:
     assert row["Films"] == 8
 
 
-def test_sanity_is_said_in_words() -> None:
-    rows = [("resnet50", stage, value) for stage, value in enumerate([0.3, 0.8, 0.1])]
-    rows += [("resnet50_ma", stage, value) for stage, value in enumerate([0.3, 0.9, 0.6])]
-    table = pd.DataFrame(rows, columns=["model", "stages", "similarity"])
-    assert sanity_means(table)["similarity"].tolist() == [0.3, 0.8, 0.1, 0.3, 0.9, 0.6]
-    plain, ma = sanity_in_words(table).split(" ResNet50(MA): ")
-    assert plain.endswith("is 0.10, no more than that of maps of different films (0.30).")
-    assert ma.endswith("is 0.60, more than that of maps of different films (0.30).")
+@pytest.fixture
+def sanity() -> pd.DataFrame:
+    """Maps of the plain network lose their likeness; with MA they keep it, and different films are alike."""
+    rows = []
+    for model, stages in (("resnet50", [0.1, 0.8, 0.1]), ("resnet50_ma", [0.4, 0.9, 0.7])):
+        for number, film in enumerate(FILMS):
+            own = [(stage, value + 0.01 * number * (stage + 1)) for stage, value in enumerate(stages)]
+            rows += [(model, 1, film, stage, value) for stage, value in own]
+    return pd.DataFrame(rows, columns=["model", "trial", "image_id", "stages", "similarity"])
+
+
+def test_likeness_is_told_from_that_of_different_films_film_by_film(sanity: pd.DataFrame, paths: RunPaths) -> None:
+    assert len(sanity_means(sanity)) == 6
+    sanity.loc[sanity.index[-1], "similarity"] = np.nan
+    plain, ma = sanity_table(sanity, paths).to_dict("records")
+    assert plain["Different films"] == "0.14"
+    assert plain["After 1"] == "0.87"
+    left = np.arange(8) * 0.02
+    half = 2.365 * left.std(ddof=1) / np.sqrt(8)  # t with seven degrees of freedom
+    assert plain["In the end less different films"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
+    assert (plain["Without an order"], ma["Without an order"]) == ("0", "1")
+    assert ma["Beyond different films after"] == "1, 2"
+
+
+def test_a_test_that_is_easy_to_pass_is_called_so(sanity: pd.DataFrame, paths: RunPaths) -> None:
+    sanity.loc[(sanity["model"] == "resnet50") & (sanity["stages"] == 2), "similarity"] = [0.1, 0.2] * 4
+    plain, ma = sanity_in_words(sanity_table(sanity, paths)).split(" ResNet50(MA): ")
+    assert "not told from those of different films (on" in plain
+    assert "still more alike than those of different films, which are alike by 0.44 themselves" in ma
 
 
 def test_maps_of_two_trials_are_compared_where_there_are_two() -> None:

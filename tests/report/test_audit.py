@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.store import Store
@@ -10,16 +11,21 @@ from manet_lib.evaluation.baseline import predicted_rightly, thumbnails
 from manet_lib.params import Params
 from manet_lib.report import audit
 from manet_lib.report.audit import (
+    TESTS,
+    adults_table,
     attention_table,
     dose_means,
     dose_table,
+    losses_in_words,
     probe_table,
     recorded_answers,
     recorded_doses,
     run_answers,
     sources_table,
+    splits_table,
     views_table,
 )
+from manet_lib.report.told import splits_in_words
 from manet_lib.steps import all_steps, audit_steps
 from manet_lib.training.classification import read_predictions, train_classifier
 
@@ -145,11 +151,11 @@ def test_warnings_are_held_against_mistakes() -> None:
     films = pd.DataFrame(
         {"label": list("aabb"), "predicted": list("abbb"), "warnings": ["", "unlike", "", "unlike"]}
     )
-    assert audit.elsewhere_in_words(films, 0.9) == (
-        "It is right in 3 of 4 films; of its run's own test films in 90%. "
-        "Right are 1 of 2 with a warning and 2 of 2 without a warning."
+    assert audit.elsewhere_in_words(films, 0.9, 0.1) == (
+        "It is right in 3 of 4 films; of its run's own test films in 90%. Of the films 50% get a warning, of its "
+        "run's own test films 10%; right are 1 of 2 with a warning and 2 of 2 without a warning."
     )
-    assert audit.elsewhere_in_words(films[::2], 0.9).endswith("Right are 2 of 2 without a warning.")
+    assert audit.elsewhere_in_words(films[::2], 0.9, 0.1).endswith("right are 2 of 2 without a warning.")
 
 
 def test_recorded_answers_are_of_whole_trainings() -> None:
@@ -251,3 +257,39 @@ def test_spread_is_that_of_the_difference_of_two_trainings() -> None:
     # each group has a standard deviation of 10, the difference of two draws one of 14.1, and 1.96 times that is 28
     assert "are up to 28 points apart" in audit.spread_in_words(_doses(rows))
     assert audit.spread_in_words(_doses(rows[:1])) == ""
+
+
+def test_the_difference_of_two_shares_is_that_of_statsmodels() -> None:
+    """Newcombe's interval, where each film is of a patient of its own and there is one trial."""
+    answers = pd.concat([said("lungs", 0)] * 20, ignore_index=True).assign(label="normal")
+    answers["image_id"] = answers["patient"] = [f"film{number:03}" for number in range(400)]
+    answers["source"] = np.repeat(["kermany", "shenzhen"], 200)
+    answers["predicted"] = ["normal"] * 180 + ["tb"] * 20 + ["normal"] * 110 + ["tb"] * 90
+    row = adults_table(answers, ["kermany"]).squeeze()
+    assert row["Children: films"] == row["Adults: films"] == "200"
+    low, high = confint_proportions_2indep(110, 200, 180, 200, method="newcomb")
+    shown = [float(part) for part in row["Adults less children (points)"].split("(")[1].rstrip(")").split(" to ")]
+    assert row["Adults less children (points)"].startswith("-35.0 (")
+    assert shown == pytest.approx([100 * low, 100 * high], abs=0.3)  # the library takes t for z
+
+
+def test_splits_are_compared_class_by_class() -> None:
+    image, patient = said("lungs", 0), said("lungs", 0)
+    patient.loc[patient["label"] == "tb", "predicted"] = ["tb", "bp"] * 5
+    row = splits_table(image, patient).squeeze()
+    assert row["TB"].startswith("100 → 50: -50.0 (")
+    assert row["Normal"].startswith("100 → 100: +0.0 (")
+    assert row["Mean of the classes"].startswith("100 → 75: -25.0 (")
+    assert splits_in_words(row.to_frame().T).endswith("lungs: falls for TB, Mean of the classes.")
+    assert splits_table(image, said("whole", 0)).empty
+
+
+def test_what_is_lost_to_swapped_marks_is_told_from_nothing_over_trials() -> None:
+    rows = [("whole", "vgg16", trial, 80 + trial, 50 + trial + trial % 2) for trial in (1, 2, 3)]
+    rows += [("whole", "vgg16_ma", trial, 80, 78 + 2 * (trial - 1)) for trial in (1, 2, 3)]
+    keys = ["view", "model", "trial", *TESTS]
+    wide = pd.DataFrame([(*row[:4], 0, row[4]) for row in rows], columns=keys)
+    table = wide.melt(keys[:3], var_name="test", value_name="accuracy").assign(strength=1.0)
+    words = losses_in_words(table)
+    assert "VGG16, whole, 29 ± 1 (told from 0)" in words
+    assert "VGG16(MA), whole, 0 ± 5 (not told from 0)" in words

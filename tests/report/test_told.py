@@ -42,16 +42,22 @@ def test_what_training_adds_to_the_construction() -> None:
     table = pd.DataFrame(
         {
             "Model": ["VGG16", "VGG16(MA)"],
+            "Region": ["lungs", "lesions"],
             "Trained": ["30.0", "50.0"],
             "Untrained": ["29.0", "40.0"],
+            "Another film's mask: in the region": ["20.0", "51.0"],
             "Trained less untrained": ["+1.0 (-1.0 to +3.0)", "+10.0 (+8.0 to +12.0)"],
+            "Trained less another film's mask": ["+10.0 (+8.0 to +12.0)", "-1.0 (-2.0 to +1.0)"],
         }
     )
-    plain, ma = told.learnt_in_words(table).split(". ")
-    assert plain.startswith("VGG16 has 29.0%")
-    assert plain.endswith("no change is told from 0")
-    assert ma == "VGG16(MA) has 40.0% of its map in the lungs before any training and 50.0% after it: " + (
-        "training has added to it."
+    plain, ma = told.learnt_in_words(table).splitlines()
+    assert plain == (
+        "- VGG16, lungs: 29.0% of the map before any training and 30.0% after it: no change is told from 0. With "
+        "another film's mask 20.0%: less than with its own."
+    )
+    assert ma == (
+        "- VGG16(MA), lesions: 40.0% of the map before any training and 50.0% after it: training has added to it. "
+        "With another film's mask 51.0%: not told from that with its own."
     )
 
 
