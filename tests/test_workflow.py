@@ -76,6 +76,7 @@ def test_one_command_makes_every_table_and_figure(finished):
         "power",
         "attention_pairs",
         "attention_controls",
+        "attention_sanity",
         "faithfulness",
         "shortcut_probe",
         "mask_scores",

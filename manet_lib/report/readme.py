@@ -16,7 +16,7 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
-from manet_lib.report.audit import attention_table, recorded_answers, views_table
+from manet_lib.report.audit import adults_table, attention_table, recorded_answers, splits_table, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import errata, to_markdown
@@ -81,6 +81,14 @@ def _views(name: str) -> str:
     return to_markdown(views_table(answers)) if len(answers) else "Not recorded.\n"
 
 
+def _splits() -> str:
+    return to_markdown(splits_table(*(recorded_answers(f"cxr_{split}") for split in ("image", "patient"))))
+
+
+def _adults() -> str:
+    return to_markdown(adults_table(recorded_answers("cxr_image"), ["kermany"]))
+
+
 def _attention(name: str) -> str:
     answers = recorded_answers(name)
     return to_markdown(attention_table(answers)) if len(answers) else "Not recorded.\n"
@@ -105,6 +113,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "views-phantoms": partial(_views, "phantoms"),
     "views-cxr-image": partial(_views, "cxr_image"),
     "views-cxr-patient": partial(_views, "cxr_patient"),
+    "splits-cxr": _splits,
+    "adults-cxr": _adults,
     "attention-cxr-vgg16": partial(_attention, "cxr_vgg16"),
     "unlike-phantoms": partial(_unlike, "phantoms"),
     "unlike-cxr": partial(_unlike, "shortcuts_cxr_image"),
