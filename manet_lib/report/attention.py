@@ -107,6 +107,12 @@ _CONTROLS = {
 }
 
 
+_LESS = {
+    "Trained less untrained": "Untrained",
+    "Trained less another film's mask": "Another film's mask: in the region",
+}
+
+
 def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
     """What share of the map lies in a region by construction: trained networks beside their controls, in percent.
 
@@ -139,19 +145,17 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
 
 def _controlled(parts: Mapping[str, pd.DataFrame], column: str, paths: RunPaths) -> dict[str, Any]:
     known = [title for title, name in _CONTROLS.items() if parts[name][column].notna().any()]
+    if not {"Trained", "Untrained"} <= set(known):  # maps of zeros alone, or no film with such a region
+        return {"Films": 0} | dict.fromkeys([*_CONTROLS, *_LESS], "–")
     keys = ["trial", "image_id"]
     wide = pd.concat([parts[_CONTROLS[title]].set_index(keys)[column].rename(title) for title in known], axis=1)
     values = 100 * wide.unstack("trial").dropna().stack("trial", future_stack=True)
     row: dict[str, Any] = {"Films": values.index.get_level_values("image_id").nunique()}
     row |= {title: f"{values[title].mean():.1f}" if title in known and len(values) else "–" for title in _CONTROLS}
-    for title, other in (
-        ("Trained less untrained", "Untrained"),
-        ("Trained less another film's mask", "Another film's mask: in the region"),
-    ):
+    for title, other in _LESS.items():
         row[title] = "–"
-        if {"Trained", other} <= set(known) and len(values):
-            both = (values["Trained"] - values[other]).unstack("image_id")
-            row[title] = _points(both, paths)
+        if other in known and len(values):
+            row[title] = _points((values["Trained"] - values[other]).unstack("image_id"), paths)
     return row
 
 
@@ -202,9 +206,7 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
         stages = sorted(set(part["stages"]) - {0})
         means = part.groupby("stages")["similarity"].mean()
         row = {"Model": model_title(str(model)), "Films": str(part["image_id"].nunique())}
-        row |= {"Different films": f"{means[0]:.2f}"} | {
-            f"After {stage}": f"{means[stage]:.2f}" for stage in stages
-        }
+        row |= {"Different films": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
         beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
         row["In the end less different films"] = beyond[stages[-1]]
         row["Beyond different films after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
@@ -215,6 +217,10 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
 
 
 _STILL = "Beyond different films after"
+
+
+def _mean(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f}"
 
 
 def _beyond_unrelated(part: pd.DataFrame, stage: int, paths: RunPaths) -> str:
@@ -234,7 +240,7 @@ def sanity_in_words(table: pd.DataFrame) -> str:
     verdicts = {1: "still more alike than", -1: "less alike than", 0: "not told from"}
     said = []
     for row in table.to_dict("records"):
-        unrelated = float(row["Different films"])
+        unrelated = 0.0 if row["Different films"] == "–" else float(row["Different films"])
         end = row["In the end less different films"]
         text = (
             f"{row['Model']}: with all weights drawn anew, maps are {verdicts[side(end)]} those of different films"
@@ -242,6 +248,9 @@ def sanity_in_words(table: pd.DataFrame) -> str:
         if unrelated > 0.3:
             text += f", which are alike by {unrelated:.2f} themselves, so that the test is easy to pass"
         still = row[_STILL]
+        if end == "–":
+            said.append(f"{row['Model']}: no map has an order that could be compared.")
+            continue
         said.append(f"{text} (on the way beyond them after stages: {still}).")
     least = table["Films"].astype(int).min()
     return f"{' '.join(said)} With {least} films the intervals are wide: not told apart is not the same as alike."

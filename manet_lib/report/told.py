@@ -51,6 +51,8 @@ def learnt_in_words(table: pd.DataFrame) -> str:
         f"- {row['Model']}, {row['Region']}: {row['Untrained']}% of the map before any training and "
         f"{row['Trained']}% after it: {verdicts[side(row['Trained less untrained'])]}. With another film's mask "
         f"{row[_OTHER]}%: {masks[side(row[_OTHERS])]}."
+        if row["Films"]
+        else f"- {row['Model']}, {row['Region']}: no film has a map in all columns, so nothing can be said."
         for row in table.to_dict("records")
     )
 

@@ -99,6 +99,27 @@ def test_a_row_of_controls_is_over_the_films_that_all_its_columns_have(
     assert difference == pytest.approx(float(row["Trained"]) - float(row["Untrained"]))
 
 
+def test_where_no_film_has_maps_in_all_columns_it_is_said(
+    scores: pd.DataFrame, controls: pd.DataFrame, paths: RunPaths
+) -> None:
+    """Films without lesions have none to score, and a network may say nothing of any film."""
+    scores = scores.assign(lesion_share=np.nan, lesion_area=np.nan)
+    controls = controls.assign(lesion_share=np.nan, lesion_area=np.nan)
+    scores.loc[scores["model"] == "resnet50", "lung_share"] = np.nan
+    table = control_table(scores, controls, OWN, paths)
+    assert table["Films"].tolist() == [0, 0, 8, 0]
+    assert table.loc[table["Films"] == 0, "Trained less untrained"].tolist() == ["–"] * 3
+    assert learnt_in_words(table).count("nothing can be said") == 3
+
+
+def test_maps_without_an_order_are_no_likeness(sanity: pd.DataFrame, paths: RunPaths) -> None:
+    sanity.loc[sanity["model"] == "resnet50", "similarity"] = np.nan
+    table = sanity_table(sanity, paths)
+    assert table.loc[0, ["Different films", "After 1", "In the end less different films"]].tolist() == ["–"] * 3
+    assert table.loc[0, "Without an order"] == "24"
+    assert sanity_in_words(table).startswith("ResNet50: no map has an order")
+
+
 def test_lesions_have_controls_of_their_own(scores: pd.DataFrame, controls: pd.DataFrame, paths: RunPaths) -> None:
     scores = scores.assign(lesion_share=0.2, lesion_area=0.1)
     controls = controls.assign(lesion_share=0.1, lesion_area=0.1)

@@ -43,6 +43,7 @@ def test_what_training_adds_to_the_construction() -> None:
         {
             "Model": ["VGG16", "VGG16(MA)"],
             "Region": ["lungs", "lesions"],
+            "Films": [20, 16],
             "Trained": ["30.0", "50.0"],
             "Untrained": ["29.0", "40.0"],
             "Another film's mask: in the region": ["20.0", "51.0"],
