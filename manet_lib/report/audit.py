@@ -139,37 +139,6 @@ def views_table(answers: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def attention_table(answers: pd.DataFrame) -> pd.DataFrame:
-    """Each network with attention beside the plain one, by view, on the same films in the same trials.
-
-    Args:
-        answers: from :func:`run_answers` or :func:`recorded_answers`.
-
-    Returns:
-        Test accuracies in percent, their difference in points, the films that one of the two alone classifies
-        rightly in each trial, and the share of bacterial and viral pneumonias that are taken for one another, of
-        the plain network and of the other.
-    """
-    rows = []
-    for model, view, part in _by_view(answers):
-        base, _, attention = model.partition("_")
-        plain = answers[(answers["model"] == base) & (answers["view"] == view)]
-        found = _compared(part, plain) if attention and len(plain) else None
-        if found is None:
-            continue
-        alone = zip(found.only_first, found.only_second, strict=True)
-        row = {"Model": model_title(model), "View": view, "Trials": str(len(found.p_values))}
-        row |= {
-            "Plain (%)": _percent(share_interval(*_right(plain))),
-            "With (%)": _percent(share_interval(*_right(part))),
-        }
-        row["With less plain (points)"] = _points((found.difference, found.low, found.high))
-        row["Right with it alone, without it alone"] = "; ".join(f"{first}, {second}" for first, second in alone)
-        row["BP and VP confused (%)"] = " → ".join(f"{100 * _confused(one).mean():.0f}" for one in (plain, part))
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
 def _confused(answers: pd.DataFrame) -> pd.Series:
     """Whether each film of a bacterial or viral pneumonia is taken for the other of the two."""
     pneumonias = answers[answers["label"].isin(["bp", "vp"])]

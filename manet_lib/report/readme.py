@@ -16,7 +16,7 @@ from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, spreads, title
-from manet_lib.report.audit import adults_table, attention_table, recorded_answers, splits_table, views_table
+from manet_lib.report.audit import adults_table, recorded_answers, splits_table, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.tables import errata, to_markdown
@@ -89,11 +89,6 @@ def _adults() -> str:
     return to_markdown(adults_table(recorded_answers("cxr_image"), ["kermany"]))
 
 
-def _attention(name: str) -> str:
-    answers = recorded_answers(name)
-    return to_markdown(attention_table(answers)) if len(answers) else "Not recorded.\n"
-
-
 def _unlike(run: str) -> str:
     return to_markdown(unlike_table(run))
 
@@ -115,7 +110,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "views-cxr-patient": partial(_views, "cxr_patient"),
     "splits-cxr": _splits,
     "adults-cxr": _adults,
-    "attention-cxr-vgg16": partial(_attention, "cxr_vgg16"),
     "unlike-phantoms": partial(_unlike, "phantoms"),
     "unlike-cxr": partial(_unlike, "shortcuts_cxr_image"),
 }

@@ -13,7 +13,6 @@ from manet_lib.report import audit
 from manet_lib.report.audit import (
     TESTS,
     adults_table,
-    attention_table,
     dose_means,
     dose_table,
     losses_in_words,
@@ -53,27 +52,11 @@ def test_views_are_compared_with_the_lungs_film_by_film() -> None:
     assert table.loc["shape", ["TB", "Normal"]].tolist() == ["50", "50"]
 
 
-def test_attention_is_set_beside_the_plain_network_of_the_same_view_and_trials() -> None:
-    plain = pd.concat([said("lungs", 6, 1), said("lungs", 2, 2), said("whole", 3, 1)])
-    better = said("lungs", 4, 1)
-    worse = said("lungs", 5, 2)
-    answers = pd.concat([plain, better.assign(model="resnet34_ma"), worse.assign(model="resnet34_ma")])
-    row = attention_table(answers).squeeze()
-    assert row["Model"] == "ResNet34(MA)"
-    assert row["Trials"] == "2"
-    assert row["Plain (%)"].startswith("80.0 (")
-    assert row["With (%)"].startswith("77.5 (")
-    assert row["With less plain (points)"].startswith("-2.5 (")
-    assert row["Right with it alone, without it alone"] == "2, 0; 0, 3"
-    assert attention_table(plain).empty
-
-
 def test_pneumonias_that_are_taken_for_one_another_are_counted_apart() -> None:
     answers = said("lungs", 0)
     answers["label"] = ["bp", "vp", "bp", "tb"] * 5
     answers["predicted"] = ["bp", "bp", "tb", "bp"] * 5
-    pair = pd.concat([answers, answers.assign(model="resnet34_ma", predicted="vp")])
-    assert attention_table(pair)["BP and VP confused (%)"].tolist() == ["33 → 67"]
+    assert views_table(answers)["BP and VP confused"].tolist() == ["5 of 15"]
 
 
 def test_views_are_compared_in_the_trials_that_both_have() -> None:
