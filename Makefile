@@ -9,16 +9,14 @@ SHELL := /bin/bash
 
 .PHONY: reproduce test lab record notebooks exercises site data clean
 
-# GPUS=2 keeps to two of the machine's GPUs. Snakemake's lock is left out: the Snakefile says why.
-SNAKEMAKE = snakemake --cores $(CORES) --quiet rules --rerun-triggers mtime --nolock --rerun-incomplete \
-	--keep-going --config params="$(PARAMS)" $(if $(GPUS),gpus=$(GPUS))
+# GPUS=2 keeps to two of the machine's GPUs.
+RUN = @python -m manet_lib.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
 
 reproduce: .venv/installed
-	@$(SNAKEMAKE)
-	@python -m manet_lib.report.summary "$(PARAMS)"
+	$(RUN)
 
 data: .venv/installed
-	@$(SNAKEMAKE) --until data
+	$(RUN) --until data
 
 # The fast tests; `make test MARK=` runs the slow ones as well. They share two cores: one thread for each worker.
 MARK ?= not slow

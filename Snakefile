@@ -21,7 +21,7 @@ from manet_lib.artifacts import claimed
 from manet_lib.machine import gpu_count
 from manet_lib.params import load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.steps import grid
+from manet_lib.steps import grid, training_runs
 from manet_lib.workflow import nodes, renew_keys, stale
 
 PARAMS = project_root() / config.get("params", "params/phantoms.yaml")
@@ -42,6 +42,7 @@ SOURCE = f"{project_root()}/notebooks/"
 DONE = str(PATHS.executed("{name}")).removesuffix("{name}.ipynb")
 KEY = str(PATHS.node_key("{name}")).removesuffix("{name}.json")
 TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
+AUDITS = [f"04_classification-{model}-{trial}-{view}" for view, model, trial in training_runs(SETTINGS) if view]
 
 # `exec`, so that snakemake is the parent of Papermill, which ends with it.
 EXECUTE = f"exec python -m manet_lib.execute {{params.node:q}} -f {shlex.quote(str(PARAMS))}" + "".join(
@@ -122,11 +123,11 @@ rule postprocessing:
 
 rule classification:
     input:
-        lambda match: after(f"04_classification-{match.model}-{match.trial}", "03_postprocessing"),
+        lambda match: after(f"04_classification-{match.run}", "03_postprocessing"),
     output:
-        DONE + "04_classification-{model}-{trial}.ipynb",
+        DONE + "04_classification-{run}.ipynb",
     params:
-        node="04_classification-{model}-{trial}",
+        node="04_classification-{run}",
     resources:
         **TRAINING,
     threads: SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))
@@ -183,13 +184,13 @@ rule masks:
 
 rule audit:
     input:
-        after("10_shortcut_audit", "01_data", "03_postprocessing", *TRAININGS),
+        after("10_shortcut_audit", "01_data", "03_postprocessing", *TRAININGS, *AUDITS),
     output:
         DONE + "10_shortcut_audit.ipynb",
     params:
         node="10_shortcut_audit",
     resources:
-        **TRAINING,
+        gpu=min(1, GPUS),
     threads: ALONE
     shell:
         EXECUTE

@@ -1,13 +1,14 @@
 """Mask attention against image size: how far the lung map reaches, and what training makes of it.
 
     python benchmarks/reach.py maps
-    python benchmarks/reach.py train --models resnet50 resnet50_ma --sizes 64 128 224 --trials 1 2 3
+    python benchmarks/reach.py train --models resnet50 resnet50_ma --sizes 224 --trials 1 2 3
+    python benchmarks/reach.py train --name epochs8 --models resnet34 --sizes 64 128 --set epochs=8
     python benchmarks/reach.py train --name peak --models resnet34_ma --sizes 128 --set lung_map_divided_by=peak
 
 `maps` measures the lung maps of the four networks, without training, on the masks of phantoms and, where
-MANET_CXR_DIR has them, of real films. `train` trains on the films of params/phantoms.yaml, at other sizes and with
-other settings under a name of their own; what is trained stays trained, and a call that was ended goes on.
-Everything is recorded in benchmarks/results/reach/, from which notebook 08_reach draws its curve.
+MANET_CXR_DIR has them, of real radiographs. `train` trains on the images of params/phantoms_224.yaml, at other
+sizes and with other settings under a name of their own; finished training runs are not repeated, and a call that
+was ended goes on. Everything is recorded in benchmarks/results/reach/, which notebook 08_reach reads.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from manet_lib.data.manifest import build_manifest
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, load_params
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_reach, sample_dir
+from manet_lib.paths import RunPaths, log_of, params_file, recorded_reach, sample_dir
 from manet_lib.postprocess import clean_masks
 from manet_lib.report.reach import SIZES, reach_table
 from manet_lib.report.tables import NETWORKS
@@ -37,6 +38,9 @@ from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
 
 KEYS = ("settings", "image_size", "model", "trial")
+BASE = "phantoms_224"
+CONVERGED = "epochs24"
+"""Name of the settings of params/phantoms_224.yaml as they are."""
 FILMS = 60
 SIDE = 512
 
@@ -72,12 +76,10 @@ def measure_maps(folder: Path) -> None:
 
 
 def settings_of(name: str, size: int, changed: list[str]) -> Params:
-    """The parameters of a training: those of params/phantoms.yaml, but for the size and what the call changes."""
+    """The parameters of a training run: those of the base profile, but for the size and what the call changes."""
     own = {key: yaml.safe_load(value) for key, _, value in (part.partition("=") for part in changed)}
-    default = load_params(params_file(DEFAULT_PROFILE))
-    the_run = name == default.profile and size == default.image_size  # whose finished steps are taken as they are
-    profile = default.profile if the_run else f"reach_{name}_{size}"
-    return load_params(params_file(DEFAULT_PROFILE), profile=profile, image_size=size, trials=100, **own)
+    own = {"profile": f"reach_{name}_{size}", "image_size": size, "trials": 100} | own
+    return load_params(params_file(BASE), **own)
 
 
 def train_one(params: Params, key: dict[str, Any], folder: Path) -> None:
@@ -98,6 +100,8 @@ def train_one(params: Params, key: dict[str, Any], folder: Path) -> None:
     row |= {"in_lungs": scores["lung_share"], "in_lesions": scores["lesion_share"]}
     row |= {name: done[name] for name in ("device", "precision", "seconds")}
     columns = [*key, "image_id", "label", "predicted"]
+    log = pd.read_csv(log_of(paths.classifier(model, trial)))
+    append(folder / "logs.csv", log.assign(**key)[[*key, "epoch", "train_loss", "val_accuracy"]].round(4))
     append(folder / "predictions.csv", films.assign(**key)[columns])
     append(folder / "trainings.csv", pd.DataFrame([row]).round(3))
 
@@ -127,7 +131,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("maps", help="measure lung maps, without training")
     training = commands.add_parser("train", help="train, and record what comes out")
-    training.add_argument("--name", default=DEFAULT_PROFILE, help="name of these settings, such as peak")
+    training.add_argument("--name", default=CONVERGED, help="name of these settings, such as peak")
     training.add_argument("--models", nargs="+", required=True)
     training.add_argument("--sizes", nargs="+", type=int, required=True)
     training.add_argument("--trials", nargs="+", type=int, default=[1])
@@ -135,8 +139,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.command == "maps":
         return measure_maps(options.output)
-    if options.changed and options.name == DEFAULT_PROFILE:
-        parser.error(f"--set changes the settings of {DEFAULT_PROFILE}; give them a name of their own by --name")
+    changed = [one for one in options.changed if not one.startswith("threads=")]
+    if changed and options.name == CONVERGED:
+        parser.error(f"--set changes the settings of {BASE}.yaml; give them a name of their own by --name")
     for trial in options.trials:
         for size in options.sizes:
             for model in options.models:

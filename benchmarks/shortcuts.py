@@ -22,23 +22,20 @@ import yaml
 from numpy.typing import NDArray
 
 from manet_lib.artifacts import atomic_path, read_done
+from manet_lib.confounders import TESTS, redrawn
 from manet_lib.data.manifest import build_manifest, read_manifest
-from manet_lib.data.phantom import draw_phantom
-from manet_lib.data.scaling import resize
 from manet_lib.data.store import Store, build_store
-from manet_lib.params import CLASSES, Params, load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_shortcuts
 from manet_lib.postprocess import clean_masks
 from manet_lib.predict import MANet
-from manet_lib.report.audit import TESTS, VIEWS, run_answers
+from manet_lib.report.audit import VIEWS, run_answers
 from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DOSE_SIZE = 64
 """Side of the films in pixels in the dose-response experiment: many trainings, and marks are coarse."""
-RARE_SOURCE = {"normal": "east", "covid19": "north", "tb": "south", "bp": "north", "vp": "south"}
-"""A source that few films of the class come from."""
 
 
 def prepared(params: Params) -> tuple[Params, RunPaths]:
@@ -81,30 +78,10 @@ def views(file: Path, name: str, models: list[str], shown: list[str], output: Pa
                 print(f"{name}, {view}, {model}, trial {trial}: recorded", flush=True)
 
 
-def marked(params: Params, manifest: pd.DataFrame, strength: float, swapped: bool) -> NDArray[np.uint8]:
-    """The test films of a run drawn again with marks of some strength, or swapped for a rare source's."""
-    films = []
-    for path in manifest.loc[manifest["split"] == "test", "path"]:
-        label, patient, film = Path(path).stem.split("_")
-        key = int(patient) * len(CLASSES) + CLASSES.index(label)
-        drawn = draw_phantom(
-            label,
-            key,
-            int(film),
-            size=params.phantom_size,
-            seed=params.seed,
-            confounder_strength=strength,
-            source=RARE_SOURCE[label] if swapped else "",
-        )
-        films.append(resize(drawn.image, (params.image_size, params.image_size)))
-    return np.stack(films)
-
-
 def accuracy(params: Params, paths: RunPaths, model: str, trial: int, films: NDArray[np.uint8]) -> float:
     """Test accuracy in percent of both stages on the test films, drawn with other marks."""
     labels = read_manifest(paths).query("split == 'test'")["label"].to_numpy()
-    view = params.view if paths.trainings != RunPaths.trainings else ""
-    networks = MANet.bare(paths.root, model, trial, view)
+    networks = MANet.bare(paths.root, model, trial, paths.audit_view)
     parts = (films[start : start + params.batch_size] for start in range(0, len(films), params.batch_size))
     predicted = np.concatenate([networks.classify(part).labels for part in parts])
     return 100 * float((predicted == labels).mean())
@@ -123,10 +100,7 @@ def doses(models: list[str], trials: list[int], output: Path, **changes: Any) ->
         params, paths = prepared(load_params(params_file(DEFAULT_PROFILE), **settings))
         manifest = read_manifest(paths)
         films = {"as trained": Store.open(paths.store).images[manifest.index[manifest["split"] == "test"]]}
-        films |= {
-            "without": marked(params, manifest, 0, False),
-            "swapped": marked(params, manifest, strength, True),
-        }
+        films |= {test: redrawn(params, manifest[manifest["split"] == "test"], test) for test in TESTS[1:]}
         for view in ("lungs", "whole"):
             shown, where = (params, paths) if view == "lungs" else (params.seeing(view), paths.seeing(view))
             for model in models:

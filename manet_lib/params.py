@@ -139,7 +139,7 @@ class Params(BaseModel):
     view: Literal["lungs", "whole", "background", "shape"] = "lungs"
     """What stage 2 sees of a film: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
     audit_views: list[Literal["whole", "background", "shape"]] = []
-    """Views with which notebook 10 trains all models once more; none: it shows recorded trainings."""
+    """Views with which all models are trained once more, for notebook 10; none: it shows recorded runs."""
     attention_mask: Literal["own", "ones", "another"] = "own"
     """The mask of MA: the film's `own` (the paper); for an audit `ones`, or `another` film's of the same set."""
     pretrained: str = "none"
@@ -292,6 +292,11 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "attention": (*_SHOWN, "cam_per_class"),
     "probes": (*_SHOWN, "probe_per_class"),
     "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
+    "confounders": (
+        *(*_SHOWN, "seed", "image_size", "seg_encoder", "min_object_fraction", "audit_views", *_PHANTOM),
+        *("data_source", "batch_size", "nodes", "devices", "accumulate"),
+        *("accelerator", "precision", "channels_last", "threads", "num_workers"),
+    ),
     "other_masks": (
         *(*_SHOWN, "batch_size", "nodes", "devices", "accumulate"),
         *("accelerator", "precision", "channels_last", "threads", "num_workers"),

@@ -59,6 +59,11 @@ def recorded_reach() -> Path:
     return project_root() / "benchmarks" / "results" / "reach"
 
 
+def recorded_seeds() -> Path:
+    """Where benchmarks/seeds.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "seeds.csv"
+
+
 def recorded_shortcuts() -> Path:
     """Where benchmarks/shortcuts.py keeps its results."""
     return project_root() / "benchmarks" / "results" / "shortcuts"
@@ -91,7 +96,7 @@ class RunPaths:
 
     root: Path
     figures: Path
-    trainings: str = "classification"
+    audit_view: str = ""
 
     @classmethod
     def of(cls, profile: str) -> RunPaths:
@@ -166,12 +171,12 @@ class RunPaths:
         return self.root / "clean_masks" / "masks.npy"
 
     def classifier(self, model: str, trial: int) -> Path:
-        """Folder of one training of stage 2."""
-        return self.root / self.trainings / f"{model}-{trial}"
+        """Folder of one training run of stage 2."""
+        return self.root / "classification" / "-".join(filter(None, (model, str(trial), self.audit_view)))
 
     def seeing(self, view: str) -> RunPaths:
-        """The same run with the trainings of an audit, to which stage 2 shows another part of the films."""
-        return replace(self, trainings=f"audit/{view}")
+        """The same run with the training runs of an audit, in which stage 2 sees another part of the images."""
+        return replace(self, audit_view=view)
 
     def predictions(self, model: str, trial: int) -> Path:
         """Probabilities of validation and test images of one training."""
@@ -196,6 +201,11 @@ class RunPaths:
     def other_masks(self) -> Path:
         """Folder of what stage 2 says of films with other masks."""
         return self.root / "other_masks"
+
+    @property
+    def confounders(self) -> Path:
+        """Folder of what stage 2 predicts for phantoms with other markers."""
+        return self.root / "confounders"
 
     def release(self, model: str, trial: int) -> Path:
         """The file in which the networks of one training go elsewhere, with all that is to be known of them."""

@@ -98,6 +98,15 @@ def other_masks_step(params: Params, paths: RunPaths, trained: list[tuple[str, i
     return Step("other_masks", paths.other_masks, params, inputs, outputs, modules)
 
 
+def confounders_step(params: Params, paths: RunPaths) -> Step:
+    """What all training runs of a run predict for its test phantoms with other markers."""
+    before = (store_step, manifest_step, segmentation_step, clean_masks_step)
+    inputs = [make(params, paths) for make in before]
+    inputs += [classification_step(params, paths, *pair) for pair in grid(params)] + audit_steps(params, paths)
+    outputs, modules = [paths.confounders / "predictions.csv"], ("manet_lib.confounders",)
+    return Step("confounders", paths.confounders, params, inputs, outputs, modules)
+
+
 def cost_step(params: Params, paths: RunPaths) -> Step:
     """Counts of all models, and running times of the run's; depends on the device, too."""
     outputs = [paths.cost / "counts.csv", paths.cost / "seconds.csv"]
@@ -116,6 +125,7 @@ def all_steps(params: Params, paths: RunPaths) -> list[Step]:
         probes_step(params, paths, grid(params)),
         mask_scores_step(params, paths),
         other_masks_step(params, paths, grid(params)),
+        confounders_step(params, paths),
     ]
     return [*(make(params, paths) for make in single), *trainings, *scores, cost_step(params, paths)]
 
@@ -123,3 +133,8 @@ def all_steps(params: Params, paths: RunPaths) -> list[Step]:
 def grid(params: Params) -> list[tuple[str, int]]:
     """The trainings of stage 2 that a run is made of: (model, trial), in Table 2's order."""
     return [(model, trial) for model in params.models for trial in params.trial_numbers]
+
+
+def training_runs(params: Params) -> list[tuple[str, str, int]]:
+    """All training runs of stage 2, (view, model, trial): the run's own, with view "", and the audit's."""
+    return [(seen, model, trial) for seen in ("", *params.audit_views) for model, trial in grid(params)]

@@ -21,12 +21,13 @@ from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, fingerprint
 from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach, recorded_shortcuts, recorded_unlike
 from manet_lib.source_code import PACKAGE, code_of, imported_by
-from manet_lib.steps import all_steps, grid
+from manet_lib.steps import all_steps, training_runs
 
 STEPS_OWN = frozenset(
     f"manet_lib.{name}"
     for name in (
-        *("attention.probes", "attention.scores", "data.manifest", "data.store", "mask_checks", "postprocess"),
+        *("attention.probes", "attention.scores", "confounders", "data.manifest", "data.store", "mask_checks"),
+        "postprocess",
         *("training.classification", "training.cost", "training.segmentation"),
     )
 )
@@ -105,9 +106,10 @@ def _shown_files(code: Mapping[str, str], params: Params) -> Iterator[Path]:
 
 def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
     """All nodes of a run by name, in an order in which each comes after what it needs."""
-    *before, attention, probes, mask_scores, other_masks, cost = all_steps(params, paths)
+    *before, attention, probes, mask_scores, other_masks, confounders, cost = all_steps(params, paths)
     store, manifest, segmentation, raw_masks, clean_masks, *trained = before
-    trainings, audits = trained[: len(grid(params))], trained[len(grid(params)) :]
+    count = len(params.models) * params.trials
+    trainings, audits = trained[:count], trained[count:]
     every = [store, manifest, segmentation, raw_masks, clean_masks, *trainings, attention]
     dpi, printed = "figure_dpi", "published"
     table: list[tuple[str, tuple[tuple[str, Any], ...], Sequence[Step], tuple[str, ...]]] = [
@@ -115,20 +117,20 @@ def nodes(params: Params, paths: RunPaths) -> dict[str, Node]:
         ("02_segmentation", (), [segmentation, raw_masks], (dpi, printed)),
         ("03_postprocessing", (), [clean_masks], (dpi,)),
         *(
-            ("04_classification", (("model", model), ("trial", trial)), [step], (dpi,))
-            for (model, trial), step in zip(grid(params), trainings, strict=True)
+            ("04_classification", (("model", model), ("trial", trial), ("audit_view", seen)), [step], (dpi,))
+            for (seen, model, trial), step in zip(training_runs(params), [*trainings, *audits], strict=True)
         ),
         ("05_attention_maps", (), [*trainings, attention, probes], (dpi,)),
         ("06_results", (), [*every, cost], (dpi, printed, "models", "trials")),
         ("07_cost", (), [cost], (dpi, printed)),
         ("08_reach", (), [clean_masks], (dpi, "count_include_pad")),
         ("09_masks", (), [mask_scores, other_masks], (dpi,)),
-        ("10_shortcut_audit", (), [store, manifest, clean_masks, *trainings, *audits], (dpi, "audit_views")),
+        ("10_shortcut_audit", (), [store, manifest, *trainings, *audits, confounders], (dpi, "audit_views")),
         ("11_your_own_xray", (), [store, manifest, segmentation, clean_masks, *trainings], (dpi,)),
     ]
     found = {}
     for notebook, own, steps, shows in table:
-        name = "-".join([notebook, *(str(value) for _, value in own)])
+        name = "-".join([notebook, *(str(value) for _, value in own if value)])
         found[name] = Node(name, project_root() / "notebooks" / f"{notebook}.ipynb", own, steps, shows)
     return found
 

@@ -25,7 +25,7 @@ from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.report.provenance import provenance
 from manet_lib.report.record import may_be_kept, record
-from manet_lib.report.summary import agreement
+from manet_lib.report.summary import beside_recorded, closing_lines
 from manet_lib.steps import all_steps, grid
 from manet_lib.workflow import STEPS_OWN, stale
 
@@ -128,7 +128,7 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
     assert found["figure10"]["seconds"] >= sum(trained)
     assert provenance(params.model_copy(update={"seed": 1}), paths)["table2"].get("seconds") is None
 
-    assert "nothing to compare with" in agreement(params, paths)
+    assert "nothing to compare with" in beside_recorded(params, paths).said
     record(params, paths)
     assert (tmp_path / "recorded" / "figure9.png").read_bytes() == (paths.figures / "figure9.png").read_bytes()
     assert not any(may_be_kept(name, params.model_copy(update={"data_source": "manifest"})) for name in SHOW_FILMS)
@@ -139,15 +139,22 @@ def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypat
         == pd.read_csv(tmp_path / "recorded" / "table1.csv").iloc[2, 1:-1].tolist()
     )
     assert len([name for name in content["facts"] if name.startswith("Table 3")]) == 10
-    said = agreement(params, paths)
-    assert "This run agrees with the recorded one" in said
-    assert said.count("+0.00") == len(content["measured"])
+    beside = beside_recorded(params, paths)
+    assert "This run agrees with the recorded one" in beside.said
+    assert beside.numbers["Difference"].tolist() == ["+0.00"] * len(content["measured"])
+    lines = list(closing_lines(params, paths))
+    assert len(lines) <= 10
+    named = [word.rstrip(";,") for word in lines[-1].split() if word.rstrip(";,").endswith(".png")]
+    assert named
+    assert all((finished / name).is_file() for name in named)
 
-    assert "another epochs" in agreement(params.model_copy(update={"epochs": 2, "num_workers": 1}), paths)
+    other = params.model_copy(update={"epochs": 2, "num_workers": 1})
+    assert "another epochs" in beside_recorded(other, paths).said
     broken = content["facts"] | {"epochs of ResNet34, trial 1": 7}
     (tmp_path / "recorded" / "record.json").write_text(json.dumps(content | {"facts": broken}))
-    assert "does NOT agree" in agreement(params, paths)
-    assert "epochs of ResNet34, trial 1" in agreement(params, paths)
+    said = beside_recorded(params, paths).said
+    assert "does NOT agree" in said
+    assert "epochs of ResNet34, trial 1" in said
 
 
 # Which notebooks show the result of each step; a notebook of a step that is done again is executed again.

@@ -38,10 +38,43 @@ class _Stacked(nn.Module):
         return self.model(pair[:, :-1], pair[:, -1:])
 
 
+CAM_PLACES = 4
+"""Places along a side that a heat map has at least, where the network has such a layer."""
+
+
+def cam_layer_at(model: nn.Module, image_size: int) -> nn.Module:
+    """The layer whose features make the heat map of images of some size: the last block, as in section 4.3.
+
+    At small sizes the last map of a ResNet has 2×2 or 3×3 places; then the block before its last stage is taken.
+
+    Args:
+        model: one of the ten classifiers.
+        image_size: height and width of the images in pixels.
+    """
+    layers: list[nn.Module] = getattr(model, "cam_layers", [model.cam_layer])
+    return next((layer for layer in layers if places_of(model, layer, image_size) >= CAM_PLACES), layers[0])
+
+
+def places_of(model: nn.Module, layer: nn.Module, image_size: int) -> int:
+    """Height in places of the features that a layer of a classifier makes of an image of some size."""
+    sides: list[int] = []
+    handle = layer.register_forward_hook(lambda called, given, made: sides.append(made.shape[-2]))
+    weight = next(model.parameters())
+    blank = torch.zeros(1, 1, image_size, image_size, dtype=weight.dtype, device=weight.device)
+    mode = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(blank, blank)
+    finally:
+        handle.remove()
+        model.train(mode)
+    return sides[0]
+
+
 def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> NDArray[np.float32]:
     """Where a classifier looks when it scores a class (Fig. 9; Selvaraju et al., 2017).
 
-    Gradients are taken at ``model.cam_layer``, the last block with a spatial extent.
+    Gradients are taken at the layer that :func:`cam_layer_at` chooses for the size of the images.
 
     Args:
         model: one of the ten classifiers; evaluated in evaluation mode, its weights unchanged. They may be frozen,
@@ -63,18 +96,21 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
         if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
             model = copy.deepcopy(model)  # weights made in inference mode take no part in a gradient
         parts = [slice(start, start + _AT_ONCE) for start in range(0, len(image), _AT_ONCE)]
-        maps = np.concatenate([_grad_cam(model, image[part], mask[part], target[part]) for part in parts])
+        layer = cam_layer_at(model, image.shape[-1])
+        maps = np.concatenate([_grad_cam(model, layer, image[part], mask[part], target[part]) for part in parts])
     return np.clip(maps, 0, 1).astype(np.float32)
 
 
-def _grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> NDArray[np.float32]:
+def _grad_cam(
+    model: nn.Module, layer: nn.Module, image: Tensor, mask: Tensor, target: Tensor
+) -> NDArray[np.float32]:
     targets = [ClassifierOutputTarget(int(number)) for number in target]
     maps = None  # the library swallows an IndexError inside its block
     pair = torch.cat([image.clone(), mask.clone()], dim=1).requires_grad_()  # frozen weights ask for none
-    with GradCAM(_Stacked(model), [model.cam_layer]) as cam:
+    with GradCAM(_Stacked(model), [layer]) as cam:
         maps = cam(pair, targets)
     if maps is None or maps.shape != (len(image), *image.shape[2:]) or not np.isfinite(maps).all():
-        raise RuntimeError("Grad-CAM gave no map; is model.cam_layer part of the forward pass?")
+        raise RuntimeError("Grad-CAM gave no map; is its layer part of the forward pass?")
     return maps
 
 

@@ -13,9 +13,14 @@ patient's right lung is on the left of the picture.
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,13 +28,14 @@ import scipy.fft
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import fourier_gaussian, gaussian_filter
+from scipy.ndimage import gaussian_filter
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.params import CLASSES
+from manet_lib.progress import bar
 from manet_lib.seeds import stable_hash
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 SOURCES = ("north", "south", "east")
 """Invented hospitals. Each leaves its own marks outside the lungs; see :func:`_confounders`."""
@@ -42,6 +48,8 @@ _SOURCE_ODDS = {
     "vp": (0.10, 0.10, 0.80),
 }
 _SUPERSAMPLING = 3
+_NEGLIGIBLE = 16.0
+"""Where a term has fallen to exp(-16), it is 0: less than a ten thousandth of a grey value."""
 _EXTENT = 0.95
 
 
@@ -62,47 +70,74 @@ class Phantom:
     source: str
 
 
-def _pixels(points: Array, size: int) -> Array:
+def _pixels(points: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return (points / _EXTENT + 1) / 2 * size
 
 
 @dataclass(frozen=True)
 class _Grid:
+    """Places of the pixels: ``x`` is one row (1, S), ``y`` one column (S, 1), so that most terms stay small."""
+
     x: Array
     y: Array
     size: int
 
     @classmethod
     def of(cls, size: int) -> _Grid:
-        axis = ((np.arange(size) + 0.5) / size * 2 - 1) * _EXTENT
-        x, y = np.meshgrid(axis, axis)
-        return cls(x, y, size)
+        axis = (((np.arange(size) + 0.5) / size * 2 - 1) * _EXTENT).astype(np.float32)
+        return cls(axis[None], axis[:, None], size)
+
+    def zeros(self) -> Array:
+        return np.zeros((self.size, self.size), np.float32)
 
     def blob(self, x: float, y: float, width: float, height: float, softness: float = 1.0) -> Array:
         """A bump of height 1 at (x, y); ``softness`` 0.2 is nearly a disc, 1 is a Gaussian."""
-        radius = np.hypot((self.x - x) / width, (self.y - y) / height)
-        return np.exp(-(radius ** (2 / softness)) / 2)
+        reach = (2 * _NEGLIGIBLE) ** (softness / 2)
+        columns = self._between(x - reach * width, x + reach * width)
+        rows = self._between(y - reach * height, y + reach * height)
+        across, down = (self.x[:, columns] - x) / width, (self.y[rows] - y) / height
+        squared = np.square(across) + np.square(down)
+        bump = self.zeros()
+        bump[rows, columns] = np.exp(-(squared ** np.float32(1 / softness)) / 2)
+        return bump
 
-    def fill(self, outline: Array) -> Array:
+    def _between(self, low: float, high: float) -> slice:
+        first, last = _pixels(np.array([low, high]), self.size)
+        return slice(max(0, int(first)), max(0, int(last) + 1))
+
+    def fill(self, outline: NDArray[np.float64]) -> Array:
         """Coverage in [0, 1] of a closed polygon of (x, y) points."""
         big = self.size * _SUPERSAMPLING
         canvas = Image.new("L", (big, big))
         ImageDraw.Draw(canvas).polygon([tuple(point) for point in _pixels(outline, big).tolist()], fill=255)
-        small = canvas.resize((self.size, self.size), Image.Resampling.BOX)
-        return np.asarray(small, dtype=np.float64) / 255
+        return _coverage(canvas)
 
     def noise(self, rng: np.random.Generator, scale: float) -> Array:
         """Smooth noise with features about ``scale`` wide, zero mean, unit spread."""
-        white = scipy.fft.rfft2(rng.standard_normal((self.size, self.size)))
-        smooth = fourier_gaussian(white, scale * self.size / 2, n=self.size)
-        field = scipy.fft.irfft2(smooth, (self.size, self.size))
+        white = scipy.fft.rfft2(rng.standard_normal((self.size, self.size)).astype(np.float32))
+        width = np.pi * scale * self.size / np.sqrt(2)  # of the Gaussian that smooths, in the frequencies
+        down, across = scipy.fft.fftfreq(self.size), scipy.fft.rfftfreq(self.size)
+        white *= np.exp(-np.square(width * down))[:, None].astype(np.float32)
+        white *= np.exp(-np.square(width * across)).astype(np.float32)
+        field = scipy.fft.irfft2(white, (self.size, self.size))
         return (field - field.mean()) / max(float(field.std()), 1e-12)
 
 
-def _closed_curve(points: list[tuple[float, float]]) -> Array:
-    ring = np.array([*points, points[0]])
-    knots = np.linspace(0, 1, len(ring))
-    return CubicSpline(knots, ring, bc_type="periodic")(np.linspace(0, 1, 240, endpoint=False))
+def _coverage(canvas: Image.Image) -> Array:
+    """A picture drawn ``_SUPERSAMPLING`` times too large, averaged to its size, in [0, 1]."""
+    return np.asarray(canvas.reduce(_SUPERSAMPLING), dtype=np.float32) / np.float32(255)
+
+
+@lru_cache(maxsize=4)
+def _spline(count: int) -> NDArray[np.float64]:
+    """What each of some points counts in each of the 240 points of the closed curve through them, (240, count)."""
+    knots = np.linspace(0, 1, count + 1)
+    corners = np.vstack([np.eye(count), np.eye(count)[:1]])
+    return CubicSpline(knots, corners, bc_type="periodic")(np.linspace(0, 1, 240, endpoint=False))
+
+
+def _closed_curve(points: list[tuple[float, float]]) -> NDArray[np.float64]:
+    return _spline(len(points)) @ np.array(points)
 
 
 @dataclass(frozen=True)
@@ -116,7 +151,7 @@ class _Anatomy:
     rib_gap: float
     rib_slope: float
     obesity: float
-    jitter: Array
+    jitter: NDArray[np.float64]
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Anatomy:
@@ -131,7 +166,7 @@ class _Anatomy:
             jitter=rng.normal(0, 0.012, (2, 10, 2)),
         )
 
-    def lung(self, side: int) -> Array:
+    def lung(self, side: int) -> NDArray[np.float64]:
         """Outline of the lung on the left (side -1) or right (side 1) of the picture."""
         dome = 0.42 + self.diaphragm + (0.05 if side > 0 else 0.0)
         medial = 0.15 if side < 0 else 0.20
@@ -161,25 +196,31 @@ def _heart(grid: _Grid, body: _Anatomy) -> Array:
 
 
 def _ribs(grid: _Grid, body: _Anatomy) -> Array:
-    distance = np.abs(grid.x)
-    cage = 1 / (1 + np.exp((distance - 0.74 * body.width) / 0.02))
+    """Eleven pairs of ribs, each bent twice, and the clavicles; a curve is drawn where it is, column by column."""
+    distance = np.abs(grid.x[0])
+    cage = 1 / (1 + np.exp((distance - 0.74 * body.width) / 0.02)) * (distance > 0.08)
     slope = body.rib_slope * distance**1.6
-    ribs = np.zeros_like(grid.x)
+    ribs, columns = grid.zeros(), np.arange(grid.size)
     for index in range(11):
         top = -0.80 + index * body.rib_gap
         posterior = top - 0.10 * np.exp(-(((distance - 0.28) / 0.2) ** 2)) + slope
         anterior = top + 0.25 - 0.75 * (distance - 0.30) * (1 + 0.2 * index / 11)
         for curve, half_width, strength in ((posterior, 0.026, 1.0), (anterior, 0.030, 0.45)):
-            offset = np.square((grid.y - curve) / half_width)
+            reach = half_width * _NEGLIGIBLE**0.25
+            first = _pixels(curve - reach, grid.size).astype(int)
+            rows = first + np.arange(int(2 * reach / _EXTENT / 2 * grid.size) + 2)[:, None]
+            offset = np.square((grid.y[np.clip(rows, 0, grid.size - 1), 0] - curve) / half_width)
             band = np.exp(-offset * offset) * (0.75 + 0.45 * np.minimum(offset, 1))
-            ribs += strength * band * cage * (distance > 0.08)
-    clavicle = np.abs(grid.y + 0.70 - 0.22 * (distance - 0.1) + 0.25 * (distance - 0.35) ** 2) / 0.035
-    return ribs + 1.3 * np.exp(-(clavicle**4)) * (distance > 0.07) * (distance < 0.80 * body.width)
+            inside = (rows >= 0) & (rows < grid.size)
+            ribs[rows.clip(0, grid.size - 1), columns] += strength * band * cage * inside
+    clavicle = np.abs(grid.y + (0.70 - 0.22 * (distance - 0.1) + 0.25 * (distance - 0.35) ** 2)) / 0.035
+    shown = (distance > 0.07) & (distance < 0.80 * body.width)
+    return ribs + 1.3 * np.exp(-np.square(np.square(clavicle))) * shown
 
 
 def _shoulder_blades(grid: _Grid, body: _Anatomy) -> Array:
     """Scapulae and the heads of the upper arms: dim plates at the upper, outer border of the chest."""
-    bones = np.zeros_like(grid.x)
+    bones = grid.zeros()
     for side in (-1, 1):
         edge = [(0.60, -0.62), (0.86, -0.55), (0.80, -0.30), (0.66, 0.02), (0.58, -0.20)]
         plate = grid.fill(_closed_curve([(side * x * body.width, y * body.height) for x, y in edge]))
@@ -191,7 +232,8 @@ def _abdomen(grid: _Grid, rng: np.random.Generator, body: _Anatomy, lungs: Array
     """What lies below the lungs: liver and spleen, dense, and often the air of the stomach."""
     below = np.clip((grid.y - 0.38 - body.diaphragm) / 0.12, 0, 1) * (1 - lungs)
     air = grid.blob(0.36 * body.width, 0.68 + body.diaphragm, rng.uniform(0.10, 0.2), rng.uniform(0.05, 0.09), 0.4)
-    return below * (0.35 - rng.choice((0.0, 0.45, 0.6)) * air * (1 + 0.3 * grid.noise(rng, 0.05)))
+    air *= float(rng.choice((0.0, 0.45, 0.6)))
+    return below * (np.float32(0.35) - air * (1 + 0.3 * grid.noise(rng, 0.05)))
 
 
 def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
@@ -202,8 +244,8 @@ def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
 
     def grow(x: float, y: float, angle: float, width: float, depth: int) -> None:
         length = rng.uniform(0.10, 0.17)
-        end = x + length * np.cos(angle), y + length * np.sin(angle)
-        ends = [tuple(point) for point in _pixels(np.array([(x, y), end]), big).tolist()]
+        end = x + length * math.cos(angle), y + length * math.sin(angle)
+        ends = [(place / _EXTENT + 1) / 2 * big for place in (x, y, *end)]
         pen.line(ends, fill=int(110 + 120 * width), width=max(1, round(width * 0.022 * big)))
         if depth:
             for turn in (-1, 1):
@@ -212,14 +254,14 @@ def _vessels(grid: _Grid, rng: np.random.Generator, lungs: Array) -> Array:
     for side in (-1, 1):
         for angle in np.linspace(-1.25, 1.35, 5) + rng.normal(0, 0.12, 5):
             grow(side * 0.17, -0.02, angle if side > 0 else np.pi - angle, 1.0, 3)
-    lines = np.asarray(canvas.resize((grid.size, grid.size), Image.Resampling.BOX), dtype=np.float64) / 255
+    lines = _coverage(canvas)
     hila = sum(grid.blob(side * 0.19, -0.02, 0.06, 0.12) for side in (-1, 1))
     return (0.9 * gaussian_filter(lines, 0.4) + 0.45 * hila) * lungs
 
 
 def _covid19(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     """Peripheral, bilateral ground glass, mostly in the lower zones."""
-    haze = np.zeros_like(grid.x)
+    haze = grid.zeros()
     for side in (-1, 1):
         for _ in range(rng.integers(2, 4)):
             y = rng.uniform(-0.25, 0.42)
@@ -232,8 +274,8 @@ def _covid19(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
 
 def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     """Apical nodules and one cavity: a wall around air, in the upper zone."""
-    shadow = np.zeros_like(grid.x)
-    sick = rng.choice((-1, 1))
+    shadow = grid.zeros()
+    sick = int(rng.choice((-1, 1)))
     for side in (-1, 1):
         for _ in range(rng.integers(8, 13) if side == sick else rng.integers(0, 5)):
             radius = rng.uniform(0.024, 0.042)
@@ -247,7 +289,7 @@ def _tb(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
 
 def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     """One lobe consolidated: dense, cut off by a fissure, with air bronchograms."""
-    side = rng.choice((-1, 1))
+    side = int(rng.choice((-1, 1)))
     fissure = rng.uniform(-0.12, 0.08) + rng.uniform(-0.2, 0.2) * (grid.x - side * 0.4)
     below = bool(rng.random() < 0.6)
     inside = 1 / (1 + np.exp((fissure - grid.y if below else grid.y - fissure) / 0.015))
@@ -259,7 +301,7 @@ def _bp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
 
 def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
     """A diffuse interstitial pattern: a fine net of lines through both lungs, denser around the hila."""
-    net = np.zeros_like(grid.x)
+    net = grid.zeros()
     for scale in (0.030, 0.045):
         net += np.exp(-((grid.noise(rng, scale) / 0.22) ** 2))
     central = sum(grid.blob(side * 0.28, 0.0, 0.24, 0.45) for side in (-1, 1))
@@ -267,7 +309,7 @@ def _vp(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
 
 
 def _normal(grid: _Grid, rng: np.random.Generator, depth: Array) -> Array:
-    return np.zeros_like(grid.x)
+    return grid.zeros()
 
 
 _FINDINGS: dict[str, Callable[[_Grid, np.random.Generator, Array], Array]] = {
@@ -310,7 +352,7 @@ def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Ar
         pen.rectangle([0, 0, size, bar], fill=170)
         pen.rectangle([0, size - bar, size, size], fill=170)
     haze = {"north": 0.0, "south": 0.25, "east": -0.15}[source] * np.clip(np.abs(grid.x) - 0.55, 0, 1)
-    return (np.asarray(marks, dtype=np.float64) / 255 + haze) * outside
+    return np.asarray((np.asarray(marks, dtype=np.float32) / 255 + haze) * outside, dtype=np.float32)
 
 
 def draw_phantom(
@@ -367,8 +409,9 @@ def draw_phantom(
         + 0.02 * grid.noise(rng, 0.5)
     )
     density = 1 - np.exp(-rng.uniform(0.9, 1.5) * np.clip(attenuation, 0, None))
-    grain = rng.uniform(0.006, 0.015) * (grid.noise(rng, 0.006) + 0.5 * rng.standard_normal(density.shape))
-    density = gaussian_filter(density, 0.003 * size) + grain
+    strength, grain = rng.uniform(0.006, 0.015), grid.noise(rng, 0.006)
+    grain += 0.5 * rng.standard_normal(density.shape).astype(np.float32)
+    density = gaussian_filter(density, 0.003 * size) + strength * grain
     low, high = rng.uniform(0.0, 0.12), rng.uniform(0.82, 1.0)
     span = np.percentile(density, [0.5, 99.5])
     film_values = low + (high - low) * np.clip((density - span[0]) / (span[1] - span[0]), 0, 1)
@@ -393,22 +436,23 @@ def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_st
     Returns:
         The index: columns path, label, source, patient, mask_path.
     """
-    rows = []
-    for number in range(count):
+    for kind in ("images", "masks", "lesions"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+
+    def write(number: int) -> tuple[str, ...]:
         label = CLASSES[number % len(CLASSES)]
         turn = number // len(CLASSES)
         patient, film = (turn // 4) * 3 + min(turn % 4, 2), int(turn % 4 == 3)
         name = f"{label}_{patient:04d}_{film}.png"
         key = patient * len(CLASSES) + CLASSES.index(label)
         phantom = draw_phantom(label, key, film, size=size, seed=seed, confounder_strength=confounder_strength)
-        for kind, array in (
-            ("images", phantom.image),
-            ("masks", phantom.lungs.astype(np.uint8) * 255),
-            ("lesions", phantom.lesions.astype(np.uint8) * 255),
-        ):
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(array).save(folder / kind / name)
-        rows.append((f"images/{name}", label, phantom.source, f"{label}_{patient:04d}", f"masks/{name}"))
+        Image.fromarray(phantom.image).save(folder / "images" / name, compress_level=1)
+        Image.fromarray(phantom.lungs.astype(np.uint8) * 255).save(folder / "masks" / name)
+        Image.fromarray(phantom.lesions.astype(np.uint8) * 255).save(folder / "lesions" / name)
+        return f"images/{name}", label, phantom.source, f"{label}_{patient:04d}", f"masks/{name}"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        rows = list(bar(pool.map(write, range(count)), count, "drawing phantoms", unit="phantoms"))
     index = pd.DataFrame(rows, columns=["path", "label", "source", "patient", "mask_path"])
     with atomic_path(folder / "index.csv") as temporary:
         index.to_csv(temporary, index=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,6 +17,12 @@ def resize(image: NDArray[np.uint8], shape: tuple[int, int], *, smooth: bool = T
         return image
     method = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
     return np.asarray(Image.fromarray(image).resize((shape[1], shape[0]), method))
+
+
+def enlarged(pictures: NDArray[Any], side: int) -> NDArray[Any]:
+    """Pictures (..., S, S) with each pixel repeated until a side has ``side`` pixels, a multiple of S."""
+    times = side // pictures.shape[-1]
+    return pictures.repeat(times, axis=-2).repeat(times, axis=-1)
 
 
 def to_unit(films: Tensor, normalisation: str = "min_max") -> Tensor:

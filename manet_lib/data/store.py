@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from manet_lib.artifacts import atomic_path, read_table, write_text
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.scaling import resize
-from manet_lib.data.sources import fetch, find_rows
+from manet_lib.data.sources import fetch, find_rows, image_folder
 from manet_lib.digests import stamp
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
@@ -64,6 +64,32 @@ class Store:
         """Open the store in a folder, without reading its pixels."""
         images, masks = (np.load(folder / name, mmap_mode="r") for name in ("images.npy", "masks.npy"))
         return cls(images, masks, read_table(folder / "index.csv"))
+
+
+SHOWN = 2
+"""In figures, images have so many times the pixels along a side that the networks see."""
+
+
+def shown_images(params: Params, paths: RunPaths, films: pd.DataFrame) -> NDArray[np.uint8]:
+    """Images as figures show them: read again from their files, at ``SHOWN`` times the size of the networks.
+
+    Args:
+        params: of the run.
+        paths: of the run.
+        films: rows of the manifest, whose index is the row in the store.
+
+    Returns:
+        uint8 (N, SHOWN * S, SHOWN * S); where a file cannot be read any more, the enlarged image of the store.
+    """
+    folder, side = image_folder(params, paths.phantoms), SHOWN * params.image_size
+    stored, shown = Store.open(paths.store).images, []
+    for row, path in films["path"].items():
+        try:
+            image = read_grey(folder / path)
+        except (OSError, UserError):
+            image = stored[row]
+        shown.append(resize(image, (side, side)))
+    return np.stack(shown)
 
 
 def build_store(params: Params, paths: RunPaths) -> bool:

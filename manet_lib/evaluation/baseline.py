@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from manet_lib.data.scaling import resize
@@ -47,9 +48,12 @@ def predicted_rightly(features: NDArray[np.float64], manifest: pd.DataFrame, col
     """
     wanted = manifest[column].to_numpy()
     train, test = (manifest["split"] == "train").to_numpy(), (manifest["split"] == "test").to_numpy()
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    model.fit(features[train], wanted[train])
-    return np.asarray(model.predict(features[test]) == wanted[test])
+    return np.asarray(fitted(features[train], wanted[train]).predict(features[test]) == wanted[test])
+
+
+def fitted(features: NDArray[np.float64], labels: NDArray[Any]) -> Pipeline:
+    """Logistic regression on standardised features, float (N, F), fitted to labels (N,)."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
 
 
 def thumbnails(pictures: Iterable[NDArray[np.uint8]], side: int = 16) -> NDArray[np.float64]:

@@ -28,6 +28,11 @@ class PlainResNet(ResNet):
         """The last residual block (section 4.3)."""
         return self.layer4[-1]
 
+    @property
+    def cam_layers(self) -> list[nn.Module]:
+        """``cam_layer``, and the last block of the stage before it, whose map is twice as fine."""
+        return [self.layer4[-1], self.layer3[-1]]
+
     def blocks(self) -> Iterator[nn.Module]:
         """The residual blocks, in order."""
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):

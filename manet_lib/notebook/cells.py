@@ -27,6 +27,7 @@ MATTERS: dict[str, tuple[str, ...]] = {
     "probes": ("models", "trials", "probe_per_class"),
     "mask_scores": ("data_source", "data_dir", "reference_masks"),
     "other_masks": ("models", "trials", "count_include_pad", "view"),
+    "confounders": ("confounder_strength", "audit_views", "models", "trials"),
     "cost": ("models", "image_size", "batch_size", "cost_repeats", "precision"),
 }
 """The parameters of each step that a reader would change first."""

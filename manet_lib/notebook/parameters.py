@@ -62,13 +62,15 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
 
     Args:
         namespace: ``globals()`` of the notebook.
-        own: names of the parameters cell that belong to the notebook, such as model and trial.
+        own: names of the parameters cell that belong to the notebook, such as model and trial; `audit_view`, if
+            it is not empty, chooses the training run with that view.
 
     Raises:
         UserError: a name is unknown or a value impossible; one line.
     """
     values = _injected(namespace)
     mine = {name: values.pop(name) for name in own}
+    audit_view = mine.get("audit_view", "")
     if is_live():
         values = _without_deleted(values, namespace.get("In", []))
     if set(values) == {"profile"}:
@@ -84,6 +86,9 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
         raise UserError(f"model: {mine['model']!r} is not a model; expected one of {', '.join(MODELS)}")
     if "trial" in mine and (type(mine["trial"]) is not int or mine["trial"] not in params.trial_numbers):
         raise UserError(f"trial: {mine['trial']!r} is not a trial; expected 1 to {params.trials}")
+    if audit_view and audit_view not in params.audit_views:
+        known = ", ".join(params.audit_views) or "none, as audit_views is empty"
+        raise UserError(f"audit_view: {audit_view!r} is not one of audit_views; expected '' or {known}")
     whole = Params.model_fields.keys() <= values.keys()
     if not whole:
         params = _apart(params, validate(base, file.name), file.is_file())
@@ -91,7 +96,7 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
     if is_live() and not whole:
         paths = replace(paths, figures=paths.figures / "live")
     save_settings(params, paths)
-    return params, paths
+    return (params.seeing(audit_view), paths.seeing(audit_view)) if audit_view else (params, paths)
 
 
 def _apart(params: Params, base: Params, is_own: bool) -> Params:

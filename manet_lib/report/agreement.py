@@ -2,29 +2,37 @@
 
 Counts, hashes and Table 3 follow from seed and code, so they are the same on every machine, to the digit. What is
 trained is not: arithmetic differs in its last bit from processor to processor, and training makes that grow into
-another network, as another seed would. So the tolerance of what is measured is the spread between trainings that
-were recorded: the difference of two such trainings lies within it in 95 of 100 cases.
+another network, as other random numbers would. So the tolerance of what is measured is the spread between recorded
+training runs: the difference of two of them lies within it in 95 of 100 cases.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from manet_lib.artifacts import read_done, read_json
+from manet_lib.artifacts import read_done, read_json, read_table
+from manet_lib.confounders import THUMBNAILS
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.report.cost import count_table
 from manet_lib.report.tables import model_title, right_by_trial, trained_models
-from manet_lib.steps import attention_step, cost_step, grid, manifest_step, segmentation_step, store_step
+from manet_lib.steps import (
+    attention_step,
+    confounders_step,
+    cost_step,
+    grid,
+    manifest_step,
+    segmentation_step,
+    store_step,
+)
 
 
 def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
@@ -51,80 +59,78 @@ def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
 
 
 def measured(params: Params, paths: RunPaths) -> dict[str, float]:
-    """What training makes of it, in percent, of the steps that are done; by the keys of :func:`title`."""
-    found: dict[str, float] = {}
+    """What training makes of it, in percent, of the steps that are done: means over trials; see :func:`title`."""
+    return {key: float(np.mean(values)) for key, values in measured_by_trial(params, paths).items()}
+
+
+def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]:
+    """The same for each trial; stage 1 is trained once."""
+    found: dict[str, list[float]] = {}
     if segmentation_step(params, paths).is_done():
-        found["iou"] = 100 * float(pd.read_csv(paths.iou)["iou"].mean())
-    trained = trained_models(params, paths)
-    for model in dict.fromkeys(name for name, _ in trained):
-        trials = [trial for name, trial in trained if name == model]
-        found[f"accuracy {model}"] = 100 * float(right_by_trial(params, paths, model, trials)[0].mean())
+        found["iou"] = [100 * float(pd.read_csv(paths.iou)["iou"].mean())]
+    for model, trial in trained_models(params, paths):
+        accuracy = 100 * float(right_by_trial(params, paths, model, [trial])[0].mean())
+        found.setdefault(f"accuracy {model}", []).append(accuracy)
+    if confounders_step(params, paths).is_done():
+        for key, value in _with_other_markers(read_table(paths.confounders / "predictions.csv"), params.view):
+            found.setdefault(key, []).append(value)
     if attention_step(params, paths, grid(params)).is_done():
         scores = pd.read_csv(paths.attention / "scores.csv")
-        for model, share in scores.groupby("model", sort=False)["lung_share"].mean().items():
-            found[f"in_lungs {model}"] = 100 * float(share)
+        for (model, _), share in scores.groupby(["model", "trial"], sort=False)["lung_share"].mean().items():
+            found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
     return found | _gains(found)
 
 
-def _gains(values: Mapping[str, float]) -> dict[str, float]:
+def _with_other_markers(predictions: pd.DataFrame, own_view: str) -> Iterator[tuple[str, float]]:
+    """Accuracy of networks that see whole images, with the markers as trained, without and swapped, by trial."""
+    networks = predictions[(predictions["view"] == "whole") & (predictions["model"] != THUMBNAILS)]
+    if own_view == "whole":
+        return
+    correct = networks["label"] == networks["predicted"]
+    keys = [networks[name] for name in ("model", "test", "trial")]
+    for (model, test, _), share in correct.groupby(keys, sort=False).mean().items():
+        yield f"whole_{test.replace(' ', '_')} {model}", 100 * float(share)
+
+
+def _gains(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
     gains = {}
     for key, value in values.items():
         kind, _, model = key.partition(" ")
         base, _, attention = model.partition("_")
-        if kind == "accuracy" and attention and f"accuracy {base}" in values:
-            gains[f"gain {model}"] = value - values[f"accuracy {base}"]
+        plain = values.get(f"accuracy {base}", ())
+        if kind == "accuracy" and attention and len(plain) == len(value):
+            gains[f"gain {model}"] = [one - other for one, other in zip(value, plain, strict=True)]
     return gains
+
+
+_KINDS = {
+    "accuracy": "test accuracy (%)",
+    "in_lungs": "Grad-CAM in the lungs (%)",
+    "gain": "accuracy over plain",
+    "whole_as_trained": "whole images, test accuracy (%)",
+    "whole_without": "whole images without markers (%)",
+    "whole_swapped": "whole images with swapped markers (%)",
+}
 
 
 def title(key: str) -> str:
     """What a measured number is called in tables."""
     kind, _, model = key.partition(" ")
-    if kind == "iou":
-        return "Stage 1, mean test IoU (%)"
-    name = model_title(model)
-    words = {
-        "accuracy": "test accuracy (%)",
-        "in_lungs": "Grad-CAM in the lungs (%)",
-        "gain": "accuracy over plain",
-    }
-    return f"{name}, {words[kind]}"
+    return "Stage 1, mean test IoU (%)" if kind == "iou" else f"{model_title(model)}, {_KINDS[kind]}"
 
 
-@dataclass(frozen=True)
-class Spread:
-    """How a number varies from training to training: standard deviation in points, and its degrees of freedom."""
-
-    deviation: float
-    freedom: int
-
-    @property
-    def tolerance(self) -> float:
-        """Within which the difference of two trainings lies in 95 of 100 cases."""
-        return float(scipy.stats.t.ppf(0.975, self.freedom)) * np.sqrt(2) * self.deviation
-
-
-def spreads(repeats: Mapping[str, Sequence[float]]) -> dict[str, Spread]:
-    """The spread of each kind of number, pooled over the models that it was measured for.
+def tolerances(repeats: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Within which the difference of two runs of each number lies in 95 of 100 cases, in points.
 
     Args:
-        repeats: values of each number in recorded trainings that differ in trial or seed.
-
-    Returns:
-        By kind: `iou`, `accuracy`, `in_lungs` and `gain`, the last from that of `accuracy`, as it is a difference
-        of two; kinds with no number that was measured twice are left out.
+        repeats: values of each number in recorded training runs that differ in their random numbers; numbers with
+            fewer than two are left out.
     """
-    squares: dict[str, list[tuple[float, int]]] = {}
-    for key, values in repeats.items():
-        if len(values) > 1:
-            kind = key.partition(" ")[0]
-            squares.setdefault(kind, []).append((float(np.var(values, ddof=1)), len(values) - 1))
-    found = {}
-    for kind, parts in squares.items():
-        freedom = sum(count for _, count in parts)
-        found[kind] = Spread(float(np.sqrt(sum(one * count for one, count in parts) / freedom)), freedom)
-    if "accuracy" in found:
-        found["gain"] = Spread(np.sqrt(2) * found["accuracy"].deviation, found["accuracy"].freedom)
-    return found
+    return {
+        key: float(scipy.stats.t.ppf(0.975, len(values) - 1)) * float(np.sqrt(2) * np.std(values, ddof=1))
+        for key, values in repeats.items()
+        if len(values) > 1
+    }
 
 
 def recorded(paths: RunPaths) -> dict[str, Any] | None:
@@ -151,18 +157,18 @@ def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -
 
     Numbers whose spread nobody measured are given without a verdict.
     """
-    mine, known = measured(params, paths), spreads(record["repeats"])
+    mine, known = measured(params, paths), tolerances(record["repeats"])
     rows = []
     for key, theirs in record["measured"].items():
         if key not in mine:
             continue
-        difference, spread = mine[key] - theirs, known.get(key.partition(" ")[0])
+        difference, tolerance = mine[key] - theirs, known.get(key)
         row: dict[str, Any] = {"Number": title(key), "Recorded": f"{theirs:.2f}", "This run": f"{mine[key]:.2f}"}
         row["Difference"] = f"{difference:+.2f}"
-        row["Tolerance"] = "–" if spread is None else f"{spread.tolerance:.2f}"
+        row["Tolerance"] = "–" if tolerance is None else f"{tolerance:.2f}"
         for name, factor in (("Agrees", 1.0), ("at half", 0.5), ("at double", 2.0)):
-            within = spread is not None and abs(difference) <= factor * spread.tolerance
-            row[name] = "–" if spread is None else "yes" if within else "no"
+            within = tolerance is not None and abs(difference) <= factor * tolerance
+            row[name] = "–" if tolerance is None else "yes" if within else "no"
         rows.append(row)
     columns = ["Number", "Recorded", "This run", "Difference", "Tolerance", "Agrees", "at half", "at double"]
     return pd.DataFrame(rows, columns=columns)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from manet_lib.artifacts import Known
+from manet_lib.confounders import TESTS
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.scaling import seen
 from manet_lib.data.store import Store
@@ -26,9 +27,6 @@ VIEWS = ("lungs", "whole", "background", "shape")
 """What stage 2 may see, the paper's first; see ``view`` in :class:`manet_lib.params.Params`."""
 
 _ANSWER = ["view", "model", "trial", "image_id", "label", "source", "patient", "predicted"]
-
-TESTS = ("as trained", "without", "swapped")
-"""How confounded the test films of the dose-response experiment are."""
 
 _SWAPS = {
     "as trained": "of the new patients with the marks as trained",

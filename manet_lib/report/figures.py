@@ -23,6 +23,7 @@ from scipy.ndimage import binary_closing
 from sklearn.metrics import roc_curve
 
 from manet_lib.artifacts import atomic_path
+from manet_lib.data.scaling import enlarged
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths
 from manet_lib.report.alt import described, keep_in_notebooks
@@ -36,6 +37,11 @@ STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "ax
 _COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
 _BOUNDS = ["accuracy", "low", "high"]
 _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
+
+
+def colour_of(model: str) -> str:
+    """The colour of a model: one for plain networks, one for MA, one for CBAM."""
+    return _COLOURS[model.partition("_")[2]]
 
 
 def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
@@ -89,17 +95,24 @@ def picture_grid(
     return figure
 
 
+_EXTENT = (0.0, 1.0, 1.0, 0.0)
+"""Of pictures that lie over one another, which may have different numbers of pixels."""
+
+
 def _attention(axes: Axes, film: NDArray[Any], heat: NDArray[np.float32]) -> AxesImage:
     """A heat map over its film: the film shows where the map is low."""
-    axes.imshow(film, cmap="gray", interpolation="nearest")
-    shown = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=0.15 + 0.75 * np.clip(heat, 0, 1))
+    axes.imshow(film, cmap="gray", interpolation="nearest", extent=_EXTENT)
+    heat = enlarged(heat, len(film))
+    opacity = 0.15 + 0.75 * np.clip(heat, 0, 1)
+    shown = axes.imshow(heat, cmap="inferno", vmin=0, vmax=1, alpha=opacity, extent=_EXTENT)
     bare(axes)
     return shown
 
 
 def _outline(axes: Axes, region: NDArray[Any], colour: str, style: str = "solid") -> None:
     if region.any() and not region.all():
-        axes.contour(region, levels=[0.5], colors=colour, linewidths=0.8, linestyles=style)
+        middles = (np.arange(len(region)) + 0.5) / len(region)
+        axes.contour(middles, middles, region, levels=[0.5], colors=colour, linewidths=0.8, linestyles=style)
 
 
 def _whole(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -123,9 +136,9 @@ def heat_map_grid(
     """Fig. 9: segmented films of each class, and below them the Grad-CAM maps of each model, over the film.
 
     Args:
-        films: float (N, S, S).
+        films: uint8 or float (N, H, H); H may be a multiple of S.
         masks: lung masks, 0 or 1, (N, S, S), outlined in white.
-        lesions: true lesions, (N, S, S), outlined with dashes; empty where they are not known.
+        lesions: true lesions, (N, H, H), outlined with dashes; empty where they are not known.
         maps: for each model, float (N, S, S) in [0, 1].
         classes: class of each film.
         models: name of each model.
@@ -139,7 +152,8 @@ def heat_map_grid(
             layout="constrained",
         )
         for axes, film, label in zip(grid[0], films, classes, strict=True):
-            _show(axes, film)
+            axes.imshow(film, cmap="gray", interpolation="nearest", extent=_EXTENT)
+            bare(axes)
             axes.set_title(class_title(label))
         grid[0][0].set_ylabel("Segmented")
         for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
@@ -161,15 +175,15 @@ def overview_figure(
     """The method on one film: what stage 1 finds, what stage 2 sees, and where it looks.
 
     Args:
-        film: uint8 (S, S).
+        film: uint8 (H, H); H may be a multiple of S.
         mask: lung mask, 0 or 1, (S, S).
-        lesion: true lesion, (S, S); empty where it is not known.
+        lesion: true lesion, (H, H); empty where it is not known.
         heat: Grad-CAM map, float (S, S) in [0, 1].
         title: of the last picture.
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.1), layout="constrained")
-        segmented = film * mask
+        segmented = film * enlarged(mask, len(film))
         for axes, picture in zip(panels, (film, mask * np.uint8(255), segmented), strict=False):
             _show(axes, picture)
         _attention(panels[3], segmented, heat)

@@ -15,7 +15,7 @@ import pandas as pd
 from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
-from manet_lib.report.agreement import recorded, spreads, title
+from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_answers, splits_table, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
@@ -48,11 +48,10 @@ def _tolerances() -> str:
     record = recorded(RunPaths.of(DEFAULT_PROFILE))
     if record is None:
         return "Nothing has been recorded yet.\n"
-    known = spreads(record["repeats"])
+    known = tolerances(record["repeats"])
     rows = []
     for key, value in record["measured"].items():
-        spread = known.get(key.partition(" ")[0])
-        expected = "–" if spread is None else f"± {spread.tolerance:.1f}"
+        expected = f"± {known[key]:.1f}" if key in known else "–"
         rows.append({"Number": title(key), "Recorded": f"{value:.1f}", "Expect yours within": expected})
     return to_markdown(pd.DataFrame(rows))
 

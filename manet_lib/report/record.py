@@ -12,29 +12,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from manet_lib.artifacts import read_done, write_json
 from manet_lib.params import Params, UserError, fingerprint, load_params
-from manet_lib.paths import RunPaths, reproduce_command
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_seeds, reproduce_command
 from manet_lib.report.agreement import facts, measured
-from manet_lib.report.reach import recorded_trainings
 from manet_lib.steps import all_steps
 
 
 def repeats(params: Params) -> dict[str, list[float]]:
-    """The numbers of a profile in every training of it that benchmarks/reach.py has recorded, in percent.
-
-    They differ in the trial, or in the seed and so in the films, too: a little more than two runs of one seed do.
-    Stage 1 is trained once for each seed.
-    """
-    trainings = recorded_trainings()
-    trainings = trainings[trainings["image_size"] == params.image_size]
-    if not (trainings["settings"] == params.profile).any():
+    """The numbers of the default run in each training run that benchmarks/seeds.py has recorded, in percent."""
+    if params.profile != DEFAULT_PROFILE or not recorded_seeds().is_file():
         return {}
-    alike = trainings[trainings["settings"].str.fullmatch(rf"{params.profile}|seed\d+")]
-    found = {"iou": alike.groupby("seed")["iou"].first().tolist()}
-    for model, part in alike.sort_values(["seed", "trial"]).groupby("model"):
-        found |= {f"{kind} {model}": part[kind].tolist() for kind in ("accuracy", "in_lungs")}
-    return found
+    table = pd.read_csv(recorded_seeds())
+    return {str(key): part["value"].tolist() for key, part in table.groupby("key", sort=False)}
 
 
 def may_be_kept(figure: str, params: Params) -> bool:
@@ -45,7 +37,7 @@ def may_be_kept(figure: str, params: Params) -> bool:
 WITHOUT_FILMS = frozenset(
     (
         *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
-        *("sanity", "doses", "other_masks", "reach", "reach_accuracy"),
+        *("sanity", "doses", "confounders", "other_masks", "reach", "reach_accuracy"),
     )
 )
 """Figures that are drawn from numbers alone."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from manet_lib.data.scaling import enlarged
 from manet_lib.models import create_model
 from manet_lib.models.cbam import CBAM
 from manet_lib.models.mask_attention import MaskPool
@@ -313,7 +314,7 @@ def workflow_figure(film: NDArray[np.uint8], raw: NDArray[np.uint8], clean: NDAr
     """Fig. 2: the two stages, on one film.
 
     Args:
-        film: uint8 (S, S).
+        film: uint8 (H, H); H may be a multiple of S.
         raw: mask that stage 1 predicts, 0 or 1, (S, S).
         clean: after post-processing, 0 or 1, (S, S).
     """
@@ -321,7 +322,7 @@ def workflow_figure(film: NDArray[np.uint8], raw: NDArray[np.uint8], clean: NDAr
         (film, "film"),
         (raw * np.uint8(255), "raw mask"),
         (clean * np.uint8(255), "lung mask"),
-        (film * clean, "segmented film"),
+        (film * enlarged(clean, len(film)), "segmented film"),
     )
     steps = ("stage 1:\nResUNet", "post-\nprocessing", "film × mask")
     with plt.rc_context(STYLE):

@@ -1,35 +1,55 @@
-"""Say where a run's tables and figures are, and whether it agrees with the recorded one.
-
-``python -m manet_lib.report.summary params/phantoms.yaml``, the last line of `make reproduce`.
-"""
+"""What a finished run shows, in a few lines: the end of `make reproduce`."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pandas as pd
 
-from manet_lib.params import Params, load_params
+from manet_lib.artifacts import read_table
+from manet_lib.confounders import THUMBNAILS
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths, output_root
 from manet_lib.report.agreement import exact_table, measured_table, other_settings, recorded, verdict
+from manet_lib.report.confounders import accuracy_with_markers, title_of
 from manet_lib.report.provenance import write_provenance
-from manet_lib.report.tables import to_markdown
+
+_FIRST = ("overview", "figure9", "confounders")
+"""Figures to open first."""
 
 
-def main(params_file: str) -> None:
-    """Print the folders of a run and what is in them, Table 2, and the comparison with the recorded run."""
-    params = load_params(params_file)
-    paths = RunPaths.of(params.profile)
+def closing_lines(params: Params, paths: RunPaths) -> Iterator[str]:
+    """At most ten lines: what a run made and shows, whether it agrees with the recorded one, what to open."""
     write_provenance(params, paths)
     root = output_root()
-    made = sorted({path.stem for path in paths.figures.glob("*.*") if not path.name.startswith(".")})
-    print(f"\nTables and figures: {paths.figures.relative_to(root)}/ ({', '.join(made)})")
-    print(f"Executed notebooks: {(paths.root / 'notebooks').relative_to(root)}/")
-    table = paths.figures / "table2.md"
-    print(f"\n{table.read_text(encoding='utf-8')}" if table.is_file() else "")
-    print(agreement(params, paths))
+    figures = sorted({path.stem for path in paths.figures.glob("*.png")})
+    tables = sorted({path.stem for path in paths.figures.glob("*.csv")})
+    yield f"{len(tables)} tables and {len(figures)} figures are in {paths.figures.relative_to(root)}/."
+    yield from _accuracies(params, paths)
+    yield beside_recorded(params, paths).said
+    first = [f"{paths.figures.relative_to(root)}/{name}.png" for name in _FIRST if name in figures]
+    executed = (paths.root / "notebooks").relative_to(root)
+    yield f"Open first: {', '.join(first)}; the executed notebooks are in {executed}/."
+
+
+def _accuracies(params: Params, paths: RunPaths) -> Iterator[str]:
+    """Test accuracy of each network, and with other markers where it was trained on whole images."""
+    file = paths.confounders / "predictions.csv"
+    if not file.is_file():
+        return
+    table = accuracy_with_markers(read_table(file))
+    own = table[(table["view"] == params.view) & (table["test"] == "as trained")]
+    named = [f"{title_of(row.model)} {row.accuracy:.0f}%" for row in own.itertuples()]
+    yield f"Test accuracy, {params.view}: {', '.join(named)}."
+    whole = table[(table["view"] == "whole") & (table["model"] != THUMBNAILS)]
+    wide = whole.pivot(index="model", columns="test", values="accuracy")
+    if params.view != "whole" and "swapped" in wide:
+        named = [
+            f"{title_of(model)} {wide.loc[model, 'as trained']:.0f}% → {wide.loc[model, 'swapped']:.0f}%"
+            for model in dict.fromkeys(whole["model"])
+        ]
+        yield f"Whole images, the sources' markers swapped between classes: {', '.join(named)}."
 
 
 @dataclass(frozen=True)
@@ -59,15 +79,3 @@ def beside_recorded(params: Params, paths: RunPaths) -> Beside:
     made = record["made"]
     where = f"figures/recorded/{params.profile}/, made on {made['device']} in {' and '.join(made['precision'])}"
     return Beside(f"{verdict(exact, numbers)} ({where})", numbers)
-
-
-def agreement(params: Params, paths: RunPaths) -> str:
-    """Whether a run agrees with the recorded one of its profile, and how far its numbers are from it, as text."""
-    found = beside_recorded(params, paths)
-    if found.numbers.empty:
-        return found.said
-    return f"{found.said}\n\n{to_markdown(found.numbers)}\nNotebook 06 says where the tolerances are from."
-
-
-if __name__ == "__main__":
-    main(str(Path(sys.argv[1])))

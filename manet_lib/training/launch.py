@@ -51,7 +51,7 @@ def torchrun_command(
     command = [sys.executable, "-u", "-m", "torch.distributed.run", *where]
     command += [f"--nproc-per-node={params.devices}", f"--max-restarts={params.restarts}"]
     command += ["-m", "manet_lib.training.launch", str(paths.settings)]
-    shown = ["--view", params.view] if paths.trainings != RunPaths.trainings else []
+    shown = ["--view", paths.audit_view] if paths.audit_view else []
     return command + (["--model", model, "--trial", str(trial), *shown] if model else [])
 
 

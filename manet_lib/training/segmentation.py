@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from manet_lib.artifacts import Step, atomic_path
@@ -125,16 +126,28 @@ def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
 def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
     use_threads(params)
     images = Store.open(paths.store).images
-    model = create_segmenter(params.seg_encoder)
-    load_weights(weights_of(paths.segmentation), model)
-    model = prepare(model, params, ranks.device).eval()
     with atomic_path(paths.raw_masks) as temporary:
         masks = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=images.shape)
-        slices = list(in_batches(len(images), part_size(params, params.seg_batch_size)))
-        with torch.inference_mode(), autocast(params, ranks.device):
-            for part in bar(slices, len(slices), "predicting lung masks"):
-                films = torch.tensor(images[part])[:, None].to(ranks.device)
-                with memory_named("lung masks", films, params):
-                    logits = model(to_unit(films, params.normalisation))
-                masks[part] = (logits[:, 0] > 0).cpu().numpy()
+        fill_raw_masks(masks, images, params, paths, ranks.device, part_size(params, params.seg_batch_size))
         masks.flush()
+
+
+def fill_raw_masks(
+    masks: NDArray[np.uint8],
+    images: NDArray[np.uint8],
+    params: Params,
+    paths: RunPaths,
+    device: torch.device,
+    batch_size: int,
+) -> None:
+    """Write the lung masks that a run's stage 1 predicts for some images into ``masks``, uint8 (N, S, S)."""
+    model = create_segmenter(params.seg_encoder)
+    load_weights(weights_of(paths.segmentation), model)
+    model = prepare(model, params, device).eval()
+    slices = list(in_batches(len(images), batch_size))
+    with torch.inference_mode(), autocast(params, device):
+        for part in bar(slices, len(slices), "predicting lung masks"):
+            batch = torch.tensor(images[part])[:, None].to(device)
+            with memory_named("lung masks", batch, params):
+                logits = model(to_unit(batch, params.normalisation))
+            masks[part] = (logits[:, 0] > 0).cpu().numpy()

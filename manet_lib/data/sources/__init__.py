@@ -23,6 +23,11 @@ def fetch(params: Params) -> None:
         gather(expand(params.data_dir), params.mirror, params.download)
 
 
+def image_folder(params: Params, phantoms: Path) -> Path:
+    """The folder that paths in the manifest are relative to; ``phantoms`` is that of synthetic images."""
+    return phantoms if params.data_source == "phantom" else expand(params.data_dir)
+
+
 def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
     """The films of a run.
 
@@ -37,11 +42,11 @@ def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
     Raises:
         UserError: see :func:`manet_lib.data.sources.own.read_rows` and ``public.gather``.
     """
+    folder = image_folder(params, phantoms)
     if params.data_source == "phantom":
-        return phantoms, write_phantoms(
-            phantoms, params.phantom_images, params.phantom_size, params.seed, params.confounder_strength
+        return folder, write_phantoms(
+            folder, params.phantom_images, params.phantom_size, params.seed, params.confounder_strength
         )
-    folder = expand(params.data_dir)
     if params.data_source == "public":
         rows = gather(folder, params.mirror, params.download)
     else:

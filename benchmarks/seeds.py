@@ -1,0 +1,81 @@
+"""How far the numbers of the default run spread: the same run trained again and again with other random numbers.
+
+    python benchmarks/seeds.py train --trials 1 2 3 4 5 6 7 8 9 10
+    python benchmarks/seeds.py stage1 --seeds 0 1 2 3 4 5 6 7 8 9
+    python benchmarks/seeds.py record
+
+`train` trains the networks of params/phantoms.yaml in some trials, on the same images: initial weights, order
+and augmentations differ. Several calls may train different trials side by side. `stage1` trains stage 1 on the
+images of some seeds. `record` writes benchmarks/results/seeds.csv, from which the tolerances of the recorded run
+follow. Finished training runs are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from manet_lib.artifacts import atomic_path
+from manet_lib.attention.scores import score_attention
+from manet_lib.confounders import try_other_markers
+from manet_lib.data.manifest import build_manifest
+from manet_lib.data.store import build_store
+from manet_lib.params import Params, load_params
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_seeds
+from manet_lib.postprocess import clean_masks
+from manet_lib.report.agreement import measured_by_trial
+from manet_lib.steps import grid, training_runs
+from manet_lib.training.launch import train
+from manet_lib.training.segmentation import predict_raw_masks
+
+TRIALS = 10
+
+
+def stage_1(seed: int, trials: int = TRIALS) -> tuple[Params, RunPaths]:
+    """The default run with some seed and number of trials, up to its clean masks."""
+    params = load_params(params_file(DEFAULT_PROFILE), profile=f"seeds_{seed}", seed=seed, trials=trials)
+    paths = RunPaths.of(params.profile)
+    build_store(params, paths)
+    build_manifest(params, paths)
+    train(params, paths)
+    predict_raw_masks(params, paths)
+    clean_masks(params, paths)
+    return params, paths
+
+
+def record(file: Path, trials: int, seeds: list[int]) -> None:
+    """Write the numbers of all trials, one row for each number: key, trial, value in percent."""
+    params, paths = stage_1(0, trials)
+    score_attention(params, paths, grid(params))
+    try_other_markers(params, paths)
+    found = measured_by_trial(params, paths)
+    found["iou"] = [100 * float(pd.read_csv(RunPaths.of(f"seeds_{seed}").iou)["iou"].mean()) for seed in seeds]
+    rows = [(key, trial, value) for key, values in found.items() for trial, value in enumerate(values, start=1)]
+    with atomic_path(file) as temporary:
+        pd.DataFrame(rows, columns=["key", "trial", "value"]).round(4).to_csv(temporary, index=False)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "stage1", "record"])
+    parser.add_argument("--trials", nargs="+", type=int, default=list(range(1, TRIALS + 1)))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(TRIALS)))
+    parser.add_argument("--output", type=Path, default=recorded_seeds(), help="file to record in")
+    options = parser.parse_args()
+    if options.what == "record":
+        record(options.output, max(options.trials), options.seeds)
+    elif options.what == "stage1":
+        for seed in options.seeds:
+            stage_1(seed)
+    else:
+        params, paths = stage_1(0)
+        for view, model, trial in training_runs(params):
+            if trial in options.trials:
+                own, where = (params.seeing(view), paths.seeing(view)) if view else (params, paths)
+                train(own, where, model, trial)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,345 @@
+"""A whole run with its progress: ``python -m manet_lib.reproduce params/phantoms.yaml``, behind `make reproduce`.
+
+Snakemake runs the notebooks, and what it prints goes to a log file. This module says how many steps there are,
+about how long they take on this machine, how far they are, and at the end what came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from manet_lib.data.manifest import read_manifest
+from manet_lib.models import create_model
+from manet_lib.models.resunet import create_segmenter
+from manet_lib.params import Params, UserError, load_params
+from manet_lib.paths import RunPaths, log_of, output_root, project_root
+from manet_lib.processes import die_with_parent
+from manet_lib.report.summary import closing_lines
+from manet_lib.training.distributed import pick_device, resolved_precision
+from manet_lib.workflow import Node, nodes, stale
+
+NOTEBOOK_SECONDS = {
+    "01_data": 30.0,
+    "02_segmentation": 10.0,
+    "03_postprocessing": 8.0,
+    "04_classification": 7.0,
+    "05_attention_maps": 25.0,
+    "06_results": 12.0,
+    "07_cost": 30.0,
+    "08_reach": 15.0,
+    "09_masks": 15.0,
+    "10_shortcut_audit": 25.0,
+    "11_your_own_xray": 12.0,
+}
+"""Seconds of two cores for each notebook of the default run, training apart, at ``REFERENCE_SPEED``."""
+
+REFERENCE_SPEED = 29.0
+"""Images a second of :func:`speed` on the machine on which ``NOTEBOOK_SECONDS`` were measured."""
+
+BF16_GAIN = 2.0
+"""How much faster ResNet50 trains at 128 pixels in bf16 where the device computes it natively."""
+
+_TRUST = 0.1
+"""Share of the estimate that counts as if it had been observed already, when the time left is corrected."""
+
+
+def arithmetic(network: nn.Module, *inputs: torch.Tensor) -> float:
+    """Floating point operations of training on the inputs: three forward passes of multiplications and additions.
+
+    Args:
+        network: on the meta device, so that nothing is computed.
+        inputs: on the meta device, too.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(*inputs)
+    return 3.0 * counter.get_total_flops()
+
+
+def speed(device: torch.device, steps: int = 3, batch: int = 16, side: int = 128) -> float:
+    """Images a second at which ResNet50 trains at 128 pixels in fp32 on a device, measured in a few seconds."""
+    network = create_model("resnet50").to(device).train()
+    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
+    image, mask = (torch.zeros(batch, 1, side, side, device=device) for _ in range(2))
+    started = 0.0
+    for step in range(steps + 1):
+        if step == 1:  # the first one prepares
+            started = time.perf_counter()
+        network(image, mask).square().mean().backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return batch * steps / (time.perf_counter() - started)
+
+
+def training_operations(node: Node, params: Params, paths: RunPaths) -> float:
+    """Floating point operations of a notebook's training run; 0 where it has none or its images are unknown."""
+    own = dict(node.own)
+    side = params.image_size
+    counts = _image_counts(params, paths)
+    if counts is None or not (own or node.name == "02_segmentation"):
+        return 0.0
+    with torch.device("meta"):
+        image = torch.zeros(1, 1, side, side)
+        if own:
+            one = arithmetic(create_model(own["model"], len(params.classes)), image, torch.zeros_like(image))
+            return one * params.epochs * (counts["train"] + counts["val"] / 3)
+        one = arithmetic(create_segmenter(params.seg_encoder), image)
+    return one * (params.seg_epochs * counts["masked"] + counts["all"] / 3)
+
+
+def _image_counts(params: Params, paths: RunPaths) -> dict[str, float] | None:
+    """How many images train and validate stage 2, train stage 1, and there are in all; None if not known yet."""
+    if paths.manifest.is_file():
+        manifest = read_manifest(paths)
+        found = {side: float((manifest["split"] == side).sum()) for side in ("train", "val")}
+        return found | {"masked": float((manifest["seg_split"] == "train").sum()), "all": float(len(manifest))}
+    if params.data_source != "phantom":
+        return None
+    count, val = params.phantom_images, params.val_fraction
+    found = {"train": count * (1 - val - params.test_fraction), "val": count * val}
+    return found | {"masked": count * (1 - params.seg_test_fraction), "all": float(count)}
+
+
+def estimates(params: Params, paths: RunPaths, names: list[str], images_per_second: float) -> dict[str, float]:
+    """Seconds that each notebook takes of this whole machine, all its cores at work.
+
+    Args:
+        params: of the run.
+        paths: of the run.
+        names: of the notebooks to be run.
+        images_per_second: of this machine, from :func:`speed`.
+    """
+    with torch.device("meta"):
+        image = torch.zeros(1, 1, 128, 128)
+        unit = arithmetic(create_model("resnet50"), image, image)
+    device = pick_device(params.accelerator)
+    gain = BF16_GAIN if resolved_precision(params.precision, device) in ("bf16", "fp16") else 1.0
+    rate, slower = images_per_second * unit * gain, REFERENCE_SPEED / images_per_second
+    known = nodes(params, paths)
+    return {
+        name: training_operations(known[name], params, paths) / rate
+        + NOTEBOOK_SECONDS.get(known[name].source.stem, 10.0) * slower
+        for name in names
+    }
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        params: of the run.
+        paths: of the run.
+        expected: seconds of each notebook, from :func:`estimates`.
+        started: when the run began, in seconds since the epoch.
+        done: notebooks that have been executed.
+    """
+
+    params: Params
+    paths: RunPaths
+    expected: Mapping[str, float]
+    started: float = field(default_factory=time.time)
+    done: list[str] = field(default_factory=list)
+
+    def look(self) -> list[str]:
+        """Notebooks that have been executed since the last look."""
+        new = [
+            name
+            for name in self.expected
+            if name not in self.done and _newer(self.paths.node_record(name), self.started)
+        ]
+        self.done += new
+        return new
+
+    @property
+    def share(self) -> float:
+        """How much of the expected time is done, in [0, 1]; a training run counts by its epochs."""
+        total = sum(self.expected.values())
+        part = sum(self.expected[name] for name in self.done)
+        part += sum(
+            self.expected[name] * 0.9 * self._epochs(name) for name in self.expected if name not in self.done
+        )
+        return part / total if total else 1.0
+
+    def _epochs(self, name: str) -> float:
+        """Share of its epochs that a training run has finished."""
+        if not name.startswith(("02_segmentation", "04_classification")):
+            return 0.0
+        folder = self.paths.segmentation
+        if name.startswith("04"):
+            folder = self.paths.root / "classification" / name.partition("-")[2]
+        log = log_of(folder)
+        if not _newer(log, self.started):
+            return 0.0
+        epochs = self.params.seg_epochs if name.startswith("02") else self.params.epochs
+        return min(1.0, (len(log.read_text().splitlines()) - 1) / epochs)
+
+    @property
+    def left(self) -> float:
+        """Seconds that are left: the estimate, corrected by how long the part that is done took."""
+        total, share = sum(self.expected.values()), self.share
+        elapsed = time.time() - self.started
+        return (1 - share) * total * (elapsed + _TRUST * total) / ((share + _TRUST) * total or 1.0)
+
+    def __str__(self) -> str:
+        running = [name for name in self.expected if name not in self.done and self._is_running(name)]
+        now = f"; running {', '.join(running)}" if running else ""
+        elapsed = in_minutes(time.time() - self.started)
+        steps = f"{len(self.done)} of {len(self.expected)} steps"
+        return f"{steps}, {elapsed} elapsed, about {in_minutes(self.left)} left{now}"
+
+    def _is_running(self, name: str) -> bool:
+        return _newer(self.paths.executed(name).with_suffix(".part.ipynb"), self.started)
+
+
+def _newer(file: Path, moment: float) -> bool:
+    try:
+        return file.stat().st_mtime > moment
+    except OSError:
+        return False
+
+
+def in_minutes(seconds: float) -> str:
+    """A duration in words, such as `2 min 05 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return (
+        f"{whole // 60} min {whole % 60:02d} s"
+        if whole < 3600
+        else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    )
+
+
+def show(progress: Progress, process: subprocess.Popen[bytes]) -> None:
+    """Show how far a run is until its process ends: one line in a terminal, a line for each notebook elsewhere."""
+    live = sys.stdout.isatty()
+    while True:
+        ended = process.poll() is not None
+        for name in progress.look():
+            if not live:
+                print(f"{name} done: {progress}", flush=True)
+        if live:
+            print(f"\r\033[K{str(progress)[: _columns()]}", end="\n" if ended else "", flush=True)
+        if ended:
+            return
+        time.sleep(0.5)
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns - 1
+
+
+def reasons(log: str, names: list[str]) -> Iterator[str]:
+    """The lines of a log that say why notebooks failed; where none does, its last lines."""
+    said = [line for line in log.splitlines() if line.startswith(tuple(f"{name}: " for name in names))]
+    lines = said or [line for line in log.splitlines() if line.strip()][-3:]
+    yield from dict.fromkeys(re.sub(r"\s+", " ", line) for line in lines)
+
+
+def snakemake_command(params_file: Path, cores: int, gpus: str, until: str) -> list[str]:
+    """What runs the notebooks. Snakemake's lock is left out: the Snakefile says why."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
+    command += ["--directory", str(project_root()), "--cores", str(cores), "--rerun-triggers", "mtime", "--nolock"]
+    command += ["--rerun-incomplete", "--keep-going", *(["--until", until] if until else [])]
+    return [*command, "--config", f"params={params_file}", *([f"gpus={gpus}"] if gpus else [])]
+
+
+def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") -> int:
+    """Run what is to be run of a parameter file, and say how far it is; returns the exit status."""
+    params = load_params(params_file)
+    paths = RunPaths.of(params.profile)
+    why = dict(stale(params, paths))
+    if until:
+        why = {name: reason for name, reason in why.items() if name.endswith(f"_{until}")}
+    if not why:
+        print(f"Nothing to do: every step of {params.profile} is done.")
+        return 0
+    device = pick_device(params.accelerator)
+    images_per_second = speed(device)
+    expected = estimates(params, paths, list(why), images_per_second)
+    known = nodes(params, paths)
+    training = sum(training_operations(known[name], params, paths) for name in why) / 1e12
+    print(
+        f"{len(why)} steps, about {in_minutes(sum(expected.values()))} on this machine ({training:.0f} TFLOP of "
+        f"training; ResNet50 at 128 pixels in fp32: {images_per_second:.1f} images/s)",
+        flush=True,
+    )
+    log = paths.root / "reproduce.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    progress = Progress(params, paths, expected)
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            snakemake_command(params_file, cores, gpus, until),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+        )
+        _pass_on_signals(process)
+        show(progress, process)
+    if process.returncode:
+        missing = [name for name in why if name not in progress.done]
+        for line in reasons(log.read_text(encoding="utf-8", errors="replace"), missing):
+            print(line, file=sys.stderr)
+        print(f"{len(progress.done)} of {len(why)} steps done; the log is {_short(log)}", file=sys.stderr)
+    return process.returncode
+
+
+def _pass_on_signals(process: subprocess.Popen[bytes]) -> None:
+    """Have SIGTERM and SIGHUP end the notebooks first; Ctrl-C reaches them by itself."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        process.send_signal(signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
+            signal.signal(number, end)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(output_root())) if path.is_relative_to(output_root()) else str(path)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the parameter file of a command line."""
+    parser = argparse.ArgumentParser(
+        description="Run all notebooks of a parameter file, and say how far they are."
+    )
+    parser.add_argument("params", type=Path)
+    parser.add_argument("--cores", type=int, default=2, help="processor cores to use")
+    parser.add_argument("--gpus", default="", help="how many GPUs to use; without it all")
+    parser.add_argument("--until", default="", help="last rule of the Snakefile to run, such as data")
+    options = parser.parse_args(arguments)
+    started = time.time()
+    try:
+        status = reproduce(options.params, options.cores, options.gpus, options.until)
+        if status == 0 and not options.until:
+            params = load_params(options.params)
+            for line in closing_lines(params, RunPaths.of(params.profile)):
+                print(line)
+            print(f"That took {in_minutes(time.time() - started)}.")
+    except UserError as error:
+        sys.exit(str(error))
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
