@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test lab record notebooks exercises site data clean
+.PHONY: reproduce test test-notebooks lab record notebooks exercises site data clean
 
 # GPUS=2 keeps to two of the machine's GPUs.
 RUN = @python -m manet_lib.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
@@ -18,16 +18,20 @@ reproduce: .venv/installed
 data: .venv/installed
 	$(RUN) --until data
 
-# The fast tests; `make test MARK=` runs the slow ones as well. They share two cores: one thread for each worker.
+# Lint, types and the fast tests. `make test MARK=` runs the slow ones as well; some of them look at the default run,
+# so call `make reproduce` first. The tests share two cores: one thread for each worker.
 MARK ?= not slow
 WORKERS ?= 2
-test: .venv/installed
+test: .venv/installed-test
 	ruff check .
 	ruff format --check .
 	mypy
-	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile
-	MANET_OUTPUT="$(CURDIR)/.cache/nbval" $(MAKE) reproduce PARAMS=params/tiny.yaml
-	MANET_PROFILE=tiny MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 notebooks/*.ipynb
+	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadscope
+
+# Executes all notebooks on a copy of the finished default run, and checks what their cells assert.
+test-notebooks: .venv/installed-test
+	rm -rf .cache/nbval && mkdir -p .cache/nbval && cp -al runs figures .cache/nbval/
+	MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 -n $(WORKERS) --dist loadfile notebooks/*.ipynb
 
 # Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.
 # A copy that is there stays; remove my_notebooks/ for fresh ones.
@@ -42,7 +46,7 @@ record: .venv/installed
 	python -m manet_lib.report.record "$(PARAMS)"
 
 # Executes the notebooks in place on the finished default run, so that the committed outputs are its.
-notebooks: .venv/installed
+notebooks: .venv/installed-test
 	jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 	ruff format notebooks
 
@@ -50,12 +54,12 @@ notebooks: .venv/installed
 site: .venv/installed-site
 	python docs/build.py
 
-.venv/installed-site: .venv/installed
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[site]'
+.venv/installed-%: .venv/installed
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[$*]'
 	touch $@
 
 # Writes notebooks/exercises/ from notebooks/solutions/, after these have been executed.
-exercises: .venv/installed
+exercises: .venv/installed-test
 	jupyter nbconvert --to notebook --execute --inplace \
 		--ExecutePreprocessor.record_timing=False notebooks/solutions/*.ipynb
 	ruff format notebooks/solutions
@@ -63,7 +67,7 @@ exercises: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	.venv/bin/python -m pip install --quiet -c constraints.txt -e .
 	touch $@
 
 clean:

@@ -77,7 +77,7 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
 
 
 def best_trained(run_dir: Path, trial: int = 1) -> str:
-    """The paper's best network of a run, ResNet50(MA), or else the first that it has trained.
+    """The paper's best network of a run, ResNet50(MA), or else the first with mask attention that it has trained.
 
     Raises:
         UserError: there is no such run, or it has trained none.
@@ -85,7 +85,8 @@ def best_trained(run_dir: Path, trial: int = 1) -> str:
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; `make reproduce` makes runs/phantoms")
     paths = RunPaths(run_dir, run_dir)
-    trained = [name for name in ("resnet50_ma", *MODELS) if paths.predictions(name, trial).is_file()]
+    preferred = ("resnet50_ma", *sorted(MODELS, key=lambda name: not name.endswith("_ma")))
+    trained = [name for name in preferred if paths.predictions(name, trial).is_file()]
     if not trained:
         raise UserError(
             f"{run_dir}: no network is trained in trial {trial}; run `{reproduce_command(run_dir.name)}`"

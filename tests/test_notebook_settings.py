@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +16,44 @@ from manet_lib.paths import RunPaths, params_file
 
 
 def test_profile_alone_is_its_file(output: Path) -> None:
-    params, paths = settings({"profile": "smoke"})
-    assert params == load_params(params_file("smoke"))
-    assert paths == RunPaths.of("smoke")
-    assert paths.root == output / "runs" / "smoke"
+    params, paths = settings({"profile": "tiny"})
+    assert params == load_params(params_file("tiny"))
+    assert paths == RunPaths.of("tiny")
+    assert paths.root == output / "runs" / "tiny"
     assert load_params(paths.settings) == params
 
 
 def test_names_of_the_first_cell_overlay_the_file() -> None:
-    params, _ = settings({"profile": "smoke", "epochs": 2, "models": ["vgg16"]})
-    expected = load_params(params_file("smoke")).model_dump() | {"epochs": 2, "models": ["vgg16"]}
-    assert params.model_dump() | {"profile": "smoke"} == expected
+    params, _ = settings({"profile": "tiny", "epochs": 2, "models": ["vgg16"]})
+    expected = load_params(params_file("tiny")).model_dump() | {"epochs": 2, "models": ["vgg16"]}
+    assert params.model_dump() | {"profile": "tiny"} == expected
 
 
 def test_edits_get_a_folder_of_their_own(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, whole = settings({"profile": "smoke"})
+    _, whole = settings({"profile": "tiny"})
     before = whole.settings.read_bytes()
-    params, paths = settings({"profile": "smoke", "split": "patient"})
-    assert params.profile == paths.root.name == paths.figures.name == "smoke-split-patient"
+    params, paths = settings({"profile": "tiny", "split": "patient"})
+    assert params.profile == paths.root.name == paths.figures.name == "tiny-split-patient"
     assert "split: 'patient'" in capsys.readouterr().out
     assert whole.settings.read_bytes() == before
     assert load_params(paths.settings) == params
     assert command(paths) == f"make reproduce PARAMS={paths.settings}"
-    assert command(whole) == "make reproduce PARAMS=params/smoke.yaml"
+    assert command(whole) == "make reproduce PARAMS=params/tiny.yaml"
 
 
 def test_an_open_notebook_writes_its_figures_beside_those_of_the_run(
     output: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "notebooks/03_postprocessing.ipynb")
-    paths = settings({"profile": "smoke"})[1]
-    assert paths.figures == output / "figures/smoke/live"
-    assert paths.root == output / "runs/smoke"
-    whole = load_params(params_file("smoke")).model_dump()
-    assert settings(whole)[1] == RunPaths.of("smoke")  # the workflow, called from a notebook's cell
+    paths = settings({"profile": "tiny"})[1]
+    assert paths.figures == output / "figures/tiny/live"
+    assert paths.root == output / "runs/tiny"
+    whole = load_params(params_file("tiny")).model_dump()
+    assert settings(whole)[1] == RunPaths.of("tiny")  # the workflow, called from a notebook's cell
 
 
 def test_edits_of_where_to_compute_stay_in_the_run() -> None:
-    assert settings({"profile": "smoke", "threads": 2})[1].root.name == "smoke"
+    assert settings({"profile": "tiny", "threads": 2})[1].root.name == "tiny"
 
 
 def test_the_workflow_injects_every_parameter(
@@ -63,20 +64,20 @@ def test_the_workflow_injects_every_parameter(
     monkeypatch.setattr("manet_lib.execute.execute", lambda _, output, values: given.update(values))
     monkeypatch.setattr("manet_lib.workflow.Node.results", lambda _: {})
     monkeypatch.setattr("manet_lib.execute.die_with_parent", lambda: None)
-    (tmp_path / "smoke.yaml").write_text(yaml.safe_dump({"profile": "smoke", "epochs": 2}))
-    node = ["04_classification-resnet34-1", "-f", str(tmp_path / "smoke.yaml")]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"profile": "tiny", "epochs": 2}))
+    node = ["04_classification-resnet34-1", "-f", str(tmp_path / "tiny.yaml")]
     execute.main([*node, "-p", "models", '["resnet34"]'])
-    own = {"model": "resnet34", "trial": 1}
-    expected = Params(profile="smoke", epochs=2, models=["resnet34"])
+    own = {"model": "resnet34", "trial": 1, "audit_view": ""}
+    expected = Params(profile="tiny", epochs=2, models=["resnet34"])
     assert given == expected.model_dump() | own
     params, paths = settings(given, *own)
     assert params == expected
-    assert paths.root == output / "runs" / "smoke"
+    assert paths.root == output / "runs" / "tiny"
 
 
-@pytest.mark.parametrize("profile", ["smoke", "somewhere"])
+@pytest.mark.parametrize("profile", ["tiny", "somewhere"])
 def test_values_for_every_parameter_are_no_edits(profile: str) -> None:
-    whole = load_params(params_file("smoke")).model_dump() | {"profile": profile, "epochs": 7}
+    whole = load_params(params_file("tiny")).model_dump() | {"profile": profile, "epochs": 7}
     params, paths = settings(dict(whole))
     assert params.model_dump() == whole
     assert paths.root.name == profile
@@ -113,30 +114,30 @@ def live(*cells: str) -> dict[str, Any]:
 
 def test_a_line_that_was_deleted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
-    first, again = "profile = 'smoke'\nsplit = 'patient'", "profile = 'smoke'"
+    first, again = "profile = 'tiny'\nsplit = 'patient'", "profile = 'tiny'"
     assert settings(live(first))[0].split == "patient"
-    assert settings(live(first, again)) == settings({"profile": "smoke"})
+    assert settings(live(first, again)) == settings({"profile": "tiny"})
     assert settings(live(first, again, "split = 'patient'"))[0].split == "patient"
-    own = live("profile = 'smoke'\nmodel = 'vgg16'\nepochs = 3", "profile = 'smoke'\nmodel = 'vgg16'")
-    assert settings(own, "model")[0] == load_params(params_file("smoke"))
+    own = live("profile = 'tiny'\nmodel = 'vgg16'\nepochs = 3", "profile = 'tiny'\nmodel = 'vgg16'")
+    assert settings(own, "model")[0] == load_params(params_file("tiny"))
 
 
 def test_unknown_name_is_refused(refused: Any) -> None:
     with refused("lerning_rate", "'learning_rate'"):
-        settings({"profile": "smoke", "lerning_rate": 0.1})
+        settings({"profile": "tiny", "lerning_rate": 0.1})
 
 
 def test_impossible_value_is_refused(refused: Any) -> None:
     with refused("epochs", "0"):
-        settings({"profile": "smoke", "epochs": 0})
+        settings({"profile": "tiny", "epochs": 0})
 
 
 def test_what_a_kernel_holds_is_no_parameter() -> None:
     namespace: dict[str, Any] = {
-        "profile": "smoke",
-        "In": ["", "profile = 'smoke'"],
+        "profile": "tiny",
+        "In": ["", "profile = 'tiny'"],
         "Out": {},
-        "_i1": "profile = 'smoke'",
+        "_i1": "profile = 'tiny'",
         "__name__": "__main__",
         "_": "",
         "exit": object(),
@@ -144,25 +145,25 @@ def test_what_a_kernel_holds_is_no_parameter() -> None:
         "Path": Path,
         "pytest": pytest,
     }
-    assert settings(namespace)[0] == load_params(params_file("smoke"))
+    assert settings(namespace)[0] == load_params(params_file("tiny"))
 
 
 def test_environment_replaces_the_default_profile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANET_PROFILE", "tiny")
-    params, paths = settings({"profile": "smoke"})
+    params, paths = settings({"profile": "tiny"})
     assert params == load_params(params_file("tiny"))
     assert paths.root.name == "tiny"
-    settings({"profile": "smoke", "model": "resnet34", "trial": 1}, "model", "trial")
+    settings({"profile": "tiny", "model": "resnet34", "trial": 1}, "model", "trial")
 
 
 def test_environment_does_not_touch_an_injected_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANET_PROFILE", "tiny")
-    assert settings({"profile": "smoke", "epochs": 2})[0].profile == "smoke-epochs-2"
+    assert settings({"profile": "tiny", "epochs": 2})[0].profile == "tiny-epochs-2"
 
 
 def test_empty_environment_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MANET_PROFILE", "")
-    assert settings({"profile": "smoke"})[0].profile == "smoke"
+    assert settings({"profile": "tiny"})[0].profile == "tiny"
 
 
 @pytest.mark.parametrize("through", ["cell", "environment"])
@@ -171,7 +172,7 @@ def test_profile_without_a_file_is_refused(through: str, refused: Any, monkeypat
     if through == "environment":
         monkeypatch.setenv("MANET_PROFILE", "smok")
     with refused("smok"):
-        settings({"profile": "smok" if through == "cell" else "smoke"})
+        settings({"profile": "smok" if through == "cell" else "tiny"})
 
 
 @pytest.mark.parametrize("profile", ["", "../smoke", "a b", None, 3])
@@ -184,13 +185,13 @@ def test_profile_that_is_no_name_is_refused(profile: object, refused: Any, outpu
 @pytest.mark.parametrize("model", ["resnet51", "", 3])
 def test_model_is_checked(model: object, refused: Any) -> None:
     with refused("model", repr(model), "resnet50_ma"):
-        settings({"profile": "smoke", "model": model, "trial": 1}, "model", "trial")
+        settings({"profile": "tiny", "model": model, "trial": 1}, "model", "trial")
 
 
 @pytest.mark.parametrize("trial", [0, 2, -1, "1", None])
 def test_trial_is_checked(trial: object, refused: Any) -> None:
     with refused("trial", repr(trial), "1"):
-        settings({"profile": "smoke", "model": "resnet50", "trial": trial}, "model", "trial")
+        settings({"profile": "tiny", "model": "resnet50", "trial": trial}, "model", "trial")
 
 
 def test_trials_of_the_published_setting() -> None:
@@ -199,15 +200,25 @@ def test_trials_of_the_published_setting() -> None:
 
 
 def test_names_of_the_notebook_are_no_parameters() -> None:
-    params, _ = settings({"profile": "smoke", "model": "resnet50", "trial": 1}, "model", "trial")
-    assert params == load_params(params_file("smoke"))
+    params, _ = settings({"profile": "tiny", "model": "resnet50", "trial": 1}, "model", "trial")
+    assert params == load_params(params_file("tiny"))
 
 
 def test_table_of_settings_shows_what_the_steps_read() -> None:
-    params = load_params(params_file("smoke"))
+    params = load_params(params_file("tiny"))
     text = used(params, "store", "manifest").data
     for name in {*READ_BY["store"], *READ_BY["manifest"], "profile"}:
         value = getattr(params, name)
         assert f"| `{name}` | {f'`{value}`' if value != '' else ''} |" in text
     assert text.count("`seed`") == 1
     assert "`epochs`" not in text
+
+
+def test_a_view_of_the_audit_has_training_runs_of_its_own(output: Path, refused: Callable[..., Any]) -> None:
+    given = {"profile": "phantoms", "model": "resnet34", "trial": 1, "audit_view": "whole"}
+    own, paths = settings(dict(given), "model", "trial", "audit_view")
+    assert own == load_params(params_file("phantoms"), view="whole")
+    assert paths.classifier("resnet34", 1) != RunPaths.of("phantoms").classifier("resnet34", 1)
+    assert paths.store == RunPaths.of("phantoms").store
+    with refused("audit_view: 'shape'", "whole"):
+        settings(given | {"audit_view": "shape"}, "model", "trial", "audit_view")

@@ -22,7 +22,7 @@ def test_project_is_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.Monk
     for folder in (tmp_path, checkout, checkout / "notebooks", Path("/")):
         monkeypatch.chdir(folder)
         assert project_root() == checkout
-        assert params_file("smoke").is_file()
+        assert params_file("tiny").is_file()
 
 
 def test_installed_package_takes_the_checkout_around_it(
@@ -44,13 +44,13 @@ def test_output_goes_to_the_project_unless_told(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MANET_OUTPUT", "elsewhere")
     assert output_root() == tmp_path / "elsewhere"
-    assert RunPaths.of("smoke").root == tmp_path / "elsewhere" / "runs" / "smoke"
+    assert RunPaths.of("tiny").root == tmp_path / "elsewhere" / "runs" / "tiny"
     for unset in ("", None):
         if unset is None:
             monkeypatch.delenv("MANET_OUTPUT")
         else:
             monkeypatch.setenv("MANET_OUTPUT", unset)
-        assert RunPaths.of("smoke").figures == project_root() / "figures" / "smoke"
+        assert RunPaths.of("tiny").figures == project_root() / "figures" / "tiny"
 
 
 def test_sample_films_are_beside_the_checkout_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

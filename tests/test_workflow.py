@@ -19,15 +19,11 @@ import pytest
 import torch
 from conftest import write_films
 
-from manet_lib.digests import sha256_of
 from manet_lib.models import create_model
-from manet_lib.params import READ_BY, Params, load_params
-from manet_lib.paths import RunPaths, project_root
-from manet_lib.report.provenance import provenance
-from manet_lib.report.record import may_be_kept, record
-from manet_lib.report.summary import beside_recorded, closing_lines
-from manet_lib.steps import all_steps, grid
-from manet_lib.workflow import STEPS_OWN, stale
+from manet_lib.params import load_params
+from manet_lib.paths import project_root
+from manet_lib.steps import all_steps
+from manet_lib.workflow import STEPS_OWN
 
 ROOT = project_root()
 BIN = Path(sys.executable).parent
@@ -46,205 +42,6 @@ def jobs(result):
     """How many times each rule ran (or would run)."""
     table = re.findall(r"^(\w+)\s+(\d+)$", result.stdout + result.stderr, flags=re.M)
     return {rule: int(count) for rule, count in table if rule not in ("job", "total", "all")}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    output = tmp_path_factory.mktemp("workflow")
-    result = snakemake(output)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return output
-
-
-@pytest.mark.slow
-def test_one_command_makes_every_table_and_figure(finished):
-    figures = finished / "figures" / "tiny"
-    for name in (
-        "table1",
-        "table2",
-        "table3",
-        "table3_time",
-        "table4",
-        "table5",
-        "segmentation_iou",
-        "attention",
-        "paired",
-        "claims",
-        "class_scores",
-        "calibration",
-        "table5_trials",
-        "power",
-        "attention_pairs",
-        "attention_controls",
-        "attention_sanity",
-        "faithfulness",
-        "shortcut_probe",
-        "mask_scores",
-        "postprocessing",
-        "other_masks",
-    ):
-        assert all((figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
-    for name in (
-        *(f"figure{number}" for number in range(1, 11)),
-        "overview",
-        "reach",
-        "reach_accuracy",
-        "roc",
-        "reliability",
-        "sanity",
-        "other_masks",
-    ):
-        assert all((figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg")), name
-    assert "drawn phantoms, not comparable" in (figures / "table2.md").read_text()
-
-
-@pytest.mark.slow
-def test_a_second_call_does_nothing(finished):
-    result = snakemake(finished)
-    assert result.returncode == 0
-    assert "Nothing to be done" in result.stdout + result.stderr
-
-
-SHOW_FILMS = ("figure1", "figure2", "figure3", "figure8", "figure9", "overview", "other_masks_films", "mask_maps")
-
-
-@pytest.mark.slow
-def test_a_run_that_is_recorded_agrees_with_itself(finished, tmp_path, monkeypatch):
-    monkeypatch.setenv("MANET_OUTPUT", str(finished))
-    monkeypatch.setattr(RunPaths, "recorded", property(lambda self: tmp_path / "recorded"))
-    params, paths = load_params(ROOT / "params/tiny.yaml"), RunPaths.of("tiny")
-    found = provenance(params, paths)
-    assert found["run"]["command"] == "make reproduce PARAMS=params/tiny.yaml"
-    assert found["run"]["films"] == sha256_of(paths.store / "images.npy")[:16]
-    assert {
-        name: entry["status"] for name, entry in found.items() if name in ("figure9", "table3", "figure5")
-    } == {
-        "figure9": "phantoms only",
-        "table3": "reproduced",
-        "figure5": "reproduced",
-    }
-    assert all(entry["status"] != "not run" for name, entry in found.items() if name != "run")
-    trained = [json.loads((paths.classifier(*pair) / "done.json").read_text())["seconds"] for pair in grid(params)]
-    assert found["figure10"]["seconds"] >= sum(trained)
-    assert provenance(params.model_copy(update={"seed": 1}), paths)["table2"].get("seconds") is None
-
-    assert "nothing to compare with" in beside_recorded(params, paths).said
-    record(params, paths)
-    assert (tmp_path / "recorded" / "figure9.png").read_bytes() == (paths.figures / "figure9.png").read_bytes()
-    assert not any(may_be_kept(name, params.model_copy(update={"data_source": "manifest"})) for name in SHOW_FILMS)
-    content = json.loads((tmp_path / "recorded" / "record.json").read_text())
-    assert content["made"]["command"] == "make reproduce PARAMS=params/tiny.yaml"
-    assert (
-        content["facts"]["films for test, by class"]
-        == pd.read_csv(tmp_path / "recorded" / "table1.csv").iloc[2, 1:-1].tolist()
-    )
-    assert len([name for name in content["facts"] if name.startswith("Table 3")]) == 10
-    beside = beside_recorded(params, paths)
-    assert "This run agrees with the recorded one" in beside.said
-    assert beside.numbers["Difference"].tolist() == ["+0.00"] * len(content["measured"])
-    lines = list(closing_lines(params, paths))
-    assert len(lines) <= 10
-    named = [word.rstrip(";,") for word in lines[-1].split() if word.rstrip(";,").endswith(".png")]
-    assert named
-    assert all((finished / name).is_file() for name in named)
-
-    other = params.model_copy(update={"epochs": 2, "num_workers": 1})
-    assert "another epochs" in beside_recorded(other, paths).said
-    broken = content["facts"] | {"epochs of ResNet34, trial 1": 7}
-    (tmp_path / "recorded" / "record.json").write_text(json.dumps(content | {"facts": broken}))
-    said = beside_recorded(params, paths).said
-    assert "does NOT agree" in said
-    assert "epochs of ResNet34, trial 1" in said
-
-
-# Which notebooks show the result of each step; a notebook of a step that is done again is executed again.
-SHOWN_BY = {
-    "store": {"01_data", "10_shortcut_audit", "11_your_own_xray"},
-    "manifest": {"01_data", "10_shortcut_audit", "11_your_own_xray"},
-    "segmentation": {"02_segmentation", "11_your_own_xray"},
-    "raw_masks": {"02_segmentation"},
-    "clean_masks": {"03_postprocessing", "08_reach", "09_masks", "10_shortcut_audit", "11_your_own_xray"},
-    "classification": {"04_classification-resnet34-1", "04_classification-resnet34_ma-1", "09_masks"}
-    | {"10_shortcut_audit", "11_your_own_xray"},
-    "attention": {"05_attention_maps"},
-    "mask_scores": {"09_masks"},
-    "other_masks": {"09_masks"},
-    "probes": {"05_attention_maps"},
-    "cost": {"07_cost", "06_results"},
-}
-ORDER = ("store", "manifest", "segmentation", "raw_masks", "clean_masks", "classification", "attention")
-NO_EFFECT = {"profile", "accelerator", "num_workers", "threads", "download", "mirror", "restarts"} | {
-    *("timeout_minutes", "checkpoint_minutes", "old_code")
-}
-
-
-def other(value):
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, list):
-        return [*value, value[0]] if value else ["whole"]
-    return f"{value}x" if isinstance(value, str) else value + 1
-
-
-@pytest.mark.slow
-def test_every_key_redoes_what_depends_on_it_and_nothing_else(finished, monkeypatch):
-    monkeypatch.setenv("MANET_OUTPUT", str(finished))
-    params = load_params(ROOT / "params/tiny.yaml")
-    paths = RunPaths.of("tiny")
-    assert dict(stale(params, paths)) == {}
-    for key in Params.model_fields:
-        changed = params.model_copy(update={key: other(getattr(params, key))})
-        found = {name for name, _ in stale(changed, paths)}
-        first = next((step for step in ORDER if key in READ_BY[step]), None)
-        expected = set()
-        if key not in NO_EFFECT:
-            after = ORDER[ORDER.index(first) :] if first else ()
-            expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
-            for step in ("cost", "probes", "mask_scores", "other_masks"):
-                expected |= SHOWN_BY[step] if key in READ_BY[step] else set()
-        if key == "threads":  # running times depend on them, results do not
-            expected = SHOWN_BY["cost"]
-        if key == "count_include_pad":
-            expected |= {"08_reach"}
-        if key == "figure_dpi":
-            expected = set().union(*SHOWN_BY.values()) | {"06_results"}
-        if key == "trials":  # one more training of each
-            expected |= {"10_shortcut_audit", "11_your_own_xray"}
-        if key == "audit_views":
-            expected = {"10_shortcut_audit"}
-        if key == "published":
-            expected = {"01_data", "02_segmentation", "06_results", "07_cost"}
-        assert {name for name in found if not name.endswith(("34-2", "_ma-2"))} == expected, key
-
-
-@pytest.mark.slow
-def test_a_changed_parameter_redoes_the_steps_that_read_it_and_no_others(finished):
-    runs = finished / "runs/tiny"
-    steps = ("segmentation", "clean_masks", "classification/resnet34-1", "classification/resnet34_ma-1", "cost")
-    done = {name: runs / name / "done.json" for name in steps}
-
-    def times():
-        return {name: path.stat().st_mtime_ns for name, path in done.items()}
-
-    before = times()
-    result = snakemake(finished, figure_dpi=50, learning_rate=0.001)
-    assert result.returncode == 0, result.stderr[-3000:]
-    changed = {name for name, time in times().items() if time != before[name]}
-    assert changed == {name for name in steps if name.startswith("classification")}, "a parameter of stage 2"
-
-
-@pytest.mark.slow
-def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(finished):
-    settings = {"figure_dpi": 50, "learning_rate": 0.001, "trials": 2}
-    assert jobs(snakemake(finished, "--dry-run", **settings))["classification"] == 2
-    broken = finished / "runs/tiny/classification/resnet34-2"
-    broken.parent.joinpath("resnet34-2").mkdir()
-    broken.joinpath("weights.safetensors").mkdir()  # in the way of the file of this name
-    result = snakemake(finished, "--keep-going", **settings)
-    assert result.returncode != 0
-    assert "weights.safetensors: cannot be written" in result.stdout + result.stderr
-    assert not broken.joinpath("done.json").exists()
-    assert broken.with_name("resnet34_ma-2").joinpath("done.json").exists()
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +161,19 @@ def test_changed_code_redoes_what_runs_it(mine, checkout, file, before, after, e
     assert before in text or expected == set()
     with other_content(path, text.replace(before, after).encode()):
         assert planned(mine, root=checkout) == expected
+
+
+@pytest.mark.slow
+def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(mine):
+    output, file, _ = mine
+    assert jobs(snakemake(output, "--dry-run", file=file, trials=3))["classification"] == 2
+    broken = output / "runs/mine/classification/resnet34_ma-2"
+    broken.joinpath("weights.safetensors").mkdir(parents=True)  # in the way of the file of this name
+    result = snakemake(output, "--keep-going", "--until", "classification", file=file, trials=3)
+    assert result.returncode != 0
+    assert "weights.safetensors: cannot be written" in result.stdout + result.stderr
+    assert not broken.joinpath("done.json").exists()
+    assert broken.with_name("resnet34_ma-3").joinpath("done.json").exists()
 
 
 def tree(process):

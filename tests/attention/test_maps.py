@@ -3,18 +3,19 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
-from manet_lib.attention.maps import grad_cam
+from manet_lib.attention.maps import cam_layer_at, grad_cam, places_of
 from manet_lib.models import model_names
 
 
 def by_hand(model, image, mask, target):
     """Selvaraju et al.'s Eqs. 1 and 2 for one image at a time, stretched to [0, 1]."""
-    maps = []
+    maps, layer = [], cam_layer_at(model, image.shape[-1])
     for one, lung, number in zip(image, mask, target, strict=True):
         kept = []
-        hook = model.cam_layer.register_forward_hook(lambda *call, kept=kept: kept.append(call[2]))
+        hook = layer.register_forward_hook(lambda *call, kept=kept: kept.append(call[2]))
         score = model(one[None], lung[None])[0, number]
         hook.remove()
         (slope,) = torch.autograd.grad(score, kept[0])
@@ -86,8 +87,21 @@ def test_a_class_that_nothing_speaks_for_has_an_empty_map(classifier, films):
     model = copy.deepcopy(classifier("resnet34"))
     with torch.no_grad():
         model.fc.weight[1] = -1  # features are not negative after their ReLU
-    maps = grad_cam(model, *films("resnet34"), torch.tensor([1, 1]))
+    image, mask = (nn.functional.interpolate(part, size=128) for part in films("resnet34"))
+    maps = grad_cam(model, image, mask, torch.tensor([1, 1]))
+    assert cam_layer_at(model, 128) is model.layer4[-1]
     assert (maps == 0).all()
+
+
+@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("size", [64, 96, 128, 224])
+def test_maps_have_four_places_a_side_where_the_network_has_such_a_layer(classifier, name, size):
+    if name.startswith("inception") and size < 75:
+        pytest.skip("Inception v3 needs 75 pixels")
+    model = classifier(name)
+    layer = cam_layer_at(model, size)
+    assert places_of(model, layer, size) >= 4 or layer is model.cam_layer
+    assert (layer is model.cam_layer) == (size >= 128 or not name.startswith("resnet"))
 
 
 def test_a_class_that_does_not_exist_is_an_error(classifier, films):

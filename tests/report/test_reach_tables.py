@@ -17,8 +17,8 @@ def training(settings: str, model: str, trial: int, right: int, size: int = 64) 
 
 
 def test_gains_are_paired_by_trial() -> None:
-    rows = [training("phantoms", "resnet50", 1, 20), training("phantoms", "resnet50", 2, 24)]
-    rows += [training("phantoms", "resnet50_ma", 1, 26), training("phantoms", "resnet50_ma", 3, 40)]
+    rows = [training("epochs8", "resnet50", 1, 20), training("epochs8", "resnet50", 2, 24)]
+    rows += [training("epochs8", "resnet50_ma", 1, 26), training("epochs8", "resnet50_ma", 3, 40)]
     row = gain_table(pd.DataFrame(rows)).iloc[0]
     assert (row["trials"], row["films"]) == (1, 40)
     assert (row["plain"], row["ma"], row["gain"]) == (50, 65, 15)
@@ -26,14 +26,14 @@ def test_gains_are_paired_by_trial() -> None:
 
 
 def test_settings_of_ma_alone_are_compared_with_the_plain_network() -> None:
-    rows = [training("phantoms", "resnet34", 1, 20), training("mean_one", "resnet34_ma", 1, 30)]
+    rows = [training("epochs8", "resnet34", 1, 20), training("mean_one", "resnet34_ma", 1, 30)]
     rows += [training("epochs24", "resnet34", 1, 28), training("epochs24", "resnet34_ma", 1, 30)]
     table = gain_table(pd.DataFrame(rows)).set_index("settings")
     assert table["gain"].to_dict() == {"mean_one": 25, "epochs24": 5}
 
 
 def test_sizes_are_not_mixed() -> None:
-    rows = [training("phantoms", "vgg16", 1, 20, 64), training("phantoms", "vgg16_ma", 1, 30, 128)]
+    rows = [training("epochs8", "vgg16", 1, 20, 64), training("epochs8", "vgg16_ma", 1, 30, 128)]
     assert gain_table(pd.DataFrame(rows)).empty
 
 
@@ -94,11 +94,11 @@ def test_recorded_maps_hold_every_network_size_and_padding() -> None:
 
 def test_pairs_of_trainings_are_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
-    for number, (settings, seed, trial) in enumerate((("phantoms", 0, 1), ("phantoms", 0, 2), ("seed1", 1, 1))):
+    for number, (settings, seed, trial) in enumerate((("epochs8", 0, 1), ("epochs8", 0, 2), ("seed1", 1, 1))):
         for model, accuracy, share in (("resnet50", 60.0, 30.0), ("resnet50_ma", 64.0 + 2 * number, 50.0)):
             rows.append((settings, 224, model, trial, seed, accuracy, share))
     rows.append(("mean_one", 224, "resnet50_ma", 1, 0, 99.0, 99.0))
-    rows.append(("phantoms", 64, "resnet50", 1, 0, 50.0, 20.0))
+    rows.append(("epochs8", 64, "resnet50", 1, 0, 50.0, 20.0))
     columns = ["settings", "image_size", "model", "trial", "seed", "accuracy", "in_lungs"]
     monkeypatch.setattr(reach, "recorded_trainings", lambda: pd.DataFrame(rows, columns=columns))
     (row,) = reach.gains_over_trainings().to_dict("records")

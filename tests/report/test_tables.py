@@ -26,7 +26,7 @@ NAMES = (
 )
 PUBLISHED = Params(profile="paper", data_source="manifest", composition="paper", published=True)
 OWN = Params(profile="mine", data_source="manifest")
-PHANTOM = Params(profile="smoke")
+PHANTOM = Params(profile="tiny")
 
 
 def _manifest(counts: dict[str, dict[str, int]]) -> pd.DataFrame:
