@@ -37,6 +37,7 @@ if SETTINGS.nodes > 1:
         TRAINING["slurm_extra"] = f"--gpus-per-node={SETTINGS.devices}"
 SIDE_BY_SIDE = GPUS // SETTINGS.devices  # trainings of stage 2 on GPUs
 ALONE = workflow.cores or 1
+EACH = SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))  # of what runs side by side
 
 SOURCE = f"{project_root()}/notebooks/"
 DONE = str(PATHS.executed("{name}")).removesuffix("{name}.ipynb")
@@ -130,7 +131,7 @@ rule classification:
         node="04_classification-{run}",
     resources:
         **TRAINING,
-    threads: SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))
+    threads: EACH
     shell:
         EXECUTE
 
@@ -177,7 +178,7 @@ rule masks:
         node="09_masks",
     resources:
         gpu=min(1, GPUS),
-    threads: ALONE
+    threads: EACH
     shell:
         EXECUTE
 
@@ -191,7 +192,7 @@ rule audit:
         node="10_shortcut_audit",
     resources:
         gpu=min(1, GPUS),
-    threads: ALONE
+    threads: EACH
     shell:
         EXECUTE
 

@@ -22,7 +22,7 @@ from manet_lib.paths import RunPaths
 from manet_lib.postprocess import clean_mask
 from manet_lib.progress import bar
 from manet_lib.steps import confounders_step, grid
-from manet_lib.training.classification import load_classifier
+from manet_lib.training.classification import load_classifier, read_predictions
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import Batch, prepare, use_threads
@@ -66,7 +66,7 @@ def redrawn(params: Params, phantoms: pd.DataFrame, test: str) -> NDArray[np.uin
 
 
 def try_other_markers(params: Params, paths: RunPaths) -> bool:
-    """Test all networks of a run on its test phantoms with other markers, both stages anew.
+    """Test all networks of a run on its test phantoms with other markers, stage 1 included.
 
     ``predictions.csv`` has one row per view, model, trial, test and image: view, model, trial, test (one of
     ``TESTS``), image_id, label, predicted. The model ``thumbnails``, trial 0, is logistic regression on 16×16
@@ -92,12 +92,16 @@ def _try(params: Params, paths: RunPaths, ranks: Ranks) -> None:
     for shown, model, trial in bar(runs, len(runs), "testing with other markers"):
         own, where = params.seeing(shown), paths if shown == params.view else paths.seeing(shown)
         network = prepare(load_classifier(own, where, model, trial), own, ranks.device)
-        for test, (images, masks) in pairs.items():
-            data = Pairs(images, masks, np.arange(len(chosen)), targets, own, segmented=True)
+        tested = read_predictions(where, model, trial)
+        assert tested is not None
+        found = {TESTS[0]: tested[["image_id", "label", "predicted"]]}
+        for test in [*pairs][1:]:
+            data = Pairs(*pairs[test], np.arange(len(chosen)), targets, own, segmented=True)
             loader = evaluation_loader(data, own, ranks, own.batch_size)
             _, logits = evaluate(network, loader, own, ranks, _logits)
             predicted = [params.classes[number] for number in logits.argmax(axis=1)]
-            table = chosen[["image_id", "label"]].assign(predicted=predicted)
+            found[test] = chosen[["image_id", "label"]].assign(predicted=predicted)
+        for test, table in found.items():
             tables.append(table.assign(view=shown, model=model, trial=trial, test=test))
     if ranks.leads:
         columns = ["view", "model", "trial", "test", "image_id", "label", "predicted"]

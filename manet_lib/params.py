@@ -184,7 +184,7 @@ class Params(BaseModel):
     compile: bool = False
     """Compile the networks with torch.compile; gains nothing on a CPU."""
     threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of each training; those of stage 2 run side by side as cores allow. 0 takes all cores."""
+    """CPU threads of each training run of stage 2, which run side by side as cores allow. 0 takes all cores."""
     num_workers: Annotated[int, Field(ge=0, le=64)] = 0
     """Processes that load images for each device; does not change the result."""
 

@@ -8,133 +8,31 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from manet_lib.data.manifest import read_manifest
-from manet_lib.models import create_model
-from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
 from manet_lib.processes import die_with_parent
-from manet_lib.report.summary import closing_lines
-from manet_lib.training.distributed import pick_device, resolved_precision
-from manet_lib.workflow import Node, nodes, stale
+from manet_lib.workflow import stale
 
-NOTEBOOK_SECONDS = {
-    "01_data": 30.0,
-    "02_segmentation": 10.0,
-    "03_postprocessing": 8.0,
-    "04_classification": 7.0,
-    "05_attention_maps": 25.0,
-    "06_results": 12.0,
-    "07_cost": 30.0,
-    "08_reach": 15.0,
-    "09_masks": 15.0,
-    "10_shortcut_audit": 25.0,
-    "11_your_own_xray": 12.0,
-}
-"""Seconds of two cores for each notebook of the default run, training apart, at ``REFERENCE_SPEED``."""
+if TYPE_CHECKING:
+    from manet_lib.estimates import Estimate
 
-REFERENCE_SPEED = 29.0
-"""Images a second of :func:`speed` on the machine on which ``NOTEBOOK_SECONDS`` were measured."""
-
-BF16_GAIN = 2.0
-"""How much faster ResNet50 trains at 128 pixels in bf16 where the device computes it natively."""
+Result = TypeVar("Result")
 
 _TRUST = 0.1
 """Share of the estimate that counts as if it had been observed already, when the time left is corrected."""
-
-
-def arithmetic(network: nn.Module, *inputs: torch.Tensor) -> float:
-    """Floating point operations of training on the inputs: three forward passes of multiplications and additions.
-
-    Args:
-        network: on the meta device, so that nothing is computed.
-        inputs: on the meta device, too.
-    """
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network.eval()(*inputs)
-    return 3.0 * counter.get_total_flops()
-
-
-def speed(device: torch.device, steps: int = 3, batch: int = 16, side: int = 128) -> float:
-    """Images a second at which ResNet50 trains at 128 pixels in fp32 on a device, measured in a few seconds."""
-    network = create_model("resnet50").to(device).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=1e-3)
-    image, mask = (torch.zeros(batch, 1, side, side, device=device) for _ in range(2))
-    started = 0.0
-    for step in range(steps + 1):
-        if step == 1:  # the first one prepares
-            started = time.perf_counter()
-        network(image, mask).square().mean().backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    return batch * steps / (time.perf_counter() - started)
-
-
-def training_operations(node: Node, params: Params, paths: RunPaths) -> float:
-    """Floating point operations of a notebook's training run; 0 where it has none or its images are unknown."""
-    own = dict(node.own)
-    side = params.image_size
-    counts = _image_counts(params, paths)
-    if counts is None or not (own or node.name == "02_segmentation"):
-        return 0.0
-    with torch.device("meta"):
-        image = torch.zeros(1, 1, side, side)
-        if own:
-            one = arithmetic(create_model(own["model"], len(params.classes)), image, torch.zeros_like(image))
-            return one * params.epochs * (counts["train"] + counts["val"] / 3)
-        one = arithmetic(create_segmenter(params.seg_encoder), image)
-    return one * (params.seg_epochs * counts["masked"] + counts["all"] / 3)
-
-
-def _image_counts(params: Params, paths: RunPaths) -> dict[str, float] | None:
-    """How many images train and validate stage 2, train stage 1, and there are in all; None if not known yet."""
-    if paths.manifest.is_file():
-        manifest = read_manifest(paths)
-        found = {side: float((manifest["split"] == side).sum()) for side in ("train", "val")}
-        return found | {"masked": float((manifest["seg_split"] == "train").sum()), "all": float(len(manifest))}
-    if params.data_source != "phantom":
-        return None
-    count, val = params.phantom_images, params.val_fraction
-    found = {"train": count * (1 - val - params.test_fraction), "val": count * val}
-    return found | {"masked": count * (1 - params.seg_test_fraction), "all": float(count)}
-
-
-def estimates(params: Params, paths: RunPaths, names: list[str], images_per_second: float) -> dict[str, float]:
-    """Seconds that each notebook takes of this whole machine, all its cores at work.
-
-    Args:
-        params: of the run.
-        paths: of the run.
-        names: of the notebooks to be run.
-        images_per_second: of this machine, from :func:`speed`.
-    """
-    with torch.device("meta"):
-        image = torch.zeros(1, 1, 128, 128)
-        unit = arithmetic(create_model("resnet50"), image, image)
-    device = pick_device(params.accelerator)
-    gain = BF16_GAIN if resolved_precision(params.precision, device) in ("bf16", "fp16") else 1.0
-    rate, slower = images_per_second * unit * gain, REFERENCE_SPEED / images_per_second
-    known = nodes(params, paths)
-    return {
-        name: training_operations(known[name], params, paths) / rate
-        + NOTEBOOK_SECONDS.get(known[name].source.stem, 10.0) * slower
-        for name in names
-    }
 
 
 @dataclass
@@ -144,7 +42,7 @@ class Progress:
     Attributes:
         params: of the run.
         paths: of the run.
-        expected: seconds of each notebook, from :func:`estimates`.
+        expected: seconds of each notebook, from :func:`manet_lib.estimates.estimates`.
         started: when the run began, in seconds since the epoch.
         done: notebooks that have been executed.
     """
@@ -215,14 +113,10 @@ def _newer(file: Path, moment: float) -> bool:
 
 def in_minutes(seconds: float) -> str:
     """A duration in words, such as `2 min 05 s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return (
-        f"{whole // 60} min {whole % 60:02d} s"
-        if whole < 3600
-        else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    )
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def show(progress: Progress, process: subprocess.Popen[bytes]) -> None:
@@ -234,16 +128,11 @@ def show(progress: Progress, process: subprocess.Popen[bytes]) -> None:
             if not live:
                 print(f"{name} done: {progress}", flush=True)
         if live:
-            print(f"\r\033[K{str(progress)[: _columns()]}", end="\n" if ended else "", flush=True)
+            line = str(progress)[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\033[K{line}", end="\n" if ended else "", flush=True)
         if ended:
             return
         time.sleep(0.5)
-
-
-def _columns() -> int:
-    import shutil
-
-    return shutil.get_terminal_size().columns - 1
 
 
 def reasons(log: str, names: list[str]) -> Iterator[str]:
@@ -261,6 +150,24 @@ def snakemake_command(params_file: Path, cores: int, gpus: str, until: str) -> l
     return [*command, "--config", f"params={params_file}", *([f"gpus={gpus}"] if gpus else [])]
 
 
+def apart(work: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a function in a process of its own, which gives its memory back: this one stays small during a run."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def _estimate(params: Params, paths: RunPaths, names: tuple[str, ...]) -> Estimate:
+    from manet_lib.estimates import estimate
+
+    return estimate(params, paths, names)
+
+
+def _closing_lines(params: Params, paths: RunPaths) -> list[str]:
+    from manet_lib.report.summary import closing_lines
+
+    return list(closing_lines(params, paths))
+
+
 def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") -> int:
     """Run what is to be run of a parameter file, and say how far it is; returns the exit status."""
     params = load_params(params_file)
@@ -271,19 +178,16 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     if not why:
         print(f"Nothing to do: every step of {params.profile} is done.")
         return 0
-    device = pick_device(params.accelerator)
-    images_per_second = speed(device)
-    expected = estimates(params, paths, list(why), images_per_second)
-    known = nodes(params, paths)
-    training = sum(training_operations(known[name], params, paths) for name in why) / 1e12
+    cost = apart(_estimate, params, paths, tuple(why))
     print(
-        f"{len(why)} steps, about {in_minutes(sum(expected.values()))} on this machine ({training:.0f} TFLOP of "
-        f"training; ResNet50 at 128 pixels in fp32: {images_per_second:.1f} images/s)",
+        f"{len(why)} steps, about {in_minutes(sum(cost.seconds.values()))} on this machine "
+        f"({cost.operations / 1e12:.0f} TFLOP of training; ResNet50 at 128 pixels in fp32: "
+        f"{cost.images_per_second:.1f} images/s)",
         flush=True,
     )
     log = paths.root / "reproduce.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    progress = Progress(params, paths, expected)
+    progress = Progress(params, paths, cost.seconds)
     with log.open("wb") as file:
         process = subprocess.Popen(
             snakemake_command(params_file, cores, gpus, until),
@@ -333,7 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = reproduce(options.params, options.cores, options.gpus, options.until)
         if status == 0 and not options.until:
             params = load_params(options.params)
-            for line in closing_lines(params, RunPaths.of(params.profile)):
+            for line in apart(_closing_lines, params, RunPaths.of(params.profile)):
                 print(line)
             print(f"That took {in_minutes(time.time() - started)}.")
     except UserError as error:

@@ -21,6 +21,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # From top to bottom; a module imports only from its own layer or those below.
 LAYERS = [
     ["external", "reproduce"],
+    ["estimates"],
     ["cli"],
     ["execute", "export", "notebook", "predict"],
     ["release"],

@@ -13,13 +13,13 @@ from pathlib import Path
 import pandas as pd
 
 from manet_lib.artifacts import write_text
-from manet_lib.params import UserError
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
+from manet_lib.params import MODELS, UserError
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_seeds
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_answers, splits_table, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.reach import gains_over_trainings, maps_table, printed_gains, recorded_maps, split_gains
-from manet_lib.report.tables import errata, to_markdown
+from manet_lib.report.tables import errata, model_title, to_markdown
 from manet_lib.report.unlike import unlike_table
 
 
@@ -53,6 +53,27 @@ def _tolerances() -> str:
     for key, value in record["measured"].items():
         expected = f"± {known[key]:.1f}" if key in known else "–"
         rows.append({"Number": title(key), "Recorded": f"{value:.1f}", "Expect yours within": expected})
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _default_seeds() -> str:
+    """Accuracy of the default run's networks over its recorded training runs: mean and standard deviation."""
+    if not recorded_seeds().is_file():
+        return "Not recorded.\n"
+    table = pd.read_csv(recorded_seeds())
+    values = table.groupby("key")["value"]
+    shown = (values.mean().map("{:.1f}".format) + " ± " + values.std().map("{:.1f}".format)).to_dict()
+    kinds = {
+        "Segmented (%)": "accuracy",
+        "Whole (%)": "whole_as_trained",
+        "Whole, without markers (%)": "whole_without",
+        "Whole, markers swapped (%)": "whole_swapped",
+    }
+    models = [key.partition(" ")[2] for key in shown if key.startswith("accuracy ")]
+    rows = [
+        {"Model": model_title(model)} | {title: shown[f"{kind} {model}"] for title, kind in kinds.items()}
+        for model in sorted(models, key=MODELS.index)
+    ]
     return to_markdown(pd.DataFrame(rows))
 
 
@@ -101,6 +122,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "reach-controls": _controls,
     "reach-seeds": _seeds,
     "reach-over-trainings": _over_trainings,
+    "seeds": _default_seeds,
     "tolerances": _tolerances,
     "claims": _claims,
     "errata": _errata,

@@ -42,7 +42,9 @@ def counts() -> pd.DataFrame:
     """Columns model, params, flops, pooled_mask_elements, fvcore_params and fvcore_flops, one row per model."""
     rows = []
     for name in model_names():
-        rows.append((name, *measure_cost(create_model(name), TABLE_3_SIZE), *fvcore_cost(name)))
+        with torch.device("meta"):
+            model = create_model(name)
+        rows.append((name, *measure_cost(model, TABLE_3_SIZE), *fvcore_cost(name)))
     columns = ["model", "params", "flops", "pooled_mask_elements", "fvcore_params", "fvcore_flops"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -60,7 +62,6 @@ def measure(params: Params, paths: RunPaths) -> bool:
     if step.is_done():
         return False
     with own_gpu(pick_device(params.accelerator)) as device:
-        use_threads(params)
         set_arithmetic(params.precision)
         work = partial(_measure, view(params, "cost"), paths, device)
         return step.run(work, device_name(device), precision=resolved_precision(params.precision, device))
@@ -69,6 +70,7 @@ def measure(params: Params, paths: RunPaths) -> bool:
 def _measure(params: Params, paths: RunPaths, device: torch.device) -> None:
     with atomic_path(paths.cost / "counts.csv") as temporary:
         counts().to_csv(temporary, index=False)
+    use_threads(params)
     parts = []
     for backbone in dict.fromkeys(name.partition("_")[0] for name in params.models):
         models = {name: create_model(name) for name in params.models if name.partition("_")[0] == backbone}

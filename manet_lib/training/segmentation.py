@@ -31,7 +31,6 @@ from manet_lib.training.loop import (
     memory_named,
     part_size,
     prepare,
-    use_threads,
 )
 
 
@@ -58,7 +57,6 @@ def train_segmenter(params: Params, paths: RunPaths) -> bool:
 
 
 def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
-    use_threads(params)
     manifest, store = read_manifest(paths), Store.open(paths.store)
 
     def pairs(side: str) -> Pairs:
@@ -124,7 +122,6 @@ def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
 
 
 def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
-    use_threads(params)
     images = Store.open(paths.store).images
     with atomic_path(paths.raw_masks) as temporary:
         masks = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=images.shape)
