@@ -25,9 +25,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from shortcuts import RARE_SOURCE, add_rows
+from shortcuts import add_rows
 from torch import Tensor, nn
 
+from manet_lib.confounders import RARE_SOURCE
 from manet_lib.data.phantom import Phantom, draw_phantom
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.machine import processor_name

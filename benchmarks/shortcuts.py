@@ -1,6 +1,6 @@
 """Shortcuts, audited: what stage 2 learns from other parts of the film, and from marks that go with the class.
 
-    python benchmarks/shortcuts.py views --params params/phantoms.yaml --name phantoms --models resnet34
+    python benchmarks/shortcuts.py views --params params/phantoms_224.yaml --name phantoms --models resnet34
     python benchmarks/shortcuts.py doses --models resnet34 resnet34_ma --trials 1 2
 
 `views` trains on the films of a parameter file with each view, and records what every network says of every
@@ -26,7 +26,7 @@ from manet_lib.confounders import TESTS, redrawn
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.store import Store, build_store
 from manet_lib.params import Params, load_params
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_shortcuts
+from manet_lib.paths import RunPaths, params_file, recorded_shortcuts
 from manet_lib.postprocess import clean_masks
 from manet_lib.predict import MANet
 from manet_lib.report.audit import VIEWS, run_answers
@@ -34,6 +34,8 @@ from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
 
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+BASE = "phantoms_224"
+DOSE_EPOCHS = 8
 DOSE_SIZE = 64
 """Side of the films in pixels in the dose-response experiment: many trainings, and marks are coarse."""
 
@@ -94,10 +96,11 @@ def doses(models: list[str], trials: list[int], output: Path, **changes: Any) ->
         settings |= {
             "confounder_strength": strength,
             "trials": max(trials),
+            "epochs": DOSE_EPOCHS,
             "image_size": DOSE_SIZE,
             "phantom_size": 2 * DOSE_SIZE,
         } | changes
-        params, paths = prepared(load_params(params_file(DEFAULT_PROFILE), **settings))
+        params, paths = prepared(load_params(params_file(BASE), **settings))
         manifest = read_manifest(paths)
         films = {"as trained": Store.open(paths.store).images[manifest.index[manifest["split"] == "test"]]}
         films |= {test: redrawn(params, manifest[manifest["split"] == "test"], test) for test in TESTS[1:]}
@@ -126,9 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train and record what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["views", "doses"])
-    parser.add_argument(
-        "--params", type=Path, default=params_file(DEFAULT_PROFILE), help="of the films, for views"
-    )
+    parser.add_argument("--params", type=Path, default=params_file(BASE), help="of the images, for views")
     parser.add_argument("--name", default="phantoms", help="of the films, in the record")
     parser.add_argument("--models", nargs="+", default=["resnet34"])
     parser.add_argument("--views", nargs="+", default=list(VIEWS), choices=VIEWS)

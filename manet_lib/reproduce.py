@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
 from manet_lib.processes import die_with_parent
-from manet_lib.workflow import stale
+from manet_lib.workflow import nodes, stale
 
 if TYPE_CHECKING:
     from manet_lib.estimates import Estimate
@@ -174,7 +174,9 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     paths = RunPaths.of(params.profile)
     why = dict(stale(params, paths))
     if until:
-        why = {name: reason for name, reason in why.items() if name.endswith(f"_{until}")}
+        order = list(nodes(params, paths))
+        last = max((order.index(name) for name in order if until in name), default=-1)
+        why = {name: reason for name, reason in why.items() if order.index(name) <= last}
     if not why:
         print(f"Nothing to do: every step of {params.profile} is done.")
         return 0

@@ -15,7 +15,6 @@ from manet_lib.training.classification import train_classifier
 SMALL = {
     "mask_attention.py": ["--image-size", "64", "--batch-size", "2", "--repeats", "2", "--backbones", "resnet34"],
     "training.py": ["--image-size", "32", "--batch-size", "4", "--steps", "2", "--repeats", "2"],
-    "busy_machine.py": ["--repeats", "1", "--steps", "1"],
     "checkpoint.py": ["--models", "resnet34", "--repeats", "1"],
     "prediction.py": ["--image-size", "64", "--film-size", "96", "--films", "10", "--repeats", "2"],
     "data.py": ["--image-size", "64", "--films", "60", "--repeats", "2"],

@@ -190,9 +190,9 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
     long.mkdir()
     environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "an output"), "TMPDIR": str(long)}
     environment |= {"PYTHONPATH": str(checkout)}
-    command = ["make", "-o", ".venv/installed", "reproduce", "PARAMS=params/my run.yaml"]
+    command = [sys.executable, "-m", "manet_lib.reproduce", "params/my run.yaml", "--until", "postprocessing"]
     first = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
-    done = tmp_path / "an output/runs/my-run/segmentation/done.json"
+    done = tmp_path / "an output/runs/my-run/store/done.json"
     deadline = time.monotonic() + 240
     while not done.is_file():
         assert first.poll() is None
@@ -208,7 +208,11 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
     again = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert again.returncode == 0, (again.stdout + again.stderr)[-3000:]
     assert done.stat().st_mtime_ns == made
-    assert (tmp_path / "an output/figures/my-run/table2.md").is_file()
+    assert (tmp_path / "an output/figures/my-run/figure2.png").is_file()
+    assert (
+        "Nothing to do"
+        in subprocess.run(command, cwd=checkout, env=environment, text=True, capture_output=True).stdout
+    )
 
 
 @pytest.mark.slow

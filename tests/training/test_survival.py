@@ -19,7 +19,7 @@ from started import BIN, start
 
 from manet_lib.artifacts import save_settings, write_json
 from manet_lib.params import UserError, load_params
-from manet_lib.paths import checkpoints_of, log_of, output_root, project_root, weights_of
+from manet_lib.paths import checkpoints_of, log_of, output_root, weights_of
 from manet_lib.steps import classification_step
 from manet_lib.training import loop
 from manet_lib.training.checkpoint import load_checkpoint
@@ -100,7 +100,7 @@ def kill_at_random(run, params, model, kills, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "kills", "epochs"), [("resnet34_ma", 10, 12), ("vgg16", 2, 3)])
+@pytest.mark.parametrize(("model", "kills", "epochs"), [("resnet34_ma", 6, 8), ("vgg16", 2, 3)])
 def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(run, model, kills, epochs):
     params = run.with_parameters(epochs=epochs, models=[model])
     expected = undisturbed(run, params, model)
@@ -148,28 +148,15 @@ def papermill(run):
     return [BIN / "papermill", "notebooks/04_classification.ipynb", output, "-f", run.paths.settings, *arguments]
 
 
-def snakemake(run):
-    """The workflow, the notebooks before the training being there already."""
+def reproduce(run):
+    """The whole workflow, the notebooks before the training being there already."""
     params = load_params(run.paths.settings)
     run.paths.figures.mkdir(parents=True)
     for name in ("01_data", "02_segmentation", "03_postprocessing"):
         node = nodes(params, run.paths)[name]
         write_json(run.paths.node_record(name), node.shown(params) | node.results())
         run.paths.executed(name).write_text("{}")
-    target = run.paths.executed("04_classification-resnet34_ma-1")
-    command = [BIN / "snakemake", "--snakefile", project_root() / "Snakefile", "--directory", output_root()]
-    return [
-        *command,
-        "--cores",
-        "2",
-        "--rerun-triggers",
-        "mtime",
-        "--nolock",
-        "--config",
-        f"params={run.paths.settings}",
-        "--",
-        target,
-    ]
+    return [sys.executable, "-m", "manet_lib.reproduce", str(run.paths.settings), "--cores", "2"]
 
 
 def torchrun(run):
@@ -178,9 +165,9 @@ def torchrun(run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-@pytest.mark.parametrize("what", [papermill, snakemake, torchrun], ids=lambda what: what.__name__)
+@pytest.mark.parametrize("what", [papermill, reproduce, torchrun], ids=lambda what: what.__name__)
 def test_what_is_told_to_end_ends_and_leaves_nothing_behind(run, what, how):
-    """Two ranks below torchrun, below a kernel, below Papermill, below snakemake: all of them end."""
+    """Two ranks below torchrun, a kernel, Papermill, Snakemake and the command of the run: all of them end."""
     params = run.with_parameters(devices=2, epochs=500)
     save_settings(params, run.paths)
     folder = run.paths.classifier("resnet34_ma", 1)
