@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from manet_lib.artifacts import claimed
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
 from manet_lib.processes import die_with_parent
@@ -180,6 +181,8 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     if not why:
         print(f"Nothing to do: every step of {params.profile} is done.")
         return 0
+    with claimed(paths.root):  # else it is said now that another process is at work there, not after the estimate
+        pass
     cost = apart(_estimate, params, paths, tuple(why))
     print(
         f"{len(why)} steps, about {in_minutes(sum(cost.seconds.values()))} on this machine "
