@@ -80,6 +80,12 @@ onstart:
             signal.signal(number, end_now)
 
 
+wildcard_constraints:
+    model="[a-z0-9_]+",
+    trial="[0-9]+",
+    view="[a-z]+",
+
+
 rule all:
     input:
         [f"{DONE}{name}.ipynb" for name in nodes(SETTINGS, PATHS)],
@@ -124,14 +130,30 @@ rule postprocessing:
 
 rule classification:
     input:
-        lambda match: after(f"04_classification-{match.run}", "03_postprocessing"),
+        lambda match: after(f"04_classification-{match.model}-{match.trial}", "03_postprocessing"),
     output:
-        DONE + "04_classification-{run}.ipynb",
+        DONE + "04_classification-{model}-{trial}.ipynb",
     params:
-        node="04_classification-{run}",
+        node="04_classification-{model}-{trial}",
     resources:
         **TRAINING,
     threads: EACH
+    priority: 2  # more notebooks wait for these than for those of the audit
+    shell:
+        EXECUTE
+
+
+rule audit_training:
+    input:
+        lambda match: after(f"04_classification-{match.model}-{match.trial}-{match.view}", "03_postprocessing"),
+    output:
+        DONE + "04_classification-{model}-{trial}-{view}.ipynb",
+    params:
+        node="04_classification-{model}-{trial}-{view}",
+    resources:
+        **TRAINING,
+    threads: EACH
+    priority: 1
     shell:
         EXECUTE
 

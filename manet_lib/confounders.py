@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +51,8 @@ def redrawn(params: Params, phantoms: pd.DataFrame, test: str) -> NDArray[np.uin
     Returns:
         uint8 (N, image_size, image_size).
     """
-    images = []
-    for path, label in zip(phantoms["path"], phantoms["label"], strict=True):
+
+    def image(path: str, label: str) -> NDArray[np.uint8]:
         patient, number = (int(part) for part in Path(path).stem.split("_")[1:])
         phantom = draw_phantom(
             label,
@@ -61,8 +63,10 @@ def redrawn(params: Params, phantoms: pd.DataFrame, test: str) -> NDArray[np.uin
             confounder_strength=0.0 if test == "without" else params.confounder_strength,
             source=RARE_SOURCE[label] if test == "swapped" else "",
         )
-        images.append(resize(phantom.image, (params.image_size, params.image_size)))
-    return np.stack(images)
+        return resize(phantom.image, (params.image_size, params.image_size))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(list(pool.map(image, phantoms["path"], phantoms["label"])))
 
 
 def try_other_markers(params: Params, paths: RunPaths) -> bool:

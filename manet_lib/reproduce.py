@@ -19,16 +19,13 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from manet_lib.artifacts import claimed
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
 from manet_lib.processes import die_with_parent
 from manet_lib.workflow import nodes, stale
-
-if TYPE_CHECKING:
-    from manet_lib.estimates import Estimate
 
 Result = TypeVar("Result")
 
@@ -157,10 +154,12 @@ def apart(work: Callable[..., Result], *arguments: Any) -> Result:
         return pool.submit(work, *arguments).result()
 
 
-def _estimate(params: Params, paths: RunPaths, names: tuple[str, ...]) -> Estimate:
+def _estimate(params: Params, paths: RunPaths, names: tuple[str, ...]) -> tuple[dict[str, float], float, float]:
+    """The parts of an estimate: plain values, which this process can read without loading PyTorch."""
     from manet_lib.estimates import estimate
 
-    return estimate(params, paths, names)
+    cost = estimate(params, paths, names)
+    return cost.seconds, cost.operations, cost.images_per_second
 
 
 def _closing_lines(params: Params, paths: RunPaths) -> list[str]:
@@ -183,16 +182,15 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
         return 0
     with claimed(paths.root):  # else it is said now that another process is at work there, not after the estimate
         pass
-    cost = apart(_estimate, params, paths, tuple(why))
+    seconds, operations, images_per_second = apart(_estimate, params, paths, tuple(why))
     print(
-        f"{len(why)} steps, about {in_minutes(sum(cost.seconds.values()))} on this machine "
-        f"({cost.operations / 1e12:.0f} TFLOP of training; ResNet50 at 128 pixels in fp32: "
-        f"{cost.images_per_second:.1f} images/s)",
+        f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine ({operations / 1e12:.0f} "
+        f"TFLOP of training; ResNet50 at 128 pixels in fp32: {images_per_second:.1f} images/s)",
         flush=True,
     )
     log = paths.root / "reproduce.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    progress = Progress(params, paths, cost.seconds)
+    progress = Progress(params, paths, seconds)
     with log.open("wb") as file:
         process = subprocess.Popen(
             snakemake_command(params_file, cores, gpus, until),

@@ -172,7 +172,7 @@ def again(grids, output):
 def test_the_next_call_does_what_failed_and_what_comes_after_it(again, output):
     call = again[0]
     assert call.process.returncode == 0, call.text[-3000:]
-    assert [log.parent.name for log in call.logs("classification")] == ["resnet34_ma-1"]
+    assert [log.parent.name for log in call.logs("classification")] == ["resnet34_ma_1"]
     assert "2 × " in (output / "runs/ranks/classification/resnet34_ma-1/done.json").read_text()
     assert call.logs("classification")[0].is_file(), "logs of what succeeded are kept"
 

@@ -87,7 +87,8 @@ def operations(model: nn.Module, block: str, image_size: int = 64) -> list[str]:
             hooks.append(module.register_forward_hook(lambda *_: _leave(trace)))
     try:
         with torch.no_grad(), trace:
-            model.eval()(torch.zeros(1, 1, image_size, image_size), torch.ones(1, 1, image_size, image_size))
+            blank = torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device)
+            model.eval()(blank, blank)
     finally:
         for hook in hooks:
             hook.remove()
@@ -140,10 +141,12 @@ def _frame(axes: Axes, rows: int, left: float = -1.1, right: float = 1.3) -> Non
 
 def attention_places_figure() -> Figure:
     """Fig. 5: a block of each network with mask attention, as it is computed."""
+    with torch.device("meta"):  # the layers, without their weights
+        vgg, basic, bottleneck = (create_model(f"{name}_ma") for name in ("vgg16", "resnet34", "resnet50"))
     chains = {
-        "VGG16: a convolution": operations(create_model("vgg16_ma"), "", 32)[:4],
-        "ResNet34: basic block": operations(create_model("resnet34_ma"), "layer1.1"),
-        "ResNet50: bottleneck": operations(create_model("resnet50_ma"), "layer1.1"),
+        "VGG16: a convolution": operations(vgg, "", 32)[:4],
+        "ResNet34: basic block": operations(basic, "layer1.1"),
+        "ResNet50: bottleneck": operations(bottleneck, "layer1.1"),
     }
     rows = max(map(len, chains.values()))
     with plt.rc_context(STYLE):
@@ -157,7 +160,8 @@ def attention_places_figure() -> Figure:
 
 def _mixed_block(axes: Axes, name: str, rows: int) -> None:
     """A block of Inception v3: its branches side by side, joined and multiplied once."""
-    block: Any = create_model("inceptionv3_ma").get_submodule(name)
+    with torch.device("meta"):
+        block: Any = create_model("inceptionv3_ma").get_submodule(name)
     branches: dict[str, list[str]] = {}
     for child, layer in block.named_children():
         kernel = layer.conv.kernel_size
