@@ -162,7 +162,7 @@ def audited(tiny_run, tmp_path, monkeypatch):
 def test_an_audit_trains_what_it_says_and_leaves_the_run_alone(audited) -> None:
     params, paths = audited
     (step,) = audit_steps(params, paths)
-    assert step.folder == paths.root / "audit" / "shape" / "resnet34-1"
+    assert step.folder == paths.root / "classification" / "resnet34-1-shape"
     assert step.folder in [one.folder for one in all_steps(params, paths)]
     train_classifier(params, paths, "resnet34", 1)
     before = paths.predictions("resnet34", 1).read_bytes()
