@@ -33,8 +33,6 @@ NOTEBOOK_SECONDS = {
 }
 """Seconds of two cores for each notebook of the default run, training apart, at ``REFERENCE_SPEED``."""
 
-REFERENCE_SPEED``."""
-
 REFERENCE_SPEED = 29.0
 """Images a second of :func:`speed` on the machine on which ``NOTEBOOK_SECONDS`` were measured."""
 
@@ -42,7 +40,7 @@ BF16_GAIN = 2.0
 """How much faster ResNet50 trains at 128 pixels in bf16 where the device computes it natively."""
 
 SMALL_GAIN = 0.75
-"""Arithmetic a second of ResNet34 at 64 pixels, with loading and validation, as a share of ResNet50's at 128 pixels."""
+"""Arithmetic a second of the default run's training, as a share of ResNet50's at 128 pixels."""
 
 
 def arithmetic(network: nn.Module, *inputs: torch.Tensor) -> float:

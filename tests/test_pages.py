@@ -65,7 +65,8 @@ def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
         line = next(line for line in readme.splitlines() if line.startswith(f"| {claim.claim} |"))
         assert found.loc[claim.claim, "Verdict"] in line
         assert found.loc[claim.claim, "Measured (95% interval)"].replace("–", "") in line
-    gains = {key.split()[1].removesuffix("_ma"): value for key, value in measured.items() if key.startswith("gain ")}
+    gained = {key.removeprefix("gain "): value for key, value in measured.items() if key.startswith("gain ")}
+    gains = {model.removesuffix("_ma"): value for model, value in gained.items()}
     (network,) = {name for name in gains if "cbam" not in name}
     gain = next(row for name, row in found.iterrows() if f"accuracy of {model_title(network)}" in name)
     assert gain["Measured (95% interval)"].startswith(f"{gains[network]:.2f} (")
