@@ -139,13 +139,17 @@ def test_a_lack_of_memory_for_lung_masks_names_it_too(run, monkeypatch):
         predict_raw_masks(run.params, run.paths)
 
 
-def test_stage_1_keeps_to_its_threads(run):
+def test_threads_are_for_stage_2_which_runs_side_by_side(run):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        (run.paths.segmentation / "done.json").unlink()
-        train_segmenter(run.params.model_copy(update={"threads": 1}), run.paths)
+        params = run.params.model_copy(update={"threads": 1})
+        train_classifier(params, run.paths, "resnet34", 1)
         assert torch.get_num_threads() == 1
+        torch.set_num_threads(2)
+        (run.paths.segmentation / "done.json").unlink()
+        train_segmenter(params, run.paths)
+        assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
