@@ -16,33 +16,23 @@ import argparse
 from pathlib import Path
 
 import pandas as pd
+from shortcuts import prepared
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.attention.scores import score_attention
 from manet_lib.confounders import try_other_markers
-from manet_lib.data.manifest import build_manifest
-from manet_lib.data.store import build_store
 from manet_lib.params import Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_seeds
-from manet_lib.postprocess import clean_masks
 from manet_lib.report.agreement import measured_by_trial
 from manet_lib.steps import grid, training_runs
 from manet_lib.training.launch import train
-from manet_lib.training.segmentation import predict_raw_masks
 
 TRIALS = 10
 
 
 def stage_1(seed: int, trials: int = TRIALS) -> tuple[Params, RunPaths]:
     """The default run with some seed and number of trials, up to its clean masks."""
-    params = load_params(params_file(DEFAULT_PROFILE), profile=f"seeds_{seed}", seed=seed, trials=trials)
-    paths = RunPaths.of(params.profile)
-    build_store(params, paths)
-    build_manifest(params, paths)
-    train(params, paths)
-    predict_raw_masks(params, paths)
-    clean_masks(params, paths)
-    return params, paths
+    return prepared(load_params(params_file(DEFAULT_PROFILE), profile=f"seeds_{seed}", seed=seed, trials=trials))
 
 
 def record(file: Path, trials: int, seeds: list[int]) -> None:

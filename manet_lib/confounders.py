@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import Pairs
@@ -24,10 +23,10 @@ from manet_lib.paths import RunPaths
 from manet_lib.postprocess import clean_mask
 from manet_lib.progress import bar
 from manet_lib.steps import confounders_step, grid
-from manet_lib.training.classification import load_classifier, read_predictions
+from manet_lib.training.classification import load_classifier, logits_of, read_predictions
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
-from manet_lib.training.loop import Batch, prepare, use_threads
+from manet_lib.training.loop import prepare, use_threads
 from manet_lib.training.segmentation import fill_raw_masks
 
 TESTS = ("as trained", "without", "swapped")
@@ -102,7 +101,7 @@ def _try(params: Params, paths: RunPaths, ranks: Ranks) -> None:
         for test in [*pairs][1:]:
             data = Pairs(*pairs[test], np.arange(len(chosen)), targets, own, segmented=True)
             loader = evaluation_loader(data, own, ranks, own.batch_size)
-            _, logits = evaluate(network, loader, own, ranks, _logits)
+            _, logits = evaluate(network, loader, own, ranks, logits_of)
             predicted = [params.classes[number] for number in logits.argmax(axis=1)]
             found[test] = chosen[["image_id", "label"]].assign(predicted=predicted)
         for test, table in found.items():
@@ -144,7 +143,3 @@ def _baseline(
             tested = thumbnails(seen(image, mask, shown) for image, mask in zip(*both, strict=True))
             table = chosen[["image_id", "label"]].assign(predicted=regression.predict(tested))
             yield table.assign(view=shown, model=THUMBNAILS, trial=0, test=test)
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    return model(batch[0], batch[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -124,24 +123,14 @@ def estimates(params: Params, paths: RunPaths, names: Sequence[str], images_per_
     }
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a run costs.
+def estimate(params: Params, paths: RunPaths, names: Sequence[str]) -> tuple[dict[str, float], float, float]:
+    """Measure this machine and say what some notebooks of a run cost on it.
 
-    Attributes:
-        seconds: of each notebook, all cores of this machine at work.
-        operations: floating point operations of all training runs.
-        images_per_second: speed of this machine, see :func:`speed`.
+    Returns:
+        Seconds of each notebook, all cores at work; floating point operations of all training runs; and the speed
+        of this machine, see :func:`speed`. A process reads these plain values without loading PyTorch.
     """
-
-    seconds: dict[str, float]
-    operations: float
-    images_per_second: float
-
-
-def estimate(params: Params, paths: RunPaths, names: Sequence[str]) -> Estimate:
-    """Measure this machine and say what some notebooks of a run cost on it."""
     images_per_second = speed(pick_device(params.accelerator))
     known = nodes(params, paths)
     operations = sum(training_operations(known[name], params, paths) for name in names)
-    return Estimate(estimates(params, paths, names, images_per_second), operations, images_per_second)
+    return estimates(params, paths, names, images_per_second), operations, images_per_second

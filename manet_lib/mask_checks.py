@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import Pairs
@@ -24,10 +23,10 @@ from manet_lib.paths import RunPaths, expand
 from manet_lib.progress import bar
 from manet_lib.seeds import stable_hash
 from manet_lib.steps import mask_scores_step, other_masks_step
-from manet_lib.training.classification import load_classifier
+from manet_lib.training.classification import load_classifier, logits_of
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
-from manet_lib.training.loop import Batch, prepare, use_threads
+from manet_lib.training.loop import prepare, use_threads
 
 Masks = NDArray[np.bool_]
 
@@ -155,7 +154,7 @@ def _try(params: Params, paths: RunPaths, trained: list[tuple[str, int]], ranks:
         for name, masks in variants.items():
             data = Pairs(images, masks.astype(np.uint8), np.arange(len(films)), targets, params, segmented=True)
             loader = evaluation_loader(data, params, ranks, params.batch_size)
-            _, logits = evaluate(network, loader, params, ranks, _logits)
+            _, logits = evaluate(network, loader, params, ranks, logits_of)
             table = films[["image_id", "label"]].copy()
             table["predicted"] = [params.classes[number] for number in logits.argmax(axis=1)]
             tables.append(table.assign(model=model, trial=trial, mask=name))
@@ -163,7 +162,3 @@ def _try(params: Params, paths: RunPaths, trained: list[tuple[str, int]], ranks:
     if ranks.leads:
         with atomic_path(paths.other_masks / "predictions.csv") as temporary:
             pd.concat(tables)[columns].to_csv(temporary, index=False)
-
-
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
-    return model(batch[0], batch[1])

@@ -155,11 +155,9 @@ def apart(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 def _estimate(params: Params, paths: RunPaths, names: tuple[str, ...]) -> tuple[dict[str, float], float, float]:
-    """The parts of an estimate: plain values, which this process can read without loading PyTorch."""
     from manet_lib.estimates import estimate
 
-    cost = estimate(params, paths, names)
-    return cost.seconds, cost.operations, cost.images_per_second
+    return estimate(params, paths, names)
 
 
 def _closing_lines(params: Params, paths: RunPaths) -> list[str]:

@@ -27,7 +27,8 @@ def _loss(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(model(batch[0], batch[1]).float(), batch[2])
 
 
-def _logits(model: nn.Module, batch: Batch) -> Tensor:
+def logits_of(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits (B, classes) of a batch, for :func:`manet_lib.training.evaluate.evaluate`."""
     return model(batch[0], batch[1])
 
 
@@ -87,7 +88,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
     loader = evaluation_loader(validation, params, ranks, params.batch_size)
 
     def validate(network: nn.Module) -> dict[str, float]:
-        _, logits = evaluate(network, loader, params, ranks, _logits)
+        _, logits = evaluate(network, loader, params, ranks, logits_of)
         truth = torch.from_numpy(validation.targets)
         scores = torch.from_numpy(logits)
         return {
@@ -112,7 +113,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
     history = fit(training, params, ranks)
     held_out = segmented_pairs(params, paths, manifest, ["val", "test"])
     loader = evaluation_loader(held_out, params, ranks, params.batch_size)
-    rows, logits = evaluate(model, loader, params, ranks, _logits)
+    rows, logits = evaluate(model, loader, params, ranks, logits_of)
     if ranks.leads:
         _write(params, paths, manifest.loc[rows], logits, name, trial)
         facts = {"key": training.key, "val_accuracy": float(history["val_accuracy"].iloc[-1])}
