@@ -26,7 +26,7 @@ test: .venv/installed-test
 	ruff check .
 	ruff format --check .
 	mypy
-	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile --durations=20
+	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
 # Executes all notebooks on a copy of the finished default run, and checks what their cells assert.
 test-notebooks: .venv/installed-test

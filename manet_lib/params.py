@@ -124,6 +124,8 @@ class Params(BaseModel):
     """Images per step of stage 2, over all devices (section 4.2)."""
     learning_rate: Positive = 0.01
     """Initial learning rate of SGD, cosine to 0 (section 4.2)."""
+    learning_rates: dict[ModelName, Positive] = {}
+    """Initial learning rates of single models, by name, in place of `learning_rate`."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD (section 4.2)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -285,7 +287,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
     ),
     "clean_masks": ("min_object_fraction",),
     "classification": (
-        *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate", "momentum"),
+        *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate"),
+        *("learning_rates", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
         *("lung_map_divided_by", *_VIEW, *_AFFINE, *_MACHINE),
     ),

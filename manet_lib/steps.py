@@ -46,12 +46,19 @@ def clean_masks_step(params: Params, paths: RunPaths) -> Step:
 
 def classification_step(params: Params, paths: RunPaths, model: str, trial: int) -> Step:
     """One model of stage 2, trained and tested in one trial."""
+    params = for_model(params, model)
     folder = paths.classifier(model, trial)
     inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
     outputs = [weights_of(folder), log_of(folder), paths.predictions(model, trial)]
     modules, extra = ("manet_lib.training.classification",), (("model", model), ("trial", trial))
     outside = partial(pretrained_digest, params)
     return Step("classification", folder, params, inputs, outputs, modules, extra, outside)
+
+
+def for_model(params: Params, model: str) -> Params:
+    """The parameters that a model is trained with: ``learning_rate`` is its own."""
+    rate = params.learning_rates.get(model, params.learning_rate)
+    return params.model_copy(update={"learning_rate": rate, "learning_rates": {}})
 
 
 def audit_steps(params: Params, paths: RunPaths) -> list[Step]:

@@ -71,7 +71,7 @@ class Node:
         code |= {path.name: sha256_of(path)[:16] for path in _shown_files(code, params)}
         values = {name: getattr(params, name) for name in self.shows}
         for step in self.steps:
-            values |= fingerprint(params, step.name)
+            values |= fingerprint(step.params, step.name)
         notebook = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
         shown = {"notebook": notebook, "code": code, "parameters": values | dict(self.own)}
         return json.loads(json.dumps(shown))

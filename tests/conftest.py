@@ -27,6 +27,12 @@ from manet_lib.postprocess import clean_masks
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the files that take longest first, so that none is left for one worker at the end."""
+    longest = {name: place for place, name in enumerate(("test_slurm.py", "test_site.py", "test_workflow.py"))}
+    items.sort(key=lambda item: (longest.get(item.path.name, len(longest)), not item.get_closest_marker("slow")))
+
+
 @pytest.fixture(autouse=True)
 def output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "output"

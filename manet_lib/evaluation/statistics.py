@@ -130,10 +130,11 @@ def _crossed(values: NDArray[np.float64], patients: Sequence[object] | None) -> 
         between_trials = float(values.mean(axis=1).var(ddof=1)) / trials
         rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
         cells = sum(_variance_of_mean(row, codes, films) for row in rest) / (trials * (trials - 1))
-        variance = max(between_trials + between_patients - cells, between_patients)
+        # an estimate below one of its parts is chance, and would leave next to no degrees of freedom
+        variance = max(between_trials + between_patients - cells, between_patients, between_trials, cells)
         spread = between_trials**2 / (trials - 1) + between_patients**2 / (drawn - 1)
         spread += cells**2 / ((trials - 1) * (drawn - 1))
-        freedom = variance**2 / spread if spread else freedom
+        freedom = max(variance**2 / spread, min(trials, drawn) - 1) if spread else freedom
     return mean, variance, freedom
 
 

@@ -187,9 +187,15 @@ def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -
 
 
 def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
-    """One sentence: whether the run agrees with the recorded one, and what does not."""
+    """One sentence: whether the run agrees with the recorded one, and what does not.
+
+    Of numbers that each lie within their tolerance in 95 of 100 cases, some lie outside in an honest run; as many
+    are allowed as 95 of 100 runs would have if the numbers were independent, but none beyond twice its tolerance.
+    """
     judged = numbers[numbers["Tolerance"] != "–"]
-    wrong = [*exact.loc[~exact["Same"].astype(bool), "Fact"], *judged.loc[judged["Agrees"] == "no", "Number"]]
+    outside, far = (judged.loc[judged[name] == "no", "Number"] for name in ("Agrees", "at double"))
+    allowed = int(scipy.stats.binom.ppf(0.95, len(judged), 0.05))
+    wrong = [*exact.loc[~exact["Same"].astype(bool), "Fact"], *(outside if len(outside) > allowed else far)]
     same, within = int(exact["Same"].sum()), int((judged["Agrees"] == "yes").sum())
     counted = f"{same} of {len(exact)} exact facts are the same, {within} of {len(judged)} measured numbers agree"
     if not wrong:

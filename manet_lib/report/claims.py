@@ -20,7 +20,7 @@ from manet_lib.evaluation.statistics import (
     share_interval,
     student_interval,
 )
-from manet_lib.params import Params
+from manet_lib.params import MODELS, Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.attention import paired_scores
 from manet_lib.report.cost import count_table
@@ -164,7 +164,9 @@ def _time(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     names = [name for name in seconds if name.endswith("_ma") and name.partition("_")[0] in seconds]
     if not names:
         return "measured running times (cost_repeats)"
-    return Evidence.of(*max(increase(seconds, name, name.partition("_")[0]) for name in names), "%")
+    value, low, high = np.max([increase(seconds, name, name.partition("_")[0]) for name in names], axis=0)
+    missing = [model_title(name) for name in MODELS if name.endswith("_ma") and name not in names]
+    return Evidence.of(value, low, high, "%", f"running times of {', '.join(missing)}" if missing else "")
 
 
 def _size(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -208,6 +210,8 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
         return f"undecided: needs {evidence}"
     if evidence.lacks:
         return f"undecided: needs {evidence.lacks}"
+    if not np.isfinite([evidence.low, evidence.high]).all():
+        return "undecided: needs more test images for an interval"
     sign = 1 if claim.side == "above" else -1
     near, far = sorted((sign * (evidence.low - claim.margin), sign * (evidence.high - claim.margin)))
     if near <= 0 < far:

@@ -47,9 +47,12 @@ def colour_of(model: str) -> str:
 def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
     """Write a figure as PNG, PDF and SVG to the figures folder; the same figure gives the same bytes."""
     kinds: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # what has been laid out stays as it is in all three files
+    box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
     for ending, metadata in (kinds | {"svg": {"Date": None, "Creator": None}}).items():
         with atomic_path(paths.figures / f"{name}.{ending}") as temporary, plt.rc_context({"svg.hashsalt": name}):
-            figure.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata=metadata)
+            figure.savefig(temporary, dpi=dpi, bbox_inches=box, metadata=metadata)
 
 
 def _show(axes: Axes, picture: NDArray[Any]) -> None:

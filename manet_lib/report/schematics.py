@@ -193,9 +193,11 @@ def cbam_figure() -> Figure:
     places = f"conv {size[0]}×{size[1]}, σ"
     inside = ["average and maximum\nover places", "shared MLP, sum, σ", "× channels"]
     inside += ["average and maximum\nover channels", places, "× places"]
+    with torch.device("meta"):
+        basic, bottleneck = (create_model(f"{name}_cbam") for name in ("resnet34", "resnet50"))
     chains = {
-        "basic block with CBAM": operations(create_model("resnet34_cbam"), "layer1.1"),
-        "bottleneck with CBAM": operations(create_model("resnet50_cbam"), "layer1.1"),
+        "basic block with CBAM": operations(basic, "layer1.1"),
+        "bottleneck with CBAM": operations(bottleneck, "layer1.1"),
         "CBAM": inside,
     }
     rows = max(map(len, chains.values()))
@@ -220,8 +222,9 @@ def resunet_shapes(encoder: str, image_size: int) -> tuple[list[tuple[int, int]]
     Returns:
         Encoder from the film down, and decoder from the bottom up; each a list of (channels, side).
     """
-    model: Any = create_segmenter(encoder).eval()
-    film = torch.zeros(1, 1, image_size, image_size)
+    with torch.device("meta"):
+        model: Any = create_segmenter(encoder).eval()
+        film = torch.zeros(1, 1, image_size, image_size)
     up: list[tuple[int, int]] = []
     hooks = [
         block.register_forward_hook(lambda _, __, out: up.append((out.shape[1], out.shape[2])))

@@ -69,7 +69,7 @@ def train_classifier(params: Params, paths: RunPaths, model: str, trial: int) ->
         Whether there was anything to do.
     """
     step = classification_step(params, paths, model, trial)
-    read = view(params, "classification")
+    read = view(step.params, "classification")
     return run_step(step, params, lambda ranks: _train(read, paths, step, ranks, model, trial))
 
 

@@ -104,7 +104,8 @@ def test_crossed_interval_covers_where_patients_have_several_films(trials: int, 
 
 
 def test_crossed_interval_is_the_analysis_of_variance() -> None:
-    values = np.random.default_rng(1).normal(0, 1, (4, 30)) + np.random.default_rng(2).normal(0, 1, (4, 1))
+    rng = np.random.default_rng(1)
+    values = rng.normal(0, 1, (4, 30)) + rng.normal(0, 0.5, (4, 1)) + rng.normal(0, 2, 30)
     trials, films = values.shape
     rows, columns = values.mean(axis=1), values.mean(axis=0)
     rest = values - rows[:, None] - columns + values.mean()
@@ -113,8 +114,25 @@ def test_crossed_interval_is_the_analysis_of_variance() -> None:
     freedom = (variance * values.size) ** 2 / sum(
         one**2 / count for one, count in zip(squares, (3, 29, 87), strict=True)
     )
+    assert freedom > 3
     half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(variance)
     np.testing.assert_allclose(crossed_interval(values), values.mean() + np.array([0, -half, half]))
+
+
+@pytest.mark.parametrize("films", [5, 20, 100])
+def test_crossed_interval_stays_as_wide_as_its_trials_allow(films: int) -> None:
+    """Of networks that hardly differ, a variance may by chance be estimated below its parts."""
+    rng = np.random.default_rng(0)
+    for trials in (2, 3):
+        for _ in range(500):
+            values = rng.choice([-1.0, 0.0, 1.0], (trials, films), p=[0.02, 0.96, 0.02])
+            _, low, high = crossed_interval(values)
+            widest = scipy.stats.t.ppf(0.975, trials - 1)  # no variance of a mean of such values exceeds 1
+            assert np.isfinite([low, high]).all()
+            assert high - low <= 2 * widest
+    exchanged = np.zeros((2, 100))
+    exchanged[:, 0] = 1, -1
+    assert crossed_interval(exchanged)[2] < 0.2
 
 
 def test_crossed_interval_of_one_trial_is_students() -> None:

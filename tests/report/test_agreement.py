@@ -61,14 +61,24 @@ def test_a_run_that_agrees(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> 
 
 
 def test_a_run_that_does_not(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> None:
-    numbers = {"accuracy resnet50": 60.0, "accuracy resnet50_ma": 60.0}
+    numbers = {"accuracy resnet50": 60.0, "accuracy resnet50_ma": 40.0}
     exact, measured = compare(monkeypatch, paths, {"films": (3, 4), "split": "abd"}, numbers)
     said = verdict(exact, measured)
     assert "does NOT agree" in said
     assert "split" in said
     assert "ResNet50(MA), test accuracy" in said
     assert "ResNet50, test accuracy" not in said
-    assert measured.set_index("Number").loc["ResNet50(MA), test accuracy (%)", "at double"] == "yes"
+
+
+@pytest.mark.parametrize(("outside", "agrees"), [(0, True), (3, True), (4, False)])
+def test_of_eighteen_numbers_as_many_lie_outside_as_chance_explains(outside: int, agrees: bool) -> None:
+    table = pd.DataFrame({"Number": [str(number) for number in range(18)], "Tolerance": "1", "at double": "yes"})
+    table["Agrees"] = ["no"] * outside + ["yes"] * (18 - outside)
+    exact = pd.DataFrame({"Fact": ["split"], "Same": [True]})
+    shown = table.assign(Recorded="1", **{"This run": "2"})
+    assert ("does NOT agree" not in verdict(exact, shown)) is agrees
+    shown.loc[0, ["Agrees", "at double"]] = "no"
+    assert "does NOT agree" in verdict(exact, shown)
 
 
 def test_gains_are_of_models_with_attention_only() -> None:

@@ -163,9 +163,12 @@ def torchrun(run):
     return torchrun_command(run.params.model_copy(update={"devices": 2}), run.paths, "resnet34_ma", 1)
 
 
+TOLD = [(reproduce, how) for how in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)]
+TOLD += [(papermill, signal.SIGINT), (torchrun, signal.SIGKILL)]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
-@pytest.mark.parametrize("what", [papermill, reproduce, torchrun], ids=lambda what: what.__name__)
+@pytest.mark.parametrize(("what", "how"), TOLD, ids=lambda value: getattr(value, "__name__", str(value)))
 def test_what_is_told_to_end_ends_and_leaves_nothing_behind(run, what, how):
     """Two ranks below torchrun, a kernel, Papermill, Snakemake and the command of the run: all of them end."""
     params = run.with_parameters(devices=2, epochs=500)
