@@ -14,7 +14,7 @@ from manet_lib.models import create_model
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.training.distributed import pick_device, resolved_precision
+from manet_lib.training.distributed import own_gpu, pick_device, resolved_precision, set_arithmetic
 from manet_lib.workflow import Node, nodes
 
 NOTEBOOK_SECONDS = {
@@ -130,7 +130,9 @@ def estimate(params: Params, paths: RunPaths, names: Sequence[str]) -> tuple[dic
         Seconds of each notebook, all cores at work; floating point operations of all training runs; and the speed
         of this machine, see :func:`speed`. A process reads these plain values without loading PyTorch.
     """
-    images_per_second = speed(pick_device(params.accelerator))
+    with own_gpu(pick_device(params.accelerator)) as device:
+        set_arithmetic("fp32")
+        images_per_second = speed(device)
     known = nodes(params, paths)
     operations = sum(training_operations(known[name], params, paths) for name in names)
     return estimates(params, paths, names, images_per_second), operations, images_per_second

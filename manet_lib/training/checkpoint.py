@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path, changed_modules
 from manet_lib.digests import sha256_of
-from manet_lib.params import UserError
+from manet_lib.params import UserError, default_of
 
 _KEPT = 2
 
@@ -73,8 +73,10 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
             print(f"checkpoint {path.name}: damaged, going back to the checkpoint before it ({reason})")
             continue
         changed = changed_modules(theirs, key)
-        if any(theirs[part] != key[part] for part in ("parameters", "inputs")):
-            print(f"checkpoint {path.name}: of another setting: {_difference(theirs, key)}; starting anew")
+        difference = _difference(theirs["parameters"], key["parameters"])
+        if difference or theirs["inputs"] != key["inputs"]:
+            said = difference or "its input files have changed"
+            print(f"checkpoint {path.name}: of another setting: {said}; starting anew")
             return None
         if changed:
             end = "going on" if old_code == "keep" else "starting anew"
@@ -95,14 +97,10 @@ def _check_digest(path: Path) -> None:
             raise ValueError("its checksum does not fit")
 
 
-def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    old, new = theirs["parameters"], ours["parameters"]
-    parts = [
-        f"{name} was {old.get(name)!r} and is {new.get(name)!r}"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    return "; ".join(parts) or "its input files have changed"
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Which parameters differ; one that did not exist yet had its default."""
+    pairs = {name: [one.get(name, default_of(name)) for one in (old, new)] for name in sorted({*old, *new})}
+    return "; ".join(f"{name} was {was!r} and is {now!r}" for name, (was, now) in pairs.items() if was != now)
 
 
 def save_weights(path: Path, model: nn.Module, facts: dict[str, Any]) -> None:

@@ -120,7 +120,9 @@ def own_gpus(count: int) -> Iterator[list[int]]:
             print(
                 f"{here - len(free)} of {here} GPUs are at work for other trainings of yours; sharing", flush=True
             )
-            free += [number for number in range(here) if number not in free][: count - len(free)]
+            others = [number for number in range(here) if number not in free]
+            turn = os.getpid() % max(1, len(others))  # not everybody shares the first one
+            free += (others[turn:] + others[:turn])[: count - len(free)]
         yield free
 
 
@@ -155,6 +157,8 @@ def joined(params: Params) -> Iterator[Ranks]:
     if not under_torchrun():
         with own_gpu(pick_device(params.accelerator)) as device:
             set_arithmetic(params.precision)
+            if device.type == "cuda":
+                torch.cuda.set_device(device)
             yield Ranks(0, 1, device)
         return
     device = pick_device(params.accelerator, params.devices, int(os.environ["LOCAL_RANK"]))
@@ -163,14 +167,20 @@ def joined(params: Params) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     timeout = timedelta(minutes=params.timeout_minutes)
     store, rank, world = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    # a restart uses the agent's store again, where the addresses of the processes that died still stand
-    store = dist.PrefixStore(f"attempt {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    if world != params.nodes * params.devices:
+        raise UserError(
+            f"torchrun: {world} processes, but nodes × devices is {params.nodes} × {params.devices}; "
+            "start as many, or change the parameters"
+        )
+    # A restart on one machine uses the agent's store again, where the addresses of the processes that died still
+    # stand; several machines meet at a new port each time, as each agent counts restarts for itself.
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    meeting = os.environ["TORCHELASTIC_RESTART_COUNT"] if shared else os.environ["MASTER_PORT"]
+    store = dist.PrefixStore(f"meeting {meeting}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+    dist.destroy_process_group()  # not after an error, when NCCL would wait for ranks that are elsewhere
 
 
 def set_arithmetic(precision: str) -> None:

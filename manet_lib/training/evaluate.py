@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from manet_lib.data.augment import EpochOrder, Pairs
-from manet_lib.params import Params
+from manet_lib.params import Params, UserError
 from manet_lib.training.distributed import Ranks
 from manet_lib.training.loop import Batch, autocast, batches, memory_named, part_size, to_device
 
@@ -50,7 +50,7 @@ def evaluate(
         Rows of the images in the manifest (N,) and their scores (N, K), in the order of the set, on every rank.
 
     Raises:
-        UserError: memory ran out.
+        UserError: memory ran out, or a score is not finite.
     """
     model.eval()
     ranks.share_buffers(model)
@@ -67,6 +67,11 @@ def evaluate(
     parts = [part for part in ranks.gather(mine) if part is not None]
     all_rows = np.concatenate([part[0] for part in parts])
     all_scores = np.concatenate([part[1] for part in parts])
+    if not np.isfinite(all_scores).all():
+        raise UserError(
+            f"evaluation: {int((~np.isfinite(all_scores)).any(axis=1).sum())} of {len(all_scores)} images have "
+            "scores that are not finite; set precision: bf16 or fp32, or lower the learning rate"
+        )
     place = {int(row): position for position, row in enumerate(data.rows)}
     ordered = np.argsort([place[int(row)] for row in all_rows])
     return all_rows[ordered], all_scores[ordered]

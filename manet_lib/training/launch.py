@@ -49,6 +49,8 @@ def torchrun_command(
         where = [f"--nnodes={params.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}"]
         where += [f"--rdzv-id={name}"]
     command = [sys.executable, "-u", "-m", "torch.distributed.run", *where]
+    if params.nodes > 1:  # a new store at a new port for every meeting, see training.distributed.joined
+        command = ["env", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1", *command]
     command += [f"--nproc-per-node={params.devices}", f"--max-restarts={params.restarts}"]
     command += ["-m", "manet_lib.training.launch", str(paths.settings)]
     shown = ["--view", paths.audit_view] if paths.audit_view else []

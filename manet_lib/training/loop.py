@@ -105,6 +105,7 @@ def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_
         num_workers=params.num_workers,
         persistent_workers=params.num_workers > 0,
         pin_memory=ranks.device.type == "cuda",
+        generator=torch.Generator(),  # else each iterator draws from the stream of dropout
     )
 
 

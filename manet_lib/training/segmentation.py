@@ -14,7 +14,7 @@ from manet_lib.data.scaling import to_unit
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import create_segmenter, soft_dice_loss
-from manet_lib.params import Params, view
+from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths, weights_of
 from manet_lib.progress import bar
 from manet_lib.seeds import stable_hash
@@ -147,4 +147,8 @@ def fill_raw_masks(
             batch = torch.tensor(images[part])[:, None].to(device)
             with memory_named("lung masks", batch, params):
                 logits = model(to_unit(batch, params.normalisation))
+            if not logits.isfinite().all():
+                raise UserError(
+                    "lung masks: logits that are not finite; set precision: bf16 or fp32, and train again"
+                )
             masks[part] = (logits[:, 0] > 0).cpu().numpy()

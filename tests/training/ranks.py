@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -75,5 +76,5 @@ def train_frozen(output, ranks):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined(PARAMS) as here:
+    with joined(PARAMS.model_copy(update={"devices": int(os.environ["WORLD_SIZE"])})) as here:
         {"evaluate": score_films, "train": train_frozen}[sys.argv[1]](Path(sys.argv[2]), here)

@@ -47,6 +47,11 @@ def test_a_checkpoint_of_other_parameters_is_passed_over_with_the_difference(tmp
     assert "of another setting: epochs was 3 and is 5; starting anew" in capsys.readouterr().out
     assert load_checkpoint(tmp_path, KEY | {"inputs": {"store/images.npy": "cd"}}) is None
     assert "its input files have changed; starting anew" in capsys.readouterr().out
+    newer = {"epochs": 3, "learning_rates": {}}  # a parameter that was added, at its default
+    assert load_checkpoint(tmp_path, KEY | {"parameters": newer})["weight"][0] == 1
+    newer["learning_rates"] = {"resnet34": 0.1}
+    assert load_checkpoint(tmp_path, KEY | {"parameters": newer}) is None
+    assert "learning_rates was {} and is {'resnet34': 0.1}" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_older_code_is_passed_over_and_said_unless_it_is_to_be_kept(tmp_path, capsys):

@@ -17,6 +17,7 @@ from manet_lib.training import classification, loop, segmentation
 from manet_lib.training.classification import segmented_pairs, train_classifier
 from manet_lib.training.distributed import Ranks
 from manet_lib.training.evaluate import evaluate, evaluation_loader
+from manet_lib.training.loop import batches
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
@@ -130,6 +131,35 @@ def test_a_lack_of_memory_in_evaluation_names_the_parameter_to_change(run):
         UserError, match=r"evaluation: out of memory with \d images of 32 pixels.* accumulate: 1 to 2"
     ):
         evaluate(torch.nn.Identity(), loader, run.params, ALONE, too_much)
+
+
+def test_scores_that_are_not_finite_are_no_class(run):
+    pairs = segmented_pairs(run.params, run.paths, read_manifest(run.paths), ["val"])
+    loader = evaluation_loader(pairs, run.params, ALONE, 8)
+    with pytest.raises(
+        UserError, match=rf"evaluation: {len(pairs)} of {len(pairs)} images .* not finite; set precision"
+    ):
+        evaluate(
+            torch.nn.Identity(),
+            loader,
+            run.params,
+            ALONE,
+            lambda _, batch: torch.full((len(batch[0]), 5), torch.nan),
+        )
+
+
+def test_loader_workers_change_nothing_that_dropout_draws(run):
+    drawn = []
+    for workers in (0, 1):
+        params = run.params.model_copy(update={"num_workers": workers})
+        pairs = segmented_pairs(params, run.paths, read_manifest(run.paths), ["train"], 1)
+        loader = batches(pairs, params, ALONE, EpochOrder(len(pairs), (0, 1), shuffle=True), 8)
+        for epoch in range(2):
+            torch.manual_seed(epoch)
+            next(iter(loader))
+            drawn.append(torch.rand(3))
+    assert torch.equal(drawn[0], drawn[2])
+    assert torch.equal(drawn[1], drawn[3])
 
 
 def test_a_lack_of_memory_for_lung_masks_names_it_too(run, monkeypatch):

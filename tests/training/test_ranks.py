@@ -172,6 +172,19 @@ def test_a_claimed_gpu_is_the_same_one_under_another_number(two_gpus, monkeypatc
             assert other.index == 0, "number 0 is the card that is free"
 
 
+@pytest.mark.slow
+def test_as_many_processes_as_the_parameters_say(smallest_run, tmp_path, monkeypatch):
+    run = smallest_run.copy_to(tmp_path, monkeypatch)
+    params = run.with_parameters(devices=2)
+    save_settings(params, run.paths)
+    command = torchrun_command(params, run.paths, "resnet34", 1)
+    command[command.index("--nproc-per-node=2")] = "--nproc-per-node=3"
+    process = start(command)
+    said = process.communicate(timeout=120)[0]
+    assert process.returncode != 0
+    assert "error: torchrun: 3 processes, but nodes × devices is 1 × 2" in said
+
+
 def test_gpus_that_are_hidden_do_not_count():
     code = "from manet_lib.machine import gpu_count; print(gpu_count())"
     hidden = subprocess.run(
