@@ -97,7 +97,7 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
     rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
     rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
-    rows.append(("Unlike the films of the training", f"{100 * (table['warnings'] != '').mean():.0f}%"))
+    rows.append(("With a warning", f"{100 * (table['warnings'] != '').mean():.0f}%"))
     rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
     return pd.DataFrame(rows, columns=["", "From elsewhere"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -60,8 +61,8 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
     has none of them.
 
     ``sanity.csv`` has one row per model, trial, film and number of randomised stages: model, trial, image_id,
-    stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that of the
-    map of another film, which is what unrelated maps have in common).
+    stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that with
+    the maps of other films, which is what unrelated maps have in common; see :func:`unrelated`).
 
     Returns:
         Whether there was anything to do.
@@ -79,7 +80,7 @@ def _probe(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> N
         who = {"model": model, "trial": trial}
         for number, film in enumerate(films.itertuples()):
             one = slice(number, number + 1)
-            part = (seen.image[one], seen.mask[one], int(seen.target[number]))
+            part = (seen.image[one], seen.mask[one], seen.lungs[number], int(seen.target[number]))
             scores = faithfulness(network, *part, maps[number], str(film.image_id))
             faithful.append(who | {"image_id": film.image_id, "label": film.label} | scores)
         fresh = fresh_classifier(params, model, trial)
@@ -103,7 +104,13 @@ class _Masked(nn.Module):
 
 
 def faithfulness(
-    model: nn.Module, image: Tensor, mask: Tensor, target: int, heat: NDArray[np.float32], name: str
+    model: nn.Module,
+    image: Tensor,
+    mask: Tensor,
+    lungs: NDArray[np.bool_],
+    target: int,
+    heat: NDArray[np.float32],
+    name: str,
 ) -> dict[str, float]:
     """How a film's class probability follows its heat map, when places are removed or shown.
 
@@ -112,7 +119,8 @@ def faithfulness(
     Args:
         model: in evaluation mode.
         image: segmented film, float (1, 1, S, S) in [-1, 1].
-        mask: lung mask, float (1, 1, S, S).
+        mask: what MA is given, float (1, 1, S, S).
+        lungs: the lung mask, bool (S, S).
         target: class number.
         heat: its map, float (S, S) in [0, 1].
         name: of the film; seeds the random order and the imputed noise.
@@ -120,22 +128,22 @@ def faithfulness(
     if not heat.any():
         return dict.fromkeys((*_CURVES, *(f"{curve}_chance" for curve in _CURVES), "road"), float("nan"))
     rng = np.random.default_rng(stable_hash("faithfulness", name))
-    lungs = patch_means(mask[0].numpy())[0] > 0
+    inside = patch_means(lungs[None].astype(np.float32))[0] > 0
     masked = _Masked(model, mask)
 
     def curves(order: NDArray[np.float64]) -> tuple[float, float]:
-        removed = removal(np.where(lungs, order, -1), int(lungs.sum()))
+        removed = removal(np.where(inside, order, -1), int(inside.sum()))
         fine = nn.functional.interpolate(torch.from_numpy(removed)[:, None].float(), image.shape[2:]) > 0
         with torch.inference_mode():
             without = masked(image.masked_fill(fine, BLACK)).softmax(1)[:, target].numpy()
             only = masked(image.masked_fill(~fine, BLACK)).softmax(1)[:, target].numpy()
         return float(np.trapezoid(without, dx=1 / LEVELS)), float(np.trapezoid(only, dx=1 / LEVELS))
 
-    own = patch_means(heat[None])[0] + 1e-9 * rng.random(lungs.shape)  # ties in no order that anatomy knows
-    chance = np.mean([curves(rng.random(lungs.shape)) for _ in range(CHANCES)], axis=0)
+    own = patch_means(heat[None])[0] + 1e-9 * rng.random(inside.shape)  # ties in no order that anatomy knows
+    chance = np.mean([curves(rng.random(inside.shape)) for _ in range(CHANCES)], axis=0)
     found = dict(zip(_CURVES, curves(own), strict=True))
     found |= {f"{curve}_chance": float(value) for curve, value in zip(_CURVES, chance, strict=True)}
-    return found | {"road": _road(masked, image, target, mask[0, 0].numpy() > 0, heat, name)}
+    return found | {"road": _road(masked, image, target, lungs, heat, name)}
 
 
 def _road(
@@ -175,10 +183,27 @@ def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
 def _sanity(
     network: nn.Module, fresh: nn.Module, image: Tensor, mask: Tensor, target: Tensor, maps: NDArray[np.float32]
 ) -> Iterator[tuple[int, list[float]]]:
-    yield 0, [similarity(one, other) for one, other in zip(maps, np.roll(maps, 1, axis=0), strict=True)]
+    yield 0, unrelated(maps)
     for stages, random in enumerate(randomised(network, fresh), start=1):
         others = grad_cam(random, image, mask, target)
         yield stages, [similarity(one, other) for one, other in zip(maps, others, strict=True)]
+
+
+def unrelated(maps: NDArray[np.float32]) -> list[float]:
+    """How alike the maps (N, S, S) of different films are: one value for each, whose mean is that of all pairs.
+
+    A map is part of N - 1 pairs. Its value is the mean of all pairs plus twice what its own differ from that, so
+    that the variance of the values' mean is that of a mean over pairs (a U statistic).
+    """
+    alike = np.full((len(maps), len(maps)), np.nan)
+    for one, other in itertools.combinations(range(len(maps)), 2):
+        alike[one, other] = alike[other, one] = similarity(maps[one], maps[other])
+    known = ~np.isnan(alike)
+    if not known.any():
+        return [float("nan")] * len(maps)
+    own = np.where(known, alike, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
+    mean = np.nanmean(own)
+    return (mean + 2 * (own - mean)).tolist()
 
 
 def randomised(network: nn.Module, fresh: nn.Module) -> Iterator[nn.Module]:

@@ -265,7 +265,7 @@ def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:
     """
     if not alike:
         return "Each network was trained once, so no map can be compared with that of another training."
-    parts = [f"{model_title(model)} {np.mean(values):.2f}" for model, values in alike.items()]
+    parts = [f"{model_title(model)} {np.nanmean(values):.2f}" for model, values in alike.items()]
     return f"Maps of the same film in two trials are alike (rank correlation) by: {', '.join(parts)}."
 
 

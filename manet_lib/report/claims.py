@@ -89,8 +89,8 @@ def _trials(params: Params, paths: RunPaths, *models: str) -> list[int]:
 
 
 def _lacks_trials(trials: int) -> str:
-    """Two trainings say nothing of two methods: another pair of them would differ otherwise."""
-    return "a second trial; the interval holds for one training of each" if trials < 2 else ""
+    """One training run says nothing of a method: another one would give another value."""
+    return "a second trial; the interval holds for one training run of each" if trials < 2 else ""
 
 
 def _plain(claim: Claim) -> str:
@@ -112,7 +112,7 @@ def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not trials:
         return f"{model_title(claim.model)} trained"
     mean, low, high = share_interval(*right_by_trial(params, paths, claim.model, trials))
-    return Evidence.of(100 * mean, 100 * low, 100 * high, "%")
+    return Evidence.of(100 * mean, 100 * low, 100 * high, "%", _lacks_trials(len(trials)))
 
 
 def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -130,7 +130,7 @@ def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str
     if films.empty:
         return "test films of bp or vp"
     mean, low, high = share_interval(np.stack(confused), patients_of(paths, films))
-    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films")
+    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films", _lacks_trials(len(trials)))
 
 
 def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -181,7 +181,7 @@ def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not segmentation_step(params, paths).is_done():
         return "stage 1 trained"
     values = 100 * pd.read_csv(paths.iou)["iou"].to_numpy()
-    return Evidence.of(float(values.mean()), *bootstrap_interval(values), "%")
+    return Evidence.of(float(values.mean()), *bootstrap_interval(values), "% in one training run")
 
 
 def _generalisation(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:

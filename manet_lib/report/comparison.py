@@ -47,7 +47,7 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Films right with it alone, without it alone": "; ".join(f"{b}, {c}" for b, c in counts),
                 "p": len(found.p_values),
                 "Trials won": f"{found.trials_won * len(trials):g} of {len(trials)}",
-                "False claim": shown_p(found.false_claim),
+                "False claim": shown_p(found.false_claim) if len(trials) == 1 else "–",  # it is of one trial
             }
         )
     adjusted = iter(holm(p_values))

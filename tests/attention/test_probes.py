@@ -1,6 +1,7 @@
 """Probes of heat maps on networks whose reasons are known."""
 
 import itertools
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from manet_lib.attention import probes
 from manet_lib.attention.maps import grad_cam
 from manet_lib.attention.probes import (
     LEVELS,
@@ -20,7 +22,9 @@ from manet_lib.attention.probes import (
     removal,
     repeatability,
     similarity,
+    unrelated,
 )
+from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.models import create_model
 from manet_lib.training.classification import train_classifier
 
@@ -33,6 +37,9 @@ class Corner(nn.Module):
     def forward(self, image, mask):
         score = 8 * image[:, 0, : SIDE // 2, : SIDE // 2].mean(dim=(1, 2))
         return torch.stack([torch.zeros_like(score), score], dim=1)
+
+
+LUNGS = np.ones((SIDE, SIDE), bool)
 
 
 def corner_map():
@@ -48,8 +55,8 @@ def film():
 
 
 def test_a_map_of_the_true_reasons_is_faithful_and_its_opposite_is_not(film):
-    right = faithfulness(Corner(), *film, 1, corner_map(), "film")
-    wrong = faithfulness(Corner(), *film, 1, 1 - corner_map(), "film")
+    right = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film")
+    wrong = faithfulness(Corner(), *film, LUNGS, 1, 1 - corner_map(), "film")
     assert right["deletion"] < right["deletion_chance"] < wrong["deletion"]
     assert wrong["insertion"] < right["insertion_chance"] < right["insertion"]
 
@@ -58,15 +65,19 @@ def test_road_sees_what_its_neighbours_do_not_give_back(film):
     image, heat = torch.full((1, 1, SIDE, SIDE), -0.2), np.zeros((SIDE, SIDE), np.float32)
     image[..., 8:20, 8:20] = 1  # small and bright; imputed from around, it is gone
     heat[8:20, 8:20] = 1
-    right, wrong = (faithfulness(Corner(), image, film[1], 1, one, "film")["road"] for one in (heat, 1 - heat))
+    right, wrong = (
+        faithfulness(Corner(), image, film[1], LUNGS, 1, one, "film")["road"] for one in (heat, 1 - heat)
+    )
     assert right > 0.05
     assert wrong < -0.05
 
 
 def test_a_map_of_zeros_is_not_probed_and_ties_are_no_order(film):
-    nothing = faithfulness(Corner(), *film, 1, np.zeros((SIDE, SIDE), np.float32), "film")
+    nothing = faithfulness(Corner(), *film, LUNGS, 1, np.zeros((SIDE, SIDE), np.float32), "film")
     assert np.isnan(list(nothing.values())).all()
-    flat = [faithfulness(Corner(), *film, 1, np.ones((SIDE, SIDE), np.float32), f"film{n}") for n in range(12)]
+    flat = [
+        faithfulness(Corner(), *film, LUNGS, 1, np.ones((SIDE, SIDE), np.float32), f"film{n}") for n in range(12)
+    ]
     # from top to bottom, the deciding half would go first
     assert np.mean([one["deletion"] - one["deletion_chance"] for one in flat]) == pytest.approx(0, abs=0.03)
     assert np.mean([one["road"] for one in flat]) == pytest.approx(0, abs=0.03)
@@ -75,11 +86,11 @@ def test_a_map_of_zeros_is_not_probed_and_ties_are_no_order(film):
 def test_probes_are_the_same_every_time_and_leave_the_random_state(film):
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    first = faithfulness(Corner(), *film, 1, corner_map(), "film")
+    first = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film")
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(10)
-    assert faithfulness(Corner(), *film, 1, corner_map(), "film") == first
-    other = faithfulness(Corner(), *film, 1, corner_map(), "another film")
+    assert faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film") == first
+    other = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "another film")
     assert other["deletion"] == pytest.approx(first["deletion"], abs=0.01)  # but for the order of ties
     assert other["deletion_chance"] != first["deletion_chance"]
 
@@ -92,7 +103,7 @@ def test_curves_are_the_mean_probability_over_the_levels(film):
         def forward(self, image, mask):
             return torch.stack([torch.zeros(len(image)), image.mean(dim=(1, 2, 3))], dim=1)
 
-    found = faithfulness(Mean(), image, mask, 1, corner_map(), "film")
+    found = faithfulness(Mean(), image, mask, LUNGS, 1, corner_map(), "film")
     removed = np.round(np.linspace(0, PATCHES**2, LEVELS + 1)) / PATCHES**2
     probability = 1 / (1 + np.exp(removed))  # the mean falls from 0 to -1
     expected = np.trapezoid(probability, dx=1 / LEVELS)
@@ -116,8 +127,8 @@ def test_patches_are_removed_highest_first_and_all_at_last():
 
 def test_only_the_lungs_are_removed(film):
     image, mask = film
-    mask = torch.zeros_like(mask)
-    mask[..., SIDE // 2 :, :] = 1
+    lungs = np.zeros_like(LUNGS)
+    lungs[SIDE // 2 :] = True
     seen = []
 
     class Spy(nn.Module):
@@ -125,7 +136,7 @@ def test_only_the_lungs_are_removed(film):
             seen.append(image)
             return torch.zeros(len(image), 2)
 
-    faithfulness(Spy(), image, mask, 1, corner_map(), "film")
+    faithfulness(Spy(), image, mask, lungs, 1, corner_map(), "film")
     without = seen[0]
     assert torch.equal(without[-1, 0, : SIDE // 2], image[0, 0, : SIDE // 2])
     assert (without[-1, 0, SIDE // 2 :] == -1).all()
@@ -171,6 +182,28 @@ def test_probes_of_a_run(tiny_run, tmp_path, monkeypatch):
     faithful, sanity = (pd.read_csv(run.paths.probes / f"{name}.csv") for name in ("faithfulness", "sanity"))
     assert faithful[["deletion", "insertion"]].stack().dropna().between(0, 1).all()
     assert len(faithful) == 2 * 5
-    assert sanity["similarity"].dropna().between(-1, 1).all()
+    assert sanity.loc[sanity["stages"] > 0, "similarity"].dropna().between(-1, 1).all()
     assert sorted(sanity["stages"].unique()) == list(range(STAGES + 1))
     assert len(repeatability(params, run.paths, "resnet34_ma", [1, 2])) == 5
+
+
+def test_the_value_of_different_maps_is_the_mean_of_all_pairs_and_its_interval_covers():
+    """Maps with an effect of their own: neighbours alone would count each of them twice."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for _ in range(400):
+        own = rng.normal(0, 0.2, 12)
+        pairs = {(i, j): 0.5 + own[i] + own[j] for i, j in itertools.combinations(range(12), 2)}
+        with patched(pairs):
+            values = np.array(unrelated(np.arange(12.0).reshape(12, 1, 1)))
+        assert values.mean() == pytest.approx(np.mean(list(pairs.values())))
+        _, low, high = crossed_interval(values[None])
+        inside += low <= 0.5 <= high
+    assert 0.90 <= inside / 400 <= 0.98
+
+
+@contextmanager
+def patched(pairs):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probes, "similarity", lambda one, other: pairs[int(one[0, 0]), int(other[0, 0])])
+        yield
