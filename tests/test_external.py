@@ -46,7 +46,7 @@ def test_films_beyond_the_training_are_counted(trained, folder):
     assert table.set_index("path").loc["white.png", "warnings"]
     shown = summary(table, trained.params.classes).set_index("")["From elsewhere"]
     assert shown["Films"] == "11"
-    assert shown["Unlike the films of the training"] == f"{100 * (table['warnings'] != '').mean():.0f}%"
+    assert shown["With a warning"] == f"{100 * (table['warnings'] != '').mean():.0f}%"
     right = (table["label"] == table["predicted"]).mean()
     assert shown["Accuracy"].startswith(f"{right:.2f} (")
 
