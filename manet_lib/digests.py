@@ -65,7 +65,7 @@ def reference_masks_digest(params: Params) -> dict[str, Any]:
 def _listing(folder: Path, csv_name: str, *columns: str) -> str:
     """Of the CSV's bytes and the files named in some columns; "" where it cannot be read."""
     try:
-        digest, table = hashlib.sha256((folder / csv_name).read_bytes()), read_listing(folder / csv_name)
+        digest, table = hashlib.sha256((folder / csv_name).read_bytes()), read_listing(folder / csv_name, folder)
     except (OSError, ValueError):
         return ""
     for column in table.columns.intersection(list(columns)):

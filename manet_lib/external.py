@@ -56,7 +56,7 @@ def answers(
 
 def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
     try:
-        table = read_listing(folder / csv_name)
+        table = read_listing(folder / csv_name, folder)
     except (OSError, ValueError) as error:
         raise UserError(f"{csv_name}: cannot be used: {' '.join(str(error).split())}") from None
     missing = [name for name in ("path", "label") if name not in table]

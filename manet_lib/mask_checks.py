@@ -84,7 +84,7 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
         return
     folder = expand(params.data_dir)
     try:
-        listing = read_listing(folder / params.data_csv).drop_duplicates("path").set_index("path")
+        listing = read_listing(folder / params.data_csv, folder).drop_duplicates("path").set_index("path")
     except (OSError, ValueError) as error:
         raise UserError(f"data_csv: {params.data_csv}: cannot be used: {' '.join(str(error).split())}") from None
     if params.reference_masks not in listing:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import math
+import reprlib
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,8 +43,17 @@ SmallFraction = Annotated[float, Field(gt=0, lt=0.5)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def printable(text: str) -> str:
+    """A text in which every character prints, and in one line: others are written as in Python's literals."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class UserError(ValueError):
     """Something that the reader can mend; the message is one line: what, where, the way out."""
+
+    def __str__(self) -> str:
+        """The message, with characters that do not print (line ends, controls, lone surrogates) written out."""
+        return printable(super().__str__())
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows instead of a traceback."""
@@ -355,12 +366,18 @@ def validate(values: Mapping[str, Any], origin: str) -> Params:
     try:
         return Params.model_validate(dict(values))
     except ValidationError as error:
-        raise UserError(f"{origin}: " + "; ".join(_one_line(item) for item in error.errors())) from None
+        said = [_one_line(item) for item in error.errors(include_url=False)]
+        more = [f"and {len(said) - _ERRORS_SAID} more"] if len(said) > _ERRORS_SAID else []
+        raise UserError(f"{origin}: " + "; ".join(said[:_ERRORS_SAID] + more)) from None
+
+
+_ERRORS_SAID = 5
 
 
 def _on_one_line(value: object) -> str:
+    """A value as text; of a list or mapping, which may hold another many times over, only the beginning."""
     try:
-        return " ".join(str(value).split())
+        return " ".join((reprlib.repr(value) if isinstance(value, list | dict) else str(value)).split())
     except ValueError:  # an integer of thousands of digits
         return f"a very long {type(value).__name__}"
 
@@ -380,6 +397,8 @@ def _one_line(error: Any) -> str:
     hint = ""
     if isinstance(error["input"], str) and error["type"] == "float_type" and _is_number(error["input"]):
         hint = f"; YAML reads it as text, write it with a decimal point as {float(error['input']):.1e}"
+    if error["type"] == "string_type" and isinstance(error["input"], bool | int | float | date | None):
+        hint = "; YAML reads yes, no, null, numbers and dates without quotes as other than text, so quote it"
     return f"{key}: {_short(error['input'])}: {message[0].lower()}{message[1:]}{hint}"
 
 
@@ -391,7 +410,17 @@ def _is_number(text: str) -> bool:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key given twice, where YAML would silently keep the last."""
+    """A loader that refuses a key given twice, where YAML would silently keep the last, and lists given by name.
+
+    A list of lists of lists that are each named again and again is a few bytes of YAML and does not fit memory.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            name = self.peek_event().anchor
+            if isinstance(self.anchors.get(name), yaml.CollectionNode):
+                raise UserError(f"*{name} repeats a list or mapping; write it out")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()

@@ -62,13 +62,17 @@ def test_empty_patient_is_a_patient_of_its_own(with_table: Any) -> None:
     assert rows["patient"][0] == "007"
 
 
-def test_names_that_pandas_takes_for_missing_are_kept(with_table: Any) -> None:
+def test_a_class_may_be_named_as_pandas_writes_nothing(with_table: Any) -> None:
     params = with_table(
-        lambda table: table.assign(label=table["label"].replace({"healthy": "None"}), patient="NA"),
-        classes=["None", "sick"],
+        lambda table: table.assign(label=table["label"].replace({"healthy": "None"})), classes=["None", "sick"]
     )
     assert set(_rows(params)["label"]) == {"None", "sick"}
-    assert set(_rows(params)["patient"]) == {"NA"}
+
+
+@pytest.mark.parametrize("nothing", ["nan", "NA", "NULL", "n/a"])
+def test_patients_without_a_name_are_different_patients(with_table: Any, nothing: str) -> None:
+    rows = _rows(with_table(lambda table: table.assign(patient=["007", *[nothing] * 7])))
+    assert rows["patient"].nunique() == 8
 
 
 @pytest.mark.parametrize(

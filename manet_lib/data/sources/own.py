@@ -36,7 +36,7 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
         raise UserError(f"data_dir: {folder.name}: no such folder; set data_dir, or MANET_CXR_DIR for the sample")
     path = folder / csv_name
     try:
-        table = read_listing(path)
+        table = read_listing(path, folder)
     except FileNotFoundError:
         raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/") from None
     except (OSError, ValueError) as error:
