@@ -13,6 +13,7 @@ import shlex
 import signal
 import sys
 from contextlib import ExitStack
+from urllib.parse import unquote
 
 import psutil
 from snakemake.resources import Resource
@@ -24,7 +25,8 @@ from manet_lib.paths import RunPaths, project_root
 from manet_lib.steps import grid, training_runs
 from manet_lib.workflow import nodes, renew_keys, stale
 
-PARAMS = project_root() / config.get("params", "params/phantoms.yaml")
+# Quoted, as Snakemake reads what is given on the command line as YAML.
+PARAMS = project_root() / unquote(str(config.get("params", "params/phantoms.yaml")))
 OVERRIDES = {name: value for name, value in config.items() if name not in ("params", "gpus")}
 SETTINGS = load_params(PARAMS, **OVERRIDES)
 PATHS = RunPaths.of(SETTINGS.profile)
@@ -46,9 +48,10 @@ TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTI
 AUDITS = [f"04_classification-{model}-{trial}-{view}" for view, model, trial in training_runs(SETTINGS) if view]
 
 # `exec`, so that snakemake is the parent of Papermill, which ends with it.
-EXECUTE = f"exec python -m manet_lib.execute {{params.node:q}} -f {shlex.quote(str(PARAMS))}" + "".join(
+WITH = f"-f {shlex.quote(str(PARAMS))}" + "".join(
     f" -p {name} {shlex.quote(json.dumps(value))}" for name, value in OVERRIDES.items()
 )
+EXECUTE = "exec python -m manet_lib.execute {params.node:q} " + WITH.replace("{", "{{").replace("}", "}}")
 
 held = ExitStack()  # until this process ends
 if workflow.is_main_process:

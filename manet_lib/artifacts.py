@@ -20,6 +20,7 @@ from typing import IO, Any
 
 import pandas as pd
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manet_lib.digests import sha256_of
 from manet_lib.params import Params, UserError, default_of, fingerprint
@@ -152,7 +153,8 @@ class Step:
     def _fault(self, known: Known) -> str | None:
         done, name = read_done(self.folder), self.folder.name
         if done is None:
-            return f"{name}: this step has not been run yet"
+            there = done_of(self.folder).is_file()
+            return f"{name}: done.json is damaged" if there else f"{name}: this step has not been run yet"
         for step in self.inputs:
             before = step.fault(known)
             if before is not None:
@@ -255,10 +257,32 @@ def changed_modules(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:
-    """The contents of a folder's ``done.json``, or None where there is none that can be read."""
+    """The contents of a folder's ``done.json``, or None where there is none, or a damaged one."""
     done = read_json(done_of(folder))
-    parts = ("parameters", "inputs", "outputs", "code")
-    return done if done and all(isinstance(done.get(part), dict) for part in parts) else None
+    try:
+        _Record.model_validate(done)
+    except ValidationError:
+        return None
+    return done
+
+
+class _Output(BaseModel):
+    sha256: str
+    bytes: int
+
+
+class _Record(BaseModel):
+    """What every ``done.json`` holds, besides facts of its step."""
+
+    model_config = ConfigDict(strict=True)
+
+    parameters: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, _Output]
+    code: dict[str, str]
+    versions: dict[str, str]
+    device: str
+    seconds: float
 
 
 @contextmanager

@@ -154,16 +154,24 @@ class Networks:
         header, state = _read(path)
         if header.get("format") != FORMAT:
             raise UserError(f"{path.name}: holds no networks of both stages; `manet export` writes such a file")
+        try:
+            return cls._made_of(header, state, path.name)
+        except Exception as error:  # whatever part is damaged
+            reason = " ".join(str(error).split())[:160]
+            raise UserError(f"{path.name}: damaged; `manet export` writes it anew ({reason})") from None
+
+    @classmethod
+    def _made_of(cls, header: dict[str, str], state: dict[str, Tensor], name: str) -> Networks:
         settings, usage, data, results = (
             json.loads(header[key]) for key in ("settings", "usage", "data", "results")
         )
-        params = validate(settings, path.name)
+        params = validate(settings, name)
         arrays = {name: state[f"typical.{name}"].numpy() for name in _TYPICAL}
         typical = TypicalFilms(**arrays, rest=usage["rest"], usual=usage["usual"])
         limits = {name: (low, high) for name, (low, high) in usage["limits"].items()}
         segmenter, classifier = create_segmenter(params.seg_encoder), _empty_classifier(params)
-        for name, network in (("segmenter.", segmenter), ("classifier.", classifier)):
-            own = {key.removeprefix(name): value for key, value in state.items() if key.startswith(name)}
+        for part, network in (("segmenter.", segmenter), ("classifier.", classifier)):
+            own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
             network.load_state_dict(own)
         known = Usage(usage["temperature"], typical, usage["farthest"], limits, data, results)
         return cls(params, segmenter.eval(), classifier.eval(), known)
@@ -174,11 +182,11 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
+        if header.get("format") != FORMAT:
+            return {}
+        return {name: json.loads(value) for name, value in header.items() if name != "format"}
     except Exception:  # safetensors has its own; a file that cannot be read says nothing
         return {}
-    if header.get("format") != FORMAT:
-        return {}
-    return {name: json.loads(value) for name, value in header.items() if name != "format"}
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

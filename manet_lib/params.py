@@ -223,6 +223,9 @@ class Params(BaseModel):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: {values} names something twice; expected each name once")
+        unprintable = [name for name in self.classes if name != printable(name)]
+        if unprintable:
+            raise ValueError(f"classes: {unprintable[0]!r} holds characters that do not print; rename it")
         if self.data_source != "manifest" and self.classes != list(CLASSES):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
         if self.composition == "paper" and (self.data_source == "phantom" or self.max_per_class):

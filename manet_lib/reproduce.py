@@ -7,6 +7,7 @@ about how long they take on this machine, how far they are, and at the end what 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import signal
@@ -20,6 +21,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from manet_lib.artifacts import claimed
 from manet_lib.params import Params, UserError, load_params
@@ -50,13 +52,16 @@ class Progress:
     expected: Mapping[str, float]
     started: float = field(default_factory=time.time)
     done: list[str] = field(default_factory=list)
+    before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        files = (file for name in self.expected for file in (self.paths.node_record(name), *self._marks(name)))
+        self.before = {file: _stamp(file) for file in files}
 
     def look(self) -> list[str]:
         """Notebooks that have been executed since the last look."""
         new = [
-            name
-            for name in self.expected
-            if name not in self.done and _newer(self.paths.node_record(name), self.started)
+            name for name in self.expected if name not in self.done and self._is_new(self.paths.node_record(name))
         ]
         self.done += new
         return new
@@ -73,13 +78,8 @@ class Progress:
 
     def _epochs(self, name: str) -> float:
         """Share of its epochs that a training run has finished."""
-        if not name.startswith(("02_segmentation", "04_classification")):
-            return 0.0
-        folder = self.paths.segmentation
-        if name.startswith("04"):
-            folder = self.paths.root / "classification" / name.partition("-")[2]
-        log = log_of(folder)
-        if not _newer(log, self.started):
+        log = self._marks(name)[-1]
+        if not name.startswith(("02_segmentation", "04_classification")) or not self._is_new(log):
             return 0.0
         epochs = self.params.seg_epochs if name.startswith("02") else self.params.epochs
         return min(1.0, (len(log.read_text().splitlines()) - 1) / epochs)
@@ -99,14 +99,25 @@ class Progress:
         return f"{steps}, {elapsed} elapsed, about {in_minutes(self.left)} left{now}"
 
     def _is_running(self, name: str) -> bool:
-        return _newer(self.paths.executed(name).with_suffix(".part.ipynb"), self.started)
+        return self._is_new(self._marks(name)[0])
+
+    def _marks(self, name: str) -> tuple[Path, Path]:
+        """The notebook while it is executed, and the log of its training run."""
+        folder = self.paths.root / "classification" / name.partition("-")[2]
+        folder = folder if name.startswith("04_classification") else self.paths.segmentation
+        return self.paths.executed(name).with_suffix(".part.ipynb"), log_of(folder)
+
+    def _is_new(self, file: Path) -> bool:
+        """Whether a file has been written since the run began; clocks of file systems may differ from this one."""
+        return _stamp(file) not in (None, self.before.get(file))
 
 
-def _newer(file: Path, moment: float) -> bool:
+def _stamp(file: Path) -> tuple[int, int] | None:
     try:
-        return file.stat().st_mtime > moment
+        state = file.stat()
     except OSError:
-        return False
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def in_minutes(seconds: float) -> str:
@@ -145,7 +156,12 @@ def snakemake_command(params_file: Path, cores: int, gpus: str, until: str) -> l
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     command += ["--directory", str(project_root()), "--cores", str(cores), "--rerun-triggers", "mtime", "--nolock"]
     command += ["--rerun-incomplete", "--keep-going", *(["--until", until] if until else [])]
-    return [*command, "--config", f"params={params_file}", *([f"gpus={gpus}"] if gpus else [])]
+    return [
+        *command,
+        "--config",
+        f"params={quote(str(params_file.resolve()))}",
+        *([f"gpus={gpus}"] if gpus else []),
+    ]
 
 
 def apart(work: Callable[..., Result], *arguments: Any) -> Result:
@@ -195,6 +211,7 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
             stdout=file,
             stderr=subprocess.STDOUT,
             preexec_fn=die_with_parent,
+            env=os.environ | _cache(),
         )
         _pass_on_signals(process)
         show(progress, process)
@@ -204,6 +221,18 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
             print(line, file=sys.stderr)
         print(f"{len(progress.done)} of {len(why)} steps done; the log is {_short(log)}", file=sys.stderr)
     return process.returncode
+
+
+def _cache() -> dict[str, str]:
+    """A folder for Snakemake's and Matplotlib's caches where the user's home cannot be written."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return {}
+    except OSError:
+        pass
+    return {"XDG_CACHE_HOME": str(output_root() / ".cache")}
 
 
 def _pass_on_signals(process: subprocess.Popen[bytes]) -> None:

@@ -65,9 +65,14 @@ def imported_by(sources: Iterable[str]) -> list[str]:
 
 
 def edited_since_start(modules: Iterable[str]) -> list[str]:
-    """Modules that this process has loaded and whose files have been written since: it still runs the old code."""
+    """Modules that this process has loaded and whose files have been written since: it still runs the old code.
+
+    A file from the future says nothing: another machine's clock was ahead.
+    """
     files = {module: _file_of(module) for module in modules if module in sys.modules}
-    return sorted(module for module, file in files.items() if file and file.stat().st_mtime > _STARTED)
+    return sorted(
+        module for module, file in files.items() if file and _STARTED < file.stat().st_mtime <= time.time()
+    )
 
 
 class _Bare(ast.NodeTransformer):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,9 +166,10 @@ def renew_keys(why: Mapping[str, str], names: Iterable[str], paths: RunPaths) ->
     """
     for name in names:
         key, executed = paths.node_key(name), paths.executed(name)
-        made = executed.stat().st_mtime if executed.is_file() else 0.0
-        turn = (read_json(key) or {"turn": 0})["turn"]
         if name in why or not key.is_file():
-            write_json(key, {"turn": turn + 1, "why": why.get(name, "")})
-        moment = max(time.time(), made + 1) if name in why else min(key.stat().st_mtime, made - 1)
-        os.utime(key, (moment, moment))
+            write_json(key, {"why": why.get(name, "")})
+        now, made = key.stat().st_mtime, executed.stat().st_mtime if executed.is_file() else 0.0
+        if name not in why:
+            os.utime(key, (min(now, made - 1),) * 2)
+        elif made >= now:  # by a clock that was ahead
+            os.utime(executed, (now - 1,) * 2)

@@ -32,6 +32,17 @@ def _unwrapped(state: object) -> object:
     return state
 
 
+def _unusable(value: Tensor) -> str:
+    """Why a tensor cannot be a parameter or buffer, or nothing."""
+    if value.is_nested or value.layout is not torch.strided:
+        return "is sparse or nested"
+    if value.device.type == "meta":
+        return "has no values (device meta)"
+    if value.is_quantized or value.is_complex() or value.dtype is torch.bool:
+        return f"is of {str(value.dtype).removeprefix('torch.')}"
+    return "" if value.float().isfinite().all() else "has values that are not finite"
+
+
 def load_torchvision_weights(model: nn.Module, path: Path) -> None:
     """Load a torchvision state dict of the same architecture into a classifier.
 
@@ -61,11 +72,15 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
         raise UserError(f"pretrained: {path.name}: is no state dict; expected parameter names and tensors")
+    for name, value in state.items():
+        fault = _unusable(value)
+        if fault:
+            raise UserError(f"pretrained: {path.name}: {name!r} {fault}; expected finite numbers")
     own = model.state_dict()
     first = next(iter(own))
     state = {name: value for name, value in state.items() if not name.startswith("AuxLogits.")}
-    if first in state:
-        state[first] = convert_first_layer(state[first], own[first].shape[1])
+    if first in state and state[first].ndim == 4 and state[first].shape[1]:  # else it does not fit, see below
+        state[first] = convert_first_layer(state[first].float(), own[first].shape[1])
     last = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and "cbam" not in name]
     for name in (f"{last[-1]}.weight", f"{last[-1]}.bias"):
         if name in state and state[name].shape != own[name].shape:

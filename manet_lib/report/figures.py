@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
 
-if "inline" not in matplotlib.get_backend():
-    matplotlib.use("Agg")
+# whatever the environment or a user's matplotlibrc asks for
+matplotlib.use("module://matplotlib_inline.backend_inline" if "ipykernel" in sys.modules else "Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,6 +35,7 @@ keep_in_notebooks()
 
 Film = NDArray[np.uint8]
 STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
+STYLE |= {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas
 _COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
 _BOUNDS = ["accuracy", "low", "high"]
 _ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
@@ -47,11 +49,15 @@ def colour_of(model: str) -> str:
 def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
     """Write a figure as PNG, PDF and SVG to the figures folder; the same figure gives the same bytes."""
     kinds: dict[str, Any] = {"png": {"Software": None}, "pdf": {"CreationDate": None, "Producer": None}}
-    figure.draw_without_rendering()
+    with plt.rc_context(STYLE):
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")  # what has been laid out stays as it is in all three files
     box = figure.get_tightbbox().padded(plt.rcParams["savefig.pad_inches"])
     for ending, metadata in (kinds | {"svg": {"Date": None, "Creator": None}}).items():
-        with atomic_path(paths.figures / f"{name}.{ending}") as temporary, plt.rc_context({"svg.hashsalt": name}):
+        with (
+            atomic_path(paths.figures / f"{name}.{ending}") as temporary,
+            plt.rc_context(STYLE | {"svg.hashsalt": name}),
+        ):
             figure.savefig(temporary, dpi=dpi, bbox_inches=box, metadata=metadata)
 
 

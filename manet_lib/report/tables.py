@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 from typing import Any
 
@@ -316,13 +315,26 @@ def errata() -> list[str]:
 def to_markdown(table: pd.DataFrame) -> str:
     """A table as GitHub-flavoured Markdown; numbers to the right."""
     number = [pd.api.types.is_numeric_dtype(table[name]) for name in table.columns]
-    lines = [list(map(str, table.columns)), ["---:" if flag else "---" for flag in number]]
-    lines += [[str(value).replace("|", r"\|") for value in row] for row in table.itertuples(index=False)]
+    lines = [list(map(_cell, table.columns)), ["---:" if flag else "---" for flag in number]]
+    lines += [list(map(_cell, row)) for row in table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def _cell(value: object) -> str:
+    """A cell of a Markdown table: in one line, and without a bar that would end it."""
+    return " ".join(str(value).splitlines()).replace("|", r"\|")
+
+
+_NAMED = {"\\": "textbackslash", "^": "textasciicircum", "~": "textasciitilde", "|": "textbar"}
+_LATEX = str.maketrans(
+    {sign: rf"\{sign}" for sign in "%_&#${}"}
+    | {sign: rf"\{name}{{}}" for sign, name in _NAMED.items()}
+    | {"–": "--", "\n": " "}
+)
+
+
 def _latex(text: str) -> str:
-    return re.sub(r"[%_&#$]", r"\\\g<0>", text).replace("–", "--")
+    return text.translate(_LATEX)
 
 
 def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> str:

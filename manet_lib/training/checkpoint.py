@@ -67,7 +67,7 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
         try:
             _check_digest(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
-            theirs = json.loads(state["key"])
+            theirs = _key_of(state)
         except Exception as error:  # torch, pickle and zip each have their own
             reason = (" ".join(str(error).split()) or type(error).__name__)[:120]
             print(f"checkpoint {path.name}: damaged, going back to the checkpoint before it ({reason})")
@@ -83,6 +83,14 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
             print(f"checkpoint {path.name}: written by an earlier version of {', '.join(changed)}; {end}")
         return state if old_code == "keep" or not changed else None
     return None
+
+
+def _key_of(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the training of a checkpoint depends on; an error where the checkpoint lacks a part."""
+    key = json.loads(state["key"])
+    if not all(isinstance(key[part], dict) for part in ("parameters", "inputs", "code")):
+        raise ValueError("its key is none")
+    return key
 
 
 def _check_digest(path: Path) -> None:
