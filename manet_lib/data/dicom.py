@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 DECODER = "python-gdcm"
 """The package that decompresses what pydicom and Pillow cannot: JPEG Lossless, JPEG-LS and JPEG 2000."""
@@ -24,16 +25,25 @@ def read_frame(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         data: the file, with or without preamble and meta header.
 
     Returns:
-        Grey values (H, W), and where there is padding (Pixel Padding Value and its Range Limit).
+        Grey values (H, W), and where there is padding (Pixel Padding Value and its Range Limit). A picture in
+        colours, such as a screenshot, is (H, W, 3) from 0 to 255.
 
     Raises:
         Exception: of many kinds, for broken files.
     """
     dataset = pydicom.dcmread(io.BytesIO(data.removeprefix(b"DICM")), force=True)
     _name_transfer_syntax(dataset)
+    frames = int(_number(dataset.get("NumberOfFrames"), 1))
+    if frames > 1:
+        raise ValueError(f"holds {frames} pictures; save each in a file of its own")
     stored = _decompress(dataset)
+    if dataset.PhotometricInterpretation == "PALETTE COLOR":
+        stored = apply_color_lut(stored, dataset)
+    if stored.ndim == 3 and stored.shape[2] == 3:
+        top = np.iinfo(stored.dtype).max
+        return stored.astype(np.float64) * (255 / top), np.zeros(stored.shape[:2], bool)
     if stored.ndim != 2:
-        raise ValueError(f"its shape is {stored.shape}; expected one grey frame")
+        raise ValueError(f"its shape is {stored.shape}; expected one picture")
     _mend(dataset)
     values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
     if "VOILUTSequence" in dataset:
@@ -59,9 +69,10 @@ def _name_transfer_syntax(dataset: pydicom.FileDataset) -> None:
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def _decompress(dataset: pydicom.FileDataset) -> NDArray[np.generic]:
+def _decompress(dataset: pydicom.FileDataset) -> NDArray[Any]:
+    dataset.pixel_array_options(correct_unused_bits=False)
     try:
-        return dataset.pixel_array
+        return _bits_stored(dataset.pixel_array, dataset)
     except RuntimeError as error:
         name = dataset.file_meta.TransferSyntaxUID.name
         if "missing dependencies" in str(error):
@@ -69,6 +80,19 @@ def _decompress(dataset: pydicom.FileDataset) -> NDArray[np.generic]:
         if "exceptions were raised" in str(error):
             raise ValueError(f"compressed as {name}, and its stream is damaged; fetch it again") from None
         raise
+
+
+def _bits_stored(values: NDArray[Any], dataset: pydicom.FileDataset) -> NDArray[Any]:
+    """The Bits Stored of each value, whatever its other bits hold (overlays) and wherever they lie (High Bit)."""
+    if values.dtype.kind not in "iu":
+        return values
+    syntax, width = dataset.file_meta.TransferSyntaxUID, 8 * values.dtype.itemsize
+    native = not syntax.is_encapsulated or syntax == RLELossless
+    high = int(dataset.HighBit) if native else int(dataset.BitsStored) - 1
+    moved = values.copy()
+    moved <<= width - 1 - high
+    moved >>= width - int(dataset.BitsStored)  # with its sign
+    return moved
 
 
 def _mend(dataset: pydicom.FileDataset) -> None:

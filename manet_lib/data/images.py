@@ -7,7 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -29,10 +31,11 @@ SMALLEST = 16
 def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
     """Read a film as 8-bit grey, whatever its file holds.
 
-    The format is recognised by content. Palette, RGB and RGBA become grey (ITU-R 601-2), transparent pixels
-    black; more than 8 bits and DICOM are stretched from their own minimum and maximum to 0..255. What lies on its
-    side by EXIF is turned, what is white at zero inverted. DICOM passes its modality LUT, its VOI LUT or window
-    where that can be used, and is inverted under MONOCHROME1; its padding becomes black.
+    The format is recognised by content; of a file with thumbnails, the full-size picture is read. Palette, RGB and
+    RGBA become grey (ITU-R 601-2), transparent pixels black; more than 8 bits and DICOM are stretched from their
+    own minimum and maximum to 0..255. What lies on its side by EXIF is turned, what is white at zero inverted.
+    DICOM passes its modality LUT, its VOI LUT or window where that can be used, and is inverted under
+    MONOCHROME1; its padding becomes black.
 
     Args:
         path: the file, named in messages.
@@ -43,7 +46,8 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 
     Raises:
         UserError: the file is missing, empty, truncated, no image, under ``SMALLEST`` pixels on a side, over
-            ``LARGEST`` in all, or compressed in a way that needs another package, which is named.
+            ``LARGEST`` in all, holds several full-size pictures, or is compressed in a way that needs another
+            package, which is named.
     """
     pixels = _decode(path, _bytes(path) if data is None else data)
     if min(pixels.shape) < SMALLEST:
@@ -102,12 +106,17 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
         return _decode_dicom(path, data)
     try:
         with _raised_limits(), Image.open(io.BytesIO(data)) as opened:
+            _choose(opened)
             if opened.width * opened.height > LARGEST:
                 raise ValueError(f"{opened.width}×{opened.height} pixels; expected at most {LARGEST:,}")
+            if _loses_bits(opened):
+                return deep_to_grey(opened, data)
             opened.load()
             return picture_to_grey(opened)
     except UnidentifiedImageError:
         return _decode_other(path, data)
+    except SeveralPictures as error:
+        raise UserError(f"{path.name}: {error}") from None
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
 
@@ -116,10 +125,7 @@ def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
     """What Pillow does not know: DICOM without preamble and meta header, and some TIFF that is white at zero."""
     if data[:2] in (b"II", b"MM"):
         try:
-            with tifffile.TiffFile(io.BytesIO(data)) as file:
-                page = file.pages.first
-                values = np.asarray(page.asarray(), dtype=np.float64)
-            return stretch(-values if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else values)
+            return stretch(*_tiff_values(data, 0))
         except Exception as error:  # tifffile, too
             raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
     from manet_lib.data.dicom import is_dicom
@@ -127,6 +133,112 @@ def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
     if is_dicom(data):
         return _decode_dicom(path, data)
     raise UserError(f"{path.name}: not an image that can be read (PNG, JPEG, TIFF, DICOM, ...)")
+
+
+class SeveralPictures(ValueError):
+    """A file that holds more than one picture of the largest size."""
+
+    def __init__(self, count: int, width: int, height: int) -> None:
+        super().__init__(f"holds {count} pictures of {width}×{height}; save each in a file of its own")
+
+
+_REDUCED_OR_MASK = 1 | 4
+"""Bits of TIFF's NewSubfileType that say that a picture is a thumbnail or a mask of another one."""
+
+
+def _choose(picture: Image.Image) -> None:
+    """Turn to the largest picture of a file; thumbnails and the masks of TIFF do not count.
+
+    Raises:
+        SeveralPictures: several have that size.
+    """
+    count = getattr(picture, "n_frames", 1)
+    if count == 1:
+        return
+    sizes = []
+    for number in range(count):
+        picture.seek(number)
+        side = getattr(picture, "tag_v2", {}).get(254, 0) & _REDUCED_OR_MASK
+        sizes.append(0 if side else picture.width * picture.height)
+    largest = [number for number, size in enumerate(sizes) if size == max(sizes)]
+    picture.seek(largest[0])
+    if len(largest) > 1:
+        raise SeveralPictures(len(largest), picture.width, picture.height)
+
+
+def _loses_bits(picture: Image.Image) -> bool:
+    """Whether Pillow would cut the values of a picture to 8 bits, or read them with the wrong sign."""
+    if picture.format == "TIFF":
+        tags: Any = getattr(picture, "tag_v2", {})
+        deep, kinds = max(tags.get(258, (1,))) > 8, set(tags.get(339, (1,)))
+        several = tags.get(277, 1) > 1
+        return (deep and several) or (not deep and kinds == {2}) or (picture.mode == "I" and kinds == {1})
+    if picture.format == "JPEG2000":
+        return len(picture.getbands()) > 1
+    tile: Any = getattr(picture, "tile", None)
+    said = tile[0].args if tile else ()
+    parts = said if isinstance(said, tuple) else (said,)
+    several = len(picture.getbands()) > 1
+    return several and any(";16" in str(one) or (isinstance(one, int) and one > 255) for one in parts)
+
+
+def deep_to_grey(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
+    """A picture that :func:`_loses_bits` as 8-bit grey (H, W), stretched from its own minimum and maximum."""
+    if picture.format == "TIFF":
+        values, padding = _tiff_values(data, picture.tell())
+        turn = getattr(picture, "tag_v2", {}).get(274, 1)
+    else:
+        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+        if stored is None:
+            raise ValueError("its pixels cannot be decoded")
+        if stored.dtype == np.uint8:  # of JPEG 2000, which says nothing before
+            return picture_to_grey(picture)
+        colours = stored[..., 2::-1] if stored.ndim == 3 and stored.shape[2] > 2 else stored
+        values, padding = _grey(colours, stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None)
+        turn = picture.getexif().get(274, 1)
+    return _turned(stretch(values, padding), turn)
+
+
+def _grey(colours: NDArray[Any], alpha: NDArray[Any] | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Grey values (H, W) of one or three channels over black, and where all is transparent."""
+    values = colours.astype(np.float64)
+    if values.ndim == 3:  # ITU-R 601-2 in whole thousandths, so that grey in colours stays exactly what it was
+        values = values @ np.array([299.0, 587.0, 114.0]) / 1000 if values.shape[2] == 3 else values[..., 0]
+    if alpha is None:
+        return values, np.zeros(values.shape, bool)
+    top = np.iinfo(alpha.dtype).max if alpha.dtype.kind in "iu" else 1.0
+    return values * (alpha.astype(np.float64) / top), alpha == 0
+
+
+def _tiff_values(data: bytes, number: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Grey values (H, W) of a TIFF page with all its bits, larger is brighter, and where it is transparent."""
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page: Any = file.pages[number]
+        try:
+            stored = page.asarray()
+        except ValueError as error:
+            if "imagecodecs" in str(error):
+                name = page.compression.name
+                raise ValueError(
+                    f"compressed as {name}, which needs another package; pip install imagecodecs"
+                ) from None
+            raise
+        several, planar = page.samplesperpixel > 1, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
+        channels = np.moveaxis(stored, 0, -1) if several and planar else stored
+        count = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
+        kinds = [int(kind) for kind in page.extrasamples]
+        alpha = channels[..., count + kinds.index(2)] if several and 2 in kinds else None
+        values, padding = _grey(channels[..., :count] if several else channels, alpha)
+        return -values if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else values, padding
+
+
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pixels as EXIF's orientation, 1 to 8, says that they are to be seen."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.T
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
 
 
 class _Limits:
@@ -173,7 +285,7 @@ def picture_to_grey(picture: Image.Image) -> NDArray[np.uint8]:
         picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("L", "1") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
-    if picture.mode.startswith(("I", "F")):
+    if picture.mode.startswith(("I", "F")):  # values over 2³¹ are read by deep_to_grey
         values = np.asarray(picture, dtype=np.float64)
         return stretch(-values if inverted else values)
     if "A" in picture.mode or "transparency" in picture.info:
@@ -192,7 +304,10 @@ def _decode_dicom(path: Path, data: bytes) -> NDArray[np.uint8]:
     from manet_lib.data.dicom import read_frame
 
     try:
-        return stretch(*read_frame(data))
+        values, padding = read_frame(data)
+        if values.ndim == 3:  # in colours
+            return picture_to_grey(Image.fromarray(values.astype(np.uint8)))
+        return stretch(values, padding)
     except Exception as error:  # pydicom raises many kinds for broken files
         raise UserError(f"{path.name}: DICOM that cannot be read: {' '.join(str(error).split())}") from None
 

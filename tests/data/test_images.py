@@ -168,9 +168,17 @@ class TestDicom:
     def test_eight_bits(self) -> None:
         assert np.abs(_read(_dicom(GREY)) - _stretched(GREY)).max() <= 0.5
 
-    def test_colour_is_refused(self, refused: Any) -> None:
-        with refused("film.dcm", "grey"):
-            _read(_dicom(np.dstack([GREY] * 3), "RGB"), "film.dcm")
+    def test_colour_is_read_as_that_of_a_picture(self) -> None:
+        colours = np.dstack([GREY, GREY[::-1], 255 - GREY])
+        assert np.array_equal(_read(_dicom(colours, "RGB")), _read(_encoded(Image.fromarray(colours))))
+
+    def test_several_frames_are_refused(self, refused: Any) -> None:
+        dataset = pydicom.dcmread(io.BytesIO(_dicom(GREY)))
+        dataset.NumberOfFrames, dataset.PixelData = 2, 2 * dataset.PixelData
+        data = io.BytesIO()
+        dataset.save_as(data)
+        with refused("film.dcm", "holds 2 pictures"):
+            read_grey(Path("film.dcm"), data.getvalue())
 
     @pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 0.95])
     def test_truncated_is_refused(self, share: float, refused: Any) -> None:
