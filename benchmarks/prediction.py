@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from manet_lib.cli import predict
-from manet_lib.data.folder import films_in, read_films
+from manet_lib.data.folder import images_in, read_films
 from manet_lib.data.phantom import write_phantoms
 from manet_lib.evaluation.statistics import bootstrap_interval
 from manet_lib.models import create_model
@@ -86,7 +86,7 @@ def main() -> None:
     device = pick_device(options.accelerator)
     with tempfile.TemporaryDirectory() as folder:
         write_phantoms(Path(folder), options.films, options.film_size, seed=0, confounder_strength=0.5)
-        files = films_in(Path(folder) / "images")
+        files = images_in(Path(folder) / "images").images
         films = np.stack([film for _, film in read_films(files, manet.networks.params.image_size)])  # type: ignore[misc]
         works = {
             "predict": lambda: list(predict(manet, files, options.batch)),

@@ -34,7 +34,8 @@ _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, synced to disk and renamed to it when the block ends without an error."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    stem = os.fsdecode(os.fsencode(path.stem)[:100])  # a name may have 255 bytes in all
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

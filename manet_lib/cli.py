@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import redirect_stdout
+from itertools import chain, islice
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
+from PIL import Image
 
-from manet_lib.artifacts import atomic_path
-from manet_lib.data.folder import films_in, read_films
-from manet_lib.export import export_onnx
-from manet_lib.params import MODELS, UserError
+from manet_lib.artifacts import atomic_path, read_json
+from manet_lib.data.folder import OWN_PICTURE, Found, images_in, read_films
+from manet_lib.export import EXPORTED, export_onnx
+from manet_lib.networks import Networks, read_header
+from manet_lib.outputs import check_folder, check_output, growing_csv, is_stream, text_of
+from manet_lib.params import MODELS, UserError, printable
 from manet_lib.predict import NOTE, Answers, MANet
 from manet_lib.progress import bar
-from manet_lib.release import BATCH, best_trained, released
+from manet_lib.release import BATCH, best_trained, known_networks
 from manet_lib.report.figures import overview_figure
 
 _FIRST = "film,label,"
 """How a CSV of this command begins, by which it is told from another file."""
+_LONGEST = 150
+"""Bytes of an image's name in the name of its picture; file systems allow 255 in all."""
+_MOST = 1024
+"""Images that may go through the networks together."""
 
 
 def predict(
@@ -44,6 +53,8 @@ def predict(
         film, label, p_<class>, lung_area, distance, warnings, fault, note; of a file that cannot be read nothing
         but film, fault and note.
     """
+    if not 1 <= batch <= _MOST:
+        raise UserError(f"--batch: {batch}; expected 1 to {_MOST}")
     read = read_films(files, manet.networks.params.image_size)
     numbered = enumerate(bar(read, len(files), "classifying films", unit="films"))
     while part := list(islice(numbered, batch)):
@@ -51,12 +62,21 @@ def predict(
         answered = iter(_answered(manet, np.stack(films), pictures is not None)) if films else iter(())
         for number, (file, film) in part:
             if isinstance(film, UserError):
-                yield {"film": str(file), "label": "", "fault": str(film), "note": NOTE}
+                yield _fault(file, str(film))
                 continue
             row, mask, heat = next(answered)
             if pictures is not None:
-                _draw(film, mask, heat, row, pictures / f"{number:05d}_{file.stem}.png")
-            yield {"film": str(file)} | row
+                _draw(film, mask, heat, row, pictures / _picture_name(number, file))
+            yield {"film": text_of(file)} | row
+
+
+def _fault(file: Path, reason: str) -> dict[str, Any]:
+    return {"film": text_of(file), "label": "", "fault": reason, "note": NOTE}
+
+
+def _picture_name(number: int, file: Path) -> str:
+    stem = text_of(Path(file.stem)).encode()[:_LONGEST].decode("utf-8", "ignore")
+    return f"{number:05d}_{stem}.png"
 
 
 def _answered(
@@ -89,42 +109,60 @@ def _draw(
     said = [NOTE, *filter(None, row["warnings"].split("; "))]
     figure.text(0.5, -0.02, "\n".join(said), ha="center", va="top", fontsize=7)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, bbox_inches="tight")
+        figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata={"Software": OWN_PICTURE})
     plt.close(figure)
 
 
 def _predict(options: argparse.Namespace) -> int:
-    files = films_in(options.films)
-    _check_is_ours(options.output)
-    manet = MANet.from_file(_weights(options), options.accelerator)
+    if not 1 <= options.batch <= _MOST:  # before anything is read
+        raise UserError(f"--batch: {options.batch}; expected 1 to {_MOST}")
+    found = images_in(options.films, [options.pictures] if options.pictures else [])
+    _check_outputs(options, found)
+    manet = MANet(_networks(options), options.accelerator)
+    columns = ["film", "label", *(f"p_{name}" for name in manet.classes)]
+    columns += ["lung_area", "distance", "warnings", "fault", "note"]
     rows: list[dict[str, Any]] = []
-    try:
-        for row in predict(manet, files, options.batch, options.pictures):
-            rows.append(row)  # what was answered before an interruption is kept
-    finally:
-        if rows:
-            with atomic_path(options.output) as temporary:
-                pd.DataFrame(rows).to_csv(temporary, index=False)
+    with growing_csv(options.output, columns) as add:
+        for row in chain(
+            predict(manet, found.images, options.batch, options.pictures),
+            (_fault(path, reason) for path, reason in found.passed_over),
+        ):
+            add(row)
+            rows.append(row)
     faults = [row["fault"] for row in rows if row["fault"]]
-    _say(rows, faults, manet, options)
+    with redirect_stdout(sys.stderr if is_stream(options.output) else sys.stdout):
+        _say(rows, faults, manet, options)
     return 1 if faults else 0
 
 
-def _check_is_ours(output: Path) -> None:
+def _check_outputs(options: argparse.Namespace, found: Found) -> None:
+    """Everything that will be written can be, and replaces nothing but what this command wrote."""
+    if not is_stream(options.output):
+        check_output(options.output, _is_answers)
+    if options.pictures:
+        check_folder(options.pictures, "--pictures")
+        for number, file in enumerate(found.images):
+            picture = options.pictures / _picture_name(number, file)
+            if picture.exists():
+                check_output(picture, _is_own_picture, "--pictures")
+
+
+def _is_answers(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith(_FIRST)
+
+
+def _is_own_picture(path: Path) -> bool:
     try:
-        with output.open(encoding="utf-8", errors="replace") as file:
-            start = file.readline()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"{output}: {error.strerror}; give --output another name") from None
-    if not start.startswith(_FIRST):
-        raise UserError(f"{output}: is another file and is left alone; give --output another name")
+        with Image.open(path, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == OWN_PICTURE
+    except Exception:  # Pillow raises many kinds for another file
+        return False
 
 
 def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: argparse.Namespace) -> None:
     for fault in faults:
-        print(f"passed over: {fault}", file=sys.stderr)
+        print(f"passed over: {printable(fault)}", file=sys.stderr)
     answered = [row for row in rows if not row["fault"]]
     if len(rows) == 1 and answered:
         (row,) = answered
@@ -137,27 +175,39 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
         print(", ".join(f"{counts[name]} {name}" for name in manet.classes))
         warned = sum(bool(row["warnings"]) for row in answered)
         print(f"{len(answered)} films answered, {warned} of them with a warning; {len(faults)} files passed over")
-    print(f"{NOTE}; {options.output}" + (f", pictures in {options.pictures}" if options.pictures else ""))
+    pictures = f", pictures in {options.pictures}" if options.pictures else ""
+    print(printable(f"{NOTE}; {text_of(options.output)}{pictures}"))
 
 
 def _export(options: argparse.Namespace) -> int:
-    weights = _weights(options)
-    if options.output.suffix == ".safetensors":
-        with atomic_path(options.output) as temporary:
-            shutil.copyfile(weights, temporary)
-        print(f"{options.output}: both stages and how to use them; MANet.from_file reads it")
-    else:
-        error = export_onnx(weights, options.output)
-        print(f"{options.output}: segmenter.onnx, classifier.onnx, manet.json; ONNX Runtime is within {error:.0e}")
+    output = options.output
+    if output.suffix == ".safetensors":
+        check_output(output, lambda path: bool(read_header(path)), "OUTPUT")
+        _networks(options).save(output)
+        print(f"{output}: both stages and how to use them; MANet.from_file reads it")
+        return 0
+    if output.exists() and not output.is_dir():
+        raise UserError(f"{output}: is another file and is left alone; give OUTPUT the name of a folder")
+    for name in EXPORTED:
+        check_output(output / name, lambda path: _is_export(path.parent), "OUTPUT")
+    error = export_onnx(_networks(options), output)
+    print(f"{output}: {', '.join(EXPORTED)}; ONNX Runtime is within {error:.0e}")
     return 0
 
 
-def _weights(options: argparse.Namespace) -> Path:
+def _is_export(folder: Path) -> bool:
+    """Whether a folder holds an export of this command."""
+    return "settings" in (read_json(folder / "manet.json") or {})
+
+
+def _networks(options: argparse.Namespace) -> Networks:
     if options.weights is not None:
         if options.model or options.trial != 1:
             raise UserError("--weights: one file holds one model and trial; leave --model and --trial out")
-        return Path(options.weights)
-    return released(options.run, options.model or best_trained(options.run, options.trial), options.trial)
+        return Networks.load(Path(options.weights))
+    if options.trial < 1:
+        raise UserError(f"--trial: {options.trial}; expected 1 or more")
+    return known_networks(options.run, options.model or best_trained(options.run, options.trial), options.trial)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -191,14 +241,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 1 if files were passed over, 2 where nothing could be done."""
+    """Run a command; 0 if all went well, 1 if files were passed over, 2 where nothing could be done.
+
+    130 after Ctrl-C and 143 after SIGTERM; what was answered before is kept.
+    """
     options = _parser().parse_args(arguments)
     try:
         return int(options.work(options))
     except UserError as error:
         print(f"manet: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("manet: interrupted; what was answered is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read what this prints has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
+def command() -> int:
+    """What the installed command ``manet`` runs: :func:`main`, which leaves no temporary files on SIGTERM."""
+    signal.signal(signal.SIGTERM, _end)
+    return main()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from manet_lib.artifacts import atomic_path, write_json
 from manet_lib.models.features import film_features
-from manet_lib.networks import Networks, read_header
+from manet_lib.networks import Networks
 from manet_lib.params import UserError
 
 TOLERANCE = 1e-3
 """Largest difference of ONNX Runtime from double precision, over the largest value."""
+EXPORTED = ("segmenter.onnx", "classifier.onnx", "manet.json")
+"""Files of an export."""
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 
 
@@ -34,11 +36,11 @@ class _Lungs(nn.Module):
         return film_features(self.segmenter, film)
 
 
-def export_onnx(file: Path, folder: Path) -> float:
-    """Write both stages of a file ``manet.safetensors`` as ONNX.
+def export_onnx(networks: Networks, folder: Path) -> float:
+    """Write both stages as ONNX, and what is to be known of them.
 
     Args:
-        file: the networks.
+        networks: both stages, with their usage.
         folder: made if it is not there; files of these names in it are replaced.
 
     Returns:
@@ -52,7 +54,6 @@ def export_onnx(file: Path, folder: Path) -> float:
         raise UserError(
             f"{', '.join(missing)}: not installed; `pip install {' '.join(missing)}`, or take the extra `export`"
         )
-    networks = Networks.load(file)
     size = networks.params.image_size
     draw = torch.Generator().manual_seed(0)
     film = torch.rand(2, 1, size, size, generator=draw)
@@ -69,7 +70,7 @@ def export_onnx(file: Path, folder: Path) -> float:
         if errors[-1] > TOLERANCE:
             (folder / f"{name}.onnx").unlink()
             raise UserError(f"{name}.onnx: ONNX Runtime is off by {errors[-1]:.1e} of the largest value; not kept")
-    write_json(folder / "manet.json", read_header(file))
+    write_json(folder / "manet.json", networks.header)
     return max(errors)
 
 

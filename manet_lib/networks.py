@@ -121,6 +121,20 @@ class Networks:
             lungs = torch.ones_like(lungs)
         return to_signed(image.to(self.device)[:, None], self.params.normalisation), lungs
 
+    @property
+    def header(self) -> dict[str, Any]:
+        """Settings, usage, data and results, as the file of the networks has them."""
+        usage = self.usage
+        assert usage is not None, "a file without its usage could not be used"
+        plain = {"temperature": usage.temperature, "farthest": usage.farthest, "limits": usage.limits}
+        header = {
+            "settings": {"profile": self.params.profile} | {name: getattr(self.params, name) for name in SETTINGS},
+            "usage": plain | {"rest": usage.typical.rest, "usual": usage.typical.usual},
+            "data": usage.data,
+            "results": usage.results,
+        }
+        return json.loads(json.dumps(header))
+
     def save(self, path: Path) -> None:
         """Write everything to one file.
 
@@ -132,15 +146,8 @@ class Networks:
         tensors = {f"segmenter.{name}": value for name, value in self.segmenter.state_dict().items()}
         tensors |= {f"classifier.{name}": value for name, value in self.classifier.state_dict().items()}
         tensors |= {f"typical.{name}": torch.from_numpy(getattr(usage.typical, name)) for name in _TYPICAL}
-        plain = {"temperature": usage.temperature, "farthest": usage.farthest, "limits": usage.limits}
-        header = {
-            "settings": {"profile": self.params.profile} | {name: getattr(self.params, name) for name in SETTINGS},
-            "usage": plain | {"rest": usage.typical.rest, "usual": usage.typical.usual},
-            "data": usage.data,
-            "results": usage.results,
-        }
         kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        texts = {name: json.dumps(value) for name, value in header.items()}
+        texts = {name: json.dumps(value) for name, value in self.header.items()}
         with atomic_path(path) as temporary:
             save_file(kept, temporary, metadata={"format": FORMAT} | texts)
 

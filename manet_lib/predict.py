@@ -17,7 +17,7 @@ from manet_lib.data.images import picture_to_grey, read_grey, stretch
 from manet_lib.data.scaling import resize
 from manet_lib.evaluation.baseline import lung_statistics
 from manet_lib.networks import Networks
-from manet_lib.release import STATISTICS, networks_of, released
+from manet_lib.release import STATISTICS, known_networks, networks_of
 from manet_lib.training.distributed import pick_device
 
 NOTE = "research software, no diagnosis"
@@ -95,7 +95,7 @@ class MANet:
         Raises:
             UserError: the run has no such training, or its films are gone.
         """
-        return cls.from_file(released(Path(run_dir), model, trial), accelerator)
+        return cls(known_networks(Path(run_dir), model, trial), accelerator)
 
     @classmethod
     def from_file(cls, path: str | Path, accelerator: str = "cpu") -> MANet:

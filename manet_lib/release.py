@@ -98,17 +98,42 @@ def released(run_dir: Path, model: str, trial: int) -> Path:
     """The file of a run's networks; made now, unless it is there and of these weights, films and code.
 
     Raises:
-        UserError: the run has no such training, or its films are gone.
+        UserError: the run has no such training, its films are gone, or the file cannot be written.
     """
-    paths = RunPaths(run_dir, run_dir)
-    networks = networks_of(run_dir, model, trial)
-    data = _data(networks.params, paths, model, trial)
-    file = paths.release(model, trial)
-    if read_header(file).get("data") != data:
-        whole = networks.known(_usage(networks, paths, data))
+    file = RunPaths(run_dir, run_dir).release(model, trial)
+    whole = _found_out(run_dir, model, trial)
+    if whole is not None:
         whole.save(file)
         write_text(file.with_name("README.md"), model_card(whole))
     return file
+
+
+def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
+    """A run's networks from their file, or found out now; kept in a file where the run can be written.
+
+    Raises:
+        UserError: the run has no such training, or its films are gone.
+    """
+    file = RunPaths(run_dir, run_dir).release(model, trial)
+    whole = _found_out(run_dir, model, trial)
+    if whole is None:
+        return Networks.load(file)
+    try:
+        whole.save(file)
+        write_text(file.with_name("README.md"), model_card(whole))
+    except UserError as error:
+        print(f"not kept for the next time: {error}")
+    return whole
+
+
+def _found_out(run_dir: Path, model: str, trial: int) -> Networks | None:
+    """A run's networks with how to use them; None where their file knows that already."""
+    paths = RunPaths(run_dir, run_dir)
+    networks = networks_of(run_dir, model, trial)
+    data = _data(networks.params, paths, model, trial)
+    if read_header(paths.release(model, trial)).get("data") == data:
+        return None
+    return networks.known(_usage(networks, paths, data))
 
 
 def _data(params: Params, paths: RunPaths, model: str, trial: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The command on folders as people have them: broken files, other files, pictures, and what it leaves alone."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from PIL import Image
 
 from manet_lib.cli import main
-from manet_lib.data.folder import films_in, read_films
+from manet_lib.data.folder import images_in, read_films
 from manet_lib.data.phantom import write_phantoms
-from manet_lib.networks import Networks
+from manet_lib.networks import Networks, read_header
 from manet_lib.params import UserError
 from manet_lib.predict import MANet
 from manet_lib.release import released
@@ -114,7 +115,7 @@ def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, t
     ("arguments", "said"),
     [
         (["predict", "nowhere", "--weights", "w"], "nowhere: no such file or folder"),
-        (["predict", ".", "--weights", "w"], "no film in it"),
+        (["predict", ".", "--weights", "w"], "no image in it"),
         (["predict", "film.png", "--weights", "w"], "w: no such file"),
         (["predict", "film.png", "--run", "nowhere"], "nowhere: no such folder; `make reproduce`"),
         (["predict", "film.png", "--run", "."], "no network is trained in trial 1"),
@@ -134,7 +135,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(arguments, said, tmp_pa
 def test_a_run_is_exported_and_used_where_it_is_not(weights, folder, tmp_path, capsys):
     run = weights.parents[2]
     assert main(["export", str(tmp_path / "taken.safetensors"), "--run", str(run)]) == 0
-    assert (tmp_path / "taken.safetensors").read_bytes() == weights.read_bytes()
+    assert read_header(tmp_path / "taken.safetensors") == read_header(weights)
     assert predict(tmp_path / "taken.safetensors", folder, tmp_path / "out.csv") == 0
 
 
@@ -154,7 +155,7 @@ def test_onnx_graphs_give_the_answers_of_the_command(weights, folder, tmp_path, 
     assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", "manet.json", "segmenter.onnx"]
     assert json.loads((out / "manet.json").read_text())["settings"]["models"] == ["resnet34_ma"]
     networks = Networks.load(weights)
-    films = np.stack([film for _, film in read_films(films_in(folder), networks.params.image_size)])
+    films = np.stack([film for _, film in read_films(images_in(folder).images, networks.params.image_size)])
     expected = networks.run(films)
     stage_1, stage_2 = (onnxruntime.InferenceSession(out / f"{name}.onnx") for name in ("segmenter", "classifier"))
     unit = films[:, None] / 255
@@ -177,7 +178,71 @@ def test_films_are_read_in_order_and_each_fault_stays_with_its_file(folder):
     np.testing.assert_array_equal(read[0][1], read[10][1])
 
 
-def test_what_is_a_film_is_told_by_its_name(tmp_path):
-    for name in ("b.PNG", "a.dcm", "IM0001", "index.csv", "notes.md", ".DS_Store"):
-        (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in films_in(tmp_path)] == ["IM0001", "a.dcm", "b.PNG"]
+@pytest.mark.parametrize("batch", ["0", "-3", "100000000000000000000"])
+def test_a_batch_that_cannot_be_is_refused_before_anything_is_read(weights, folder, tmp_path, capsys, batch):
+    assert predict(weights, folder, tmp_path / "out.csv", "--batch", batch) == 2
+    assert "expected 1 to 1024" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_image_is_never_replaced(weights, folder, tmp_path):
+    film = sorted(folder.iterdir())[0]
+    before = film.read_bytes()
+    assert predict(weights, folder, film) == 2
+    assert main(["export", str(film), "--weights", str(weights)]) == 2
+    (tmp_path / "notes.safetensors").write_text("mine")
+    assert main(["export", str(tmp_path / "notes.safetensors"), "--weights", str(weights)]) == 2
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    mine = pictures / f"00000_{film.stem}.png"
+    mine.write_bytes(before)
+    assert predict(weights, folder, tmp_path / "out.csv", "--pictures", pictures) == 2
+    assert film.read_bytes() == mine.read_bytes() == before
+    assert (tmp_path / "notes.safetensors").read_text() == "mine"
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_own_pictures_are_not_answered_and_names_of_any_kind_are(weights, folder, tmp_path, monkeypatch, capsys):
+    films = sorted(folder.iterdir())
+    for film in films[3:]:
+        film.unlink()
+    films[0].rename(folder / os.fsdecode(b"r\xf6ntgen.png"))
+    films[1].rename(folder / ("n" * 240 + ".png"))
+    monkeypatch.chdir(folder)
+    for _ in range(2):
+        assert predict(weights, ".", tmp_path / "out.csv", "--pictures", "answers") == 0
+    table = pd.read_csv(tmp_path / "out.csv")
+    assert len(table) == len(list((folder / "answers").iterdir())) == 3
+    assert "r\\xf6ntgen.png" in set(table["film"])
+
+
+def test_what_was_answered_before_an_interruption_is_kept(weights, folder, tmp_path, monkeypatch, capsys):
+    whole = MANet.classify
+    calls = []
+
+    def interrupted(self, films):
+        calls.append(len(films))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return whole(self, films)
+
+    monkeypatch.setattr(MANet, "classify", interrupted)
+    assert predict(weights, folder, tmp_path / "out.csv", "--batch", 2) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 4
+
+
+def test_a_run_that_cannot_be_written_is_used_all_the_same(weights, folder, tmp_path, monkeypatch, capsys):
+    run = weights.parents[2]
+    before = weights.read_bytes()
+    weights.unlink()
+
+    def refused(*_):
+        raise UserError("manet.safetensors: cannot be written: read-only file system")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Networks, "save", refused)
+        assert main(["predict", str(folder), "--run", str(run), "--output", str(tmp_path / "out.csv")]) == 0
+    weights.write_bytes(before)
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 10
+    assert "not kept for the next time" in capsys.readouterr().out

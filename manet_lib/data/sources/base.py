@@ -76,8 +76,8 @@ def _folders(data: Path, name: str, depth: int = 4) -> Iterator[Path]:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a name is what other systems leave among the files of an archive (``._film.jpeg``, ``__MACOSX``)."""
-    return name.startswith((".", "__MACOSX"))
+    """Whether a name is what systems leave among the files (``._film.jpeg``, ``__MACOSX``, ``Thumbs.db``)."""
+    return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
 def rows_of(rows: list[tuple[str, str, str, str, str, str]], source: str, folder: Path) -> pd.DataFrame:
