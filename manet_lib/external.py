@@ -19,6 +19,7 @@ from manet_lib.cli import predict
 from manet_lib.evaluation.scores import brier_values, calibration_by_chance, calibration_values
 from manet_lib.evaluation.statistics import crossed_interval, share_interval
 from manet_lib.listing import read_listing
+from manet_lib.outputs import check_output
 from manet_lib.params import UserError
 from manet_lib.predict import MANet
 from manet_lib.report.tables import to_markdown
@@ -102,6 +103,12 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["", "From elsewhere"])
 
 
+def _is_own(path: Path) -> bool:
+    """Whether a file is a table of this command."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith("path,label,patient,predicted,")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the summary of a folder of films and write what the networks say of each."""
     parser = argparse.ArgumentParser(description="A run's networks on films from elsewhere; no diagnosis.")
@@ -113,11 +120,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("external.csv"), help="where the answers go")
     options = parser.parse_args(arguments)
     try:
+        check_output(options.output, _is_own)
         table = answers(options.run, options.folder, options.csv, options.model, options.trial)
+        with atomic_path(options.output) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f")
     except UserError as error:
         sys.exit(str(error))
-    with atomic_path(options.output) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.6f")
     classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
     print(to_markdown(summary(table, classes)))
     print(f"every film in {options.output}; research software, no diagnosis")

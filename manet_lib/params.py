@@ -86,6 +86,8 @@ class Params(BaseModel):
     """CSV inside `data_dir` with columns path, label and optionally mask_path, patient, source, original_split."""
     classes: Annotated[list[str], Field(min_length=2)] = list(CLASSES)
     """Class names, in the order of the logits."""
+    mask_lungs: Literal["check", "bright", "dark"] = "check"
+    """Whether lungs are `bright` or `dark` in the masks of `mask_path`; `check` refuses what looks inverted."""
     max_per_class: Annotated[int, Field(ge=0)] = 0
     """At most so many images of each class, drawn with the seed; 0 takes all."""
     phantom_images: Annotated[int, Field(ge=10)] = 600
@@ -279,7 +281,7 @@ _SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
 READ_BY: dict[str, tuple[str, ...]] = {
-    "store": (*_DATA, *_PHANTOM, "image_size"),
+    "store": (*_DATA, *_PHANTOM, "image_size", "mask_lungs"),
     "manifest": (
         "seed",
         "classes",

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from PIL import Image
 from torch import nn
 
@@ -25,6 +26,11 @@ from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.postprocess import clean_masks
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
+
+_PROFILE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+settings.register_profile("usual", **_PROFILE, max_examples=60)
+settings.register_profile("long", **_PROFILE, max_examples=3000)  # pytest --hypothesis-profile=long
+settings.load_profile("usual")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

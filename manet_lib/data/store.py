@@ -115,10 +115,13 @@ def build_store(params: Params, paths: RunPaths) -> bool:
 
 def _build(params: Params, paths: RunPaths) -> None:
     folder, rows = find_rows(params, paths.phantoms)
-    work = _Work.open(paths.store / ".part", rows, params.image_size)
-    faults = work.fill(folder, rows, params.image_size)
+    dark = params.mask_lungs == "dark"
+    work = _Work.open(paths.store / ".part", rows, params.image_size, dark)
+    faults = work.fill(folder, rows, params.image_size, dark)
     if faults:
         raise UserError(f"{len(faults)} files cannot be used: {_grouped(faults)}")
+    if params.mask_lungs == "check":
+        _refuse_inverted(work.masks, (rows["mask_path"] != "").to_numpy())
     facts = work.facts(folder, rows)
     index = rows.assign(image_id=_ids(rows["path"]))
     for name in ("width", "height", "sha256"):
@@ -148,10 +151,10 @@ class _Work:
     masks: NDArray[np.uint8]
 
     @classmethod
-    def open(cls, folder: Path, rows: pd.DataFrame, size: int) -> _Work:
+    def open(cls, folder: Path, rows: pd.DataFrame, size: int, dark: bool) -> _Work:
         """Go on with the work in a folder if it is the same, or begin anew."""
         listed = rows[["path", "mask_path"]].to_csv(index=False)
-        key = hashlib.sha256(f"{size}\n{listed}".encode()).hexdigest()
+        key = hashlib.sha256(f"{size} {dark}\n{listed}".encode()).hexdigest()
         shape, files = (len(rows), size, size), [folder / "images.npy", folder / "masks.npy"]
         same = folder / "key"
         if not (same.is_file() and same.read_text() == key and all(file.is_file() for file in files)):
@@ -175,7 +178,7 @@ class _Work:
         stamps = [stamp(folder, files[row]) for row in table.index]
         return table[table["stamp"] == stamps]
 
-    def fill(self, folder: Path, rows: pd.DataFrame, size: int) -> list[str]:
+    def fill(self, folder: Path, rows: pd.DataFrame, size: int, dark: bool) -> list[str]:
         """Read the films that are missing; returns what is wrong with those that cannot be read."""
         known = set(self.facts(folder, rows).index)
         todo = [row for row in range(len(rows)) if row not in known]
@@ -184,7 +187,7 @@ class _Work:
             for part in _chunks(todo):
                 films_of, masks_of = rows["path"][part], rows["mask_path"][part]
                 stamps = [stamp(folder, names) for names in films_of + ";" + masks_of]
-                films = list(pool.map(_load, repeat(folder), films_of, masks_of, repeat(size)))
+                films = list(pool.map(_load, repeat(folder), films_of, masks_of, repeat(size), repeat(dark)))
                 for row, film in zip(part, films, strict=True):
                     if isinstance(film, list):
                         faults += film
@@ -215,7 +218,24 @@ def _chunks(rows: list[int]) -> Iterator[list[int]]:
             shown.update(min(_CHUNK, len(rows) - start))
 
 
-def _load(folder: Path, path: str, mask_path: str, size: int) -> _Film | list[str]:
+def _refuse_inverted(masks: NDArray[np.uint8], drawn: NDArray[np.bool_]) -> None:
+    """Refuse masks that cover the border or over half of their image in most cases: black lungs on white.
+
+    Raises:
+        UserError: names how many, and the way out.
+    """
+    edges = ((masks[:, 0], masks[:, -1]), (masks[:, :, 0], masks[:, :, -1]))
+    border = np.mean([side.mean(axis=1) for pair in edges for side in pair], axis=0)
+    wide = (border > 0.5) | (masks.mean(axis=(1, 2)) > 0.5)
+    count = int((wide & drawn).sum())
+    if 2 * count > drawn.sum():
+        raise UserError(
+            f"mask_path: {count} of {int(drawn.sum())} masks cover the border or over half of their image, as if "
+            "lungs were black in them; set mask_lungs: dark, or bright if they are right"
+        )
+
+
+def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Film | list[str]:
     """A film and its merged masks at the size of the store, or everything that is wrong with their files."""
     faults = []
     try:
@@ -228,7 +248,7 @@ def _load(folder: Path, path: str, mask_path: str, size: int) -> _Film | list[st
     mask = np.zeros((size, size), np.uint8)
     for name in filter(None, mask_path.split(";")):
         try:
-            drawn = read_mask(folder / name, None if faults else film.shape)
+            drawn = read_mask(folder / name, None if faults else film.shape) ^ dark
             mask |= resize(drawn.astype(np.uint8), (size, size), smooth=False)
         except UserError as error:
             faults.append(str(error))
