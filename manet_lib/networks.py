@@ -28,7 +28,6 @@ from manet_lib.models.features import film_features
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, validate
 from manet_lib.postprocess import clean_mask
-from manet_lib.training.distributed import set_arithmetic
 
 FORMAT = "manet 1"
 SETTINGS = (
@@ -92,9 +91,7 @@ class Networks:
     device: str = "cpu"
 
     def on(self, device: torch.device) -> Networks:
-        """The same networks on a device; a GPU is set to compute fp32 in full, as the limits were found."""
-        if device.type == "cuda":
-            set_arithmetic("fp32")
+        """The same networks on a device."""
         moved = self.segmenter.eval().to(device), self.classifier.eval().to(device)
         return Networks(self.params, *moved, self.usage, str(device))
 

@@ -18,7 +18,7 @@ from manet_lib.data.scaling import resize
 from manet_lib.evaluation.baseline import lung_statistics
 from manet_lib.networks import Networks
 from manet_lib.release import STATISTICS, known_networks, networks_of
-from manet_lib.training.distributed import pick_device
+from manet_lib.training.distributed import pick_device, set_arithmetic
 
 NOTE = "research software, no diagnosis"
 
@@ -73,7 +73,10 @@ class MANet:
     """
 
     def __init__(self, networks: Networks, accelerator: str = "cpu") -> None:
-        self.networks = networks.on(pick_device(accelerator))
+        device = pick_device(accelerator)
+        if device.type == "cuda":  # in full, as temperature and limits were found
+            set_arithmetic("fp32")
+        self.networks = networks.on(device)
 
     @property
     def classes(self) -> list[str]:

@@ -40,7 +40,7 @@ LAYERS = [
     ["steps"],
     ["artifacts"],
     ["digests"],
-    ["listing", "machine", "paths", "progress", "processes", "seeds", "source_code"],
+    ["listing", "machine", "outputs", "paths", "progress", "processes", "seeds", "source_code"],
     ["params"],
 ]
 OWN_PROFILE = {"12_another_task": "pieces"}
