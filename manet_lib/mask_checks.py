@@ -94,7 +94,8 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
             f"reference_masks: {params.data_csv} has no column {params.reference_masks!r}{hint}, "
             f"only {', '.join(listing.columns)}"
         )
-    unseen = manifest[(manifest["seg_split"] != "train") & manifest["path"].isin(listing.index)]
+    trained_on = manifest.loc[manifest["seg_split"] == "train", "sha256"]  # copies of these have been seen as well
+    unseen = manifest[~manifest["sha256"].isin(trained_on) & manifest["path"].isin(listing.index)]
     names = listing[params.reference_masks].loc[unseen["path"]].to_numpy()
     for film, cell in zip(bar(unseen.itertuples(), len(unseen), "reading reference masks"), names, strict=True):
         shape = (int(film.height), int(film.width))

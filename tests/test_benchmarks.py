@@ -8,8 +8,10 @@ import sys
 import pandas as pd
 import pytest
 
-from manet_lib.paths import project_root
+from manet_lib.params import load_params
+from manet_lib.paths import DEFAULT_PROFILE, params_file, project_root
 from manet_lib.report.unlike import SCORES
+from manet_lib.steps import for_model
 from manet_lib.training.classification import train_classifier
 
 SMALL = {
@@ -102,6 +104,15 @@ def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
     assert trainings["way"].tolist() == ["whole film", "two stages", "end to end", "classes alone"]
     assert trainings["lungs"].nunique() == 1
     assert (trainings["accuracy"] % 10 == 0).all()  # of ten films
+
+
+def test_each_network_of_the_default_run_has_its_best_learning_rate():
+    table = pd.read_csv(project_root() / "benchmarks/results/learning_rates.csv")
+    accuracy = table.groupby(["model", "learning_rate"])["accuracy"].mean().unstack()
+    params = load_params(params_file(DEFAULT_PROFILE))
+    assert set(accuracy.index) == set(params.models)
+    for model, best in accuracy.idxmax(axis=1).items():
+        assert for_model(params, model).learning_rate == best
 
 
 def test_recorded_results_name_device_and_command():

@@ -74,9 +74,11 @@ def crossed_interval(
         confidence: coverage of the interval.
 
     Returns:
-        Mean, lower and upper bound.
+        Mean, lower and upper bound; NaN for the bounds where all films are of one patient.
     """
     mean, variance, freedom = _crossed(values, patients)
+    if patients is not None and len(set(patients)) == 1:
+        return mean, float("nan"), float("nan")
     half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * float(np.sqrt(variance))
     return mean, mean - half, mean + half
 
