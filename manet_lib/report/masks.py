@@ -83,8 +83,8 @@ def drawn_in_words(table: pd.DataFrame) -> str:
     iou = [float(row["IoU (%)"].split()[0]) for row in (drawn, far, near)]
     return (
         f"Two masks of one film, drawn by different rules, have a mean IoU of {iou[0]:.0f}% ({drawn['Films']} "
-        f"films). Stage 1 has {iou[1]:.0f}% beside the masks of the other rule ({far['Films']} films) and {iou[2]:.0f}% "
-        f"beside those of its own ({near['Films']} films, not the same ones)."
+        f"films). Stage 1 has {iou[1]:.0f}% beside the masks of the other rule ({far['Films']} films) and "
+        f"{iou[2]:.0f}% beside those of its own ({near['Films']} films, not the same ones)."
     )
 
 
