@@ -184,12 +184,6 @@ def test_what_is_cancelled_leaves_no_process(again, output):
     assert not processes_of(output / "runs/nodes")
 
 
-def test_another_call_does_nothing(again, output):
-    call = Call(output, "ranks", *TRAINED, devices=2)
-    assert call.ended() == 0
-    assert "has been submitted" not in call.text
-
-
 def test_gpus_are_requested_on_one_node_for_one_process(again, output):
     call = Call(output, "nodes", "--until", "segmentation", devices=4, accelerator="auto")
     wait_for(lambda: call.logs("segmentation"))
