@@ -173,6 +173,8 @@ def _other(value: Any) -> Any:
         return value[:-1]
     if value == "rerun":
         return "keep"
+    if isinstance(value, dict):
+        return {"resnet34": 1.0}
     return f"{value}x" if isinstance(value, str) else value + 1
 
 

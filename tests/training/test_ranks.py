@@ -148,7 +148,7 @@ def test_trainings_side_by_side_take_a_gpu_each_and_give_it_back(two_gpus, capsy
             assert (first.index, second.index) == (0, 1)
             assert capsys.readouterr().out == ""
             with own_gpu(two_gpus) as third:
-                assert third.index == 0
+                assert third.index in (0, 1)
             assert "2 of 2 GPUs are at work for other trainings of yours; sharing" in capsys.readouterr().out
         with own_gpu(two_gpus) as again:
             assert again.index == 1
