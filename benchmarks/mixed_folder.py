@@ -1,9 +1,9 @@
-"""Time of `manet predict` on a folder of which a tenth cannot be read, over that of the same folder without faults.
+"""Time of `manet predict` on a folder of which a tenth cannot be read, over that of the same without faults.
 
     python benchmarks/mixed_folder.py --weights networks.safetensors --images 1000 --repeats 5
 
-Both folders hold as many files. Those that cannot be read are empty, cut off, of another kind, or links to nothing;
-each must be named, and all others answered as in the folder without faults. Rounds are interleaved, their order
+Both folders hold as many files. Those that cannot be read are empty, cut off, of another kind, or dead links; each
+must be named, and all others answered as in the folder without faults. Rounds are interleaved, their order
 changes; the ratio is taken round by round. The result is written to ``benchmarks/results/``.
 """
 

@@ -68,9 +68,11 @@ def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]
     found: dict[str, list[float]] = {}
     if segmentation_step(params, paths).is_done():
         found["iou"] = [100 * float(pd.read_csv(paths.iou)["iou"].mean())]
+    accuracy: dict[str, dict[int, float]] = {}
     for model, trial in trained_models(params, paths):
-        accuracy = 100 * float(right_by_trial(params, paths, model, [trial])[0].mean())
-        found.setdefault(f"accuracy {model}", []).append(accuracy)
+        share = 100 * float(right_by_trial(params, paths, model, [trial])[0].mean())
+        accuracy.setdefault(model, {})[trial] = share
+        found.setdefault(f"accuracy {model}", []).append(share)
     if confounders_step(params, paths).is_done():
         for key, value in _with_other_markers(read_table(paths.confounders / "predictions.csv"), params.view):
             found.setdefault(key, []).append(value)
@@ -78,7 +80,7 @@ def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]
         scores = pd.read_csv(paths.attention / "scores.csv")
         for (model, _), share in scores.groupby(["model", "trial"], sort=False)["lung_share"].mean().items():
             found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
-    return found | _gains(found)
+    return found | _gains(accuracy)
 
 
 def _with_other_markers(predictions: pd.DataFrame, own_view: str) -> Iterator[tuple[str, float]]:
@@ -92,14 +94,15 @@ def _with_other_markers(predictions: pd.DataFrame, own_view: str) -> Iterator[tu
         yield f"whole_{test.replace(' ', '_')} {model}", 100 * float(share)
 
 
-def _gains(values: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
+def _gains(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, list[float]]:
+    """Accuracy with attention less that of the plain network, in the trials that both have."""
     gains = {}
-    for key, value in values.items():
-        kind, _, model = key.partition(" ")
+    for model, by_trial in accuracy.items():
         base, _, attention = model.partition("_")
-        plain = values.get(f"accuracy {base}", ())
-        if kind == "accuracy" and attention and len(plain) == len(value):
-            gains[f"gain {model}"] = [one - other for one, other in zip(value, plain, strict=True)]
+        plain = accuracy.get(base, {})
+        both = [by_trial[trial] - plain[trial] for trial in by_trial if trial in plain]
+        if attention and both:
+            gains[f"gain {model}"] = both
     return gains
 
 

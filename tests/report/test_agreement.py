@@ -82,5 +82,10 @@ def test_of_eighteen_numbers_as_many_lie_outside_as_chance_explains(outside: int
 
 
 def test_gains_are_of_models_with_attention_only() -> None:
-    values = {"accuracy resnet50": [60.0, 62.0], "accuracy resnet50_ma": [70.0, 71.0], "accuracy vgg16_ma": [50.0]}
-    assert agreement._gains(values) == {"gain resnet50_ma": [10.0, 9.0]}
+    accuracy = {"resnet50": {1: 60.0, 2: 62.0}, "resnet50_ma": {1: 70.0, 2: 71.0}, "vgg16_ma": {1: 50.0}}
+    assert agreement._gains(accuracy) == {"gain resnet50_ma": [10.0, 9.0]}
+
+
+def test_gains_are_of_the_same_trials() -> None:
+    accuracy = {"resnet50": {1: 60.0, 3: 90.0}, "resnet50_ma": {1: 70.0, 2: 71.0}}
+    assert agreement._gains(accuracy) == {"gain resnet50_ma": [10.0]}
