@@ -43,8 +43,9 @@ def split_patients(
 ) -> list[str]:
     """A split in which no patient is on two sides, each class divided as evenly as whole patients allow.
 
-    Patients are taken in a random order, the ones with most images first; each goes to the side that
-    lags most behind its share, of all images and of the patient's commonest class together.
+    Patients are taken in a random order, however many images they have, so that all sides have patients with one
+    image and with many; each goes to the side that lags most behind its share, of all images and of the patient's
+    commonest class together.
 
     Args:
         labels: class of each image.
@@ -58,10 +59,7 @@ def split_patients(
     """
     wanted = np.array([1 - val_fraction - test_fraction, val_fraction, test_fraction])
     table = pd.crosstab(patients, labels)
-    rank = pd.Series(
-        [stable_hash("split", seed, patient) for patient in table.index], index=table.index, dtype=np.int64
-    )
-    order = pd.DataFrame({"size": -table.sum(axis=1), "rank": rank}).sort_values(["size", "rank"]).index
+    order = sorted(table.index, key=lambda patient: stable_hash("split", seed, patient))
     totals = table.sum().to_numpy()
     filled = np.zeros((3, table.shape[1]))
     side_of = {}
@@ -77,19 +75,20 @@ def split_patients(
 
 
 def _spread(side_of: dict[str, str], table: pd.DataFrame) -> None:
-    """Give each side a patient of each class that has three or more: of the fullest side, one with few films.
+    """Give each side a patient of each class that has three or more: of the fullest side, one with few images.
 
     Args:
         side_of: side of each patient; changed in place.
-        table: images by patient (rows, most images first) and class.
+        table: images by patient (rows, in a random order) and class.
     """
+    sizes = table.sum(axis=1)
     for label in table.columns:
         having = [patient for patient in table.index if table.loc[patient, label]]
         for side in SPLITS:
             places = [side_of[patient] for patient in having]
             if len(having) >= len(SPLITS) and side not in places:
                 donor = max(SPLITS, key=places.count)
-                side_of[next(patient for patient in reversed(having) if side_of[patient] == donor)] = side
+                side_of[min((one for one in having if side_of[one] == donor), key=sizes.__getitem__)] = side
 
 
 def missing_classes(labels: pd.Series, sides: list[str], classes: list[str]) -> dict[str, list[str]]:

@@ -134,21 +134,3 @@ def times_in_words(times: pd.DataFrame) -> str:
     if not said:
         return "No network with attention was timed beside its plain one."
     return f"Beside the plain network, {'; '.join(said)}."
-
-
-def splits_in_words(table: pd.DataFrame) -> str:
-    """Which classes are recognised more or less often in the split by patient, beyond their interval, by view.
-
-    Args:
-        table: from :func:`manet_lib.report.audit.splits_table`.
-    """
-    said = []
-    for row in table.to_dict("records"):
-        view = row.pop("View")
-        parts = [
-            f"{words} for {', '.join(names)}"
-            for way, words in ((-1, "falls"), (1, "rises"))
-            if (names := [name for name, cell in row.items() if side(cell) == way])
-        ]
-        said.append(f"{view}: {'; '.join(parts) or 'nothing is told from 0'}.")
-    return f"Recall from the split by image to that by patient, by view. {' '.join(said)}"

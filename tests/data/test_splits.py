@@ -96,6 +96,16 @@ class TestOverPatients:
         for side, wanted in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
             assert (shares[side] - wanted).abs().max() < 0.04
 
+    def test_patients_with_many_films_are_on_all_sides_alike(self) -> None:
+        shares = []
+        for seed in range(20):
+            films = _hospital(seed)
+            films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.2, seed)
+            many = films.groupby("patient")["label"].transform("size") > 1
+            shares.append(many.groupby(films["split"]).mean())
+        mean = pd.DataFrame(shares).mean()
+        assert mean.max() - mean.min() < 0.05, "dealt out from the largest, training alone would have them"
+
     def test_single_films_are_divided_exactly(self) -> None:
         labels = pd.Series(np.repeat(["a", "b"], [50, 200]))
         sides = split_patients(labels, pd.Series(range(250)).astype(str), 0.1, 0.1, 0)

@@ -24,7 +24,6 @@ from manet_lib.report.audit import (
     splits_table,
     views_table,
 )
-from manet_lib.report.told import splits_in_words
 from manet_lib.steps import all_steps, audit_steps
 from manet_lib.training.classification import read_predictions, train_classifier
 
@@ -263,7 +262,6 @@ def test_splits_are_compared_class_by_class() -> None:
     assert row["TB"].startswith("100 → 50: -50.0 (")
     assert row["Normal"].startswith("100 → 100: +0.0 (")
     assert row["Mean of the classes"].startswith("100 → 75: -25.0 (")
-    assert splits_in_words(row.to_frame().T).endswith("lungs: falls for TB, Mean of the classes.")
     assert splits_table(image, said("whole", 0)).empty
 
 
