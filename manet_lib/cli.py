@@ -257,6 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read what this prints has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # of a name that no file can have
+        print(
+            f"manet: {printable(str(error.filename))}: {(error.strerror or str(error)).lower()}", file=sys.stderr
+        )
+        return 2
 
 
 def _end(number: int, frame: FrameType | None) -> None:

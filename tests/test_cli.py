@@ -1,14 +1,18 @@
 """The command on folders as people have them: broken files, other files, pictures, and what it leaves alone."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from manet_lib.cli import main
@@ -246,3 +250,48 @@ def test_a_run_that_cannot_be_written_is_used_all_the_same(weights, folder, tmp_
     weights.write_bytes(before)
     assert len(pd.read_csv(tmp_path / "out.csv")) == 10
     assert "not kept for the next time" in capsys.readouterr().out
+
+
+WORDS = st.text(st.characters(exclude_characters="\0"), max_size=300) | st.sampled_from(
+    [".", "..", "/", "/dev/null", "/proc/1/mem", "films", "films/0.png", "table.csv", "-", "--", "a/b/c", "~", "*"]
+)
+NUMBERS = st.integers().map(str) | st.sampled_from(["", "1e3", "nan", "0x10", "٣", "1_000"])
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "--output": WORDS,
+        "--pictures": WORDS,
+        "--batch": NUMBERS,
+        "--trial": NUMBERS,
+        "--model": WORDS,
+        "--accelerator": WORDS,
+        "--weights": WORDS,
+        "--run": WORDS,
+    },
+)
+
+
+@given(command=st.sampled_from(["predict", "export"]), place=WORDS, options=OPTIONS)
+def test_any_arguments_without_networks_end_in_a_line_and_change_nothing(
+    command, place, options, tmp_path_factory
+):
+    """Nothing here is a file of weights or a finished run, so that all that can happen is a refusal."""
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "films").mkdir()
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / "films/0.png")
+    (folder / "table.csv").write_text("path,label\n")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said = io.StringIO()
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        with redirect_stderr(said), redirect_stdout(io.StringIO()):
+            code = main([command, place, *(f"{name}={value}" for name, value in options.items())])
+        assert said.getvalue().count("\n") == 1
+    except SystemExit as error:  # from argparse, which prints how it is used
+        code = error.code
+        assert code == 0 or "manet" in said.getvalue()
+    finally:
+        os.chdir(here)
+    assert code in (0, 2)
+    assert {path: path.read_bytes() for path in before} == before
