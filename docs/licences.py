@@ -82,7 +82,10 @@ def main() -> None:
     head = (
         f"The {len(found)} packages of an installation with all extras {when}; `python docs/licences.py` writes "
     )
-    head += "this page. Licences are as the packages state them."
+    head += "this page. Licences are as the packages state them. Known vulnerabilities were not looked up: that needs a "
+    head += (
+        "network; `pip install pip-audit` and `pip-audit -r constraints.txt` name those of the pinned versions."
+    )
     text = f"# Licences\n\n{head}\n\nUnder a GPL, LGPL or AGPL: {said or 'none'}.\n\n{to_markdown(found)}"
     write_text(PAGE, text)
 
