@@ -23,6 +23,13 @@ PAGE = Path(__file__).with_name("licences.md")
 COPYLEFT = re.compile(r"GPL|General Public", re.IGNORECASE)
 
 
+_ABOUT = (
+    "`python docs/licences.py` writes this page. Licences are as the packages state them. Known vulnerabilities "
+    "were not looked up, as that needs a network; `pip install pip-audit` and `pip-audit -r constraints.txt` name "
+    "those of the pinned versions."
+)
+
+
 def required(name: str, extras: set[str]) -> Iterator[str]:
     """Names of the packages that a package needs here, with some of its extras."""
     for line in distribution(name).requires or ():
@@ -79,13 +86,7 @@ def main() -> None:
     copyleft = found[found["Licence"].str.contains(COPYLEFT)]
     said = "; ".join(f"{row.Package} ({row.Licence}; {row[4]})" for row in copyleft.itertuples())
     when = f"on {datetime.now(UTC).date()}, with Python {sys.version_info.major}.{sys.version_info.minor}"
-    head = (
-        f"The {len(found)} packages of an installation with all extras {when}; `python docs/licences.py` writes "
-    )
-    head += "this page. Licences are as the packages state them. Known vulnerabilities were not looked up: that needs a "
-    head += (
-        "network; `pip install pip-audit` and `pip-audit -r constraints.txt` name those of the pinned versions."
-    )
+    head = f"The {len(found)} packages of an installation with all extras {when}; {_ABOUT}"
     text = f"# Licences\n\n{head}\n\nUnder a GPL, LGPL or AGPL: {said or 'none'}.\n\n{to_markdown(found)}"
     write_text(PAGE, text)
 
