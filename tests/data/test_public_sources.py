@@ -77,7 +77,7 @@ def film(number, white=False):
     pixels = FILM.copy()
     pixels[20, :4] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels // 120 * 255 if white else pixels).save(buffer, "PNG")
+    Image.fromarray(pixels // 180 * 255 if white else pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -273,7 +273,7 @@ def test_left_and_right_masks_are_merged(tmp_path):
     (tmp_path / "MontgomerySet/CXR_png").mkdir()
     Image.fromarray(FILM).save(tmp_path / "MontgomerySet/CXR_png/MCUCXR_0001_0.png")
     (row,) = read(tmp_path).itertuples()
-    film = _load(tmp_path, row.path, row.mask_path, 40)
+    film = _load(tmp_path, row.path, row.mask_path, 40, dark=False)
     assert film.mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
 
 
