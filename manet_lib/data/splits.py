@@ -43,9 +43,9 @@ def split_patients(
 ) -> list[str]:
     """A split in which no patient is on two sides, each class divided as evenly as whole patients allow.
 
-    Patients are taken in a random order, however many images they have, so that all sides have patients with one
-    image and with many; each goes to the side that lags most behind its share, of all images and of the patient's
-    commonest class together.
+    Patients with several images go first, each to a side drawn with odds by how far the sides lag behind their
+    shares, of all images and of the patient's commonest class together, among those with room in the class; so all
+    sides have such patients. Those with one image then fill the side that lags most.
 
     Args:
         labels: class of each image.
@@ -59,15 +59,20 @@ def split_patients(
     """
     wanted = np.array([1 - val_fraction - test_fraction, val_fraction, test_fraction])
     table = pd.crosstab(patients, labels)
-    order = sorted(table.index, key=lambda patient: stable_hash("split", seed, patient))
+    sizes = table.sum(axis=1)
+    order = sorted(table.index, key=lambda patient: (-sizes[patient], stable_hash("split", seed, patient)))
+    rng = np.random.default_rng(stable_hash("split over patients", seed))
     totals = table.sum().to_numpy()
     filled = np.zeros((3, table.shape[1]))
     side_of = {}
     for patient in order:
         counts = table.loc[patient].to_numpy()
         main = int(np.argmax(counts))
-        lag = wanted * totals[main] - filled[:, main] + wanted * totals.sum() - filled.sum(axis=1)
-        side = int(np.argmax(lag))
+        of_class = wanted * totals[main] - filled[:, main]
+        lag = of_class + wanted * totals.sum() - filled.sum(axis=1)
+        odds = np.clip(lag, 0, None) * (of_class >= sizes[patient] / 2)
+        drawn = sizes[patient] > 1 and odds.any()
+        side = int(rng.choice(len(SPLITS), p=odds / odds.sum()) if drawn else np.argmax(lag))
         filled[side] += counts
         side_of[patient] = SPLITS[side]
     _spread(side_of, table.loc[order])
@@ -79,7 +84,7 @@ def _spread(side_of: dict[str, str], table: pd.DataFrame) -> None:
 
     Args:
         side_of: side of each patient; changed in place.
-        table: images by patient (rows, in a random order) and class.
+        table: images by patient (rows) and class.
     """
     sizes = table.sum(axis=1)
     for label in table.columns:
