@@ -17,7 +17,7 @@ from typing import Any
 
 from manet_lib.artifacts import Known, Step, read_json, write_json
 from manet_lib.digests import sha256_of
-from manet_lib.params import Params, UserError, fingerprint
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, done_of, project_root, recorded_reach, recorded_shortcuts, recorded_unlike
 from manet_lib.source_code import PACKAGE, code_of, imported_by
 from manet_lib.steps import all_steps, training_runs
@@ -68,9 +68,7 @@ class Node:
             raise UserError(f"{self.source.name}: cannot be executed as it stands: {reason}") from None
         code = code_of(*modules, leaving_out=STEPS_OWN)  # what steps run is in their records
         code |= {path.name: sha256_of(path)[:16] for path in _shown_files(code, params)}
-        values = {name: getattr(params, name) for name in self.shows}
-        for step in self.steps:
-            values |= fingerprint(step.params, step.name)
+        values = {name: getattr(params, name) for name in self.shows}  # those of its steps are in their records
         notebook = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
         shown = {"notebook": notebook, "code": code, "parameters": values | dict(self.own)}
         return json.loads(json.dumps(shown))

@@ -108,11 +108,11 @@ def test_an_interrupted_build_goes_on_where_it_was(run: Any, monkeypatch: pytest
     monkeypatch.setattr(store, "_CHUNK", 2)
     read: list[str] = []
 
-    def load(folder: Path, path: str, mask_path: str, size: int) -> Any:
+    def load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> Any:
         if len(read) >= 5:
             raise KeyboardInterrupt
         read.append(path)
-        return original(folder, path, mask_path, size)
+        return original(folder, path, mask_path, size, dark)
 
     original = store._load
     monkeypatch.setattr("os.cpu_count", lambda: 1)
@@ -166,7 +166,7 @@ def test_masks_of_the_two_lungs_are_merged(run: Any, monkeypatch: pytest.MonkeyP
         {"path": ["sick0.png"], "label": "sick", "source": "", "patient": "1", "mask_path": "left.png;right.png"}
     )
     monkeypatch.setattr("manet_lib.data.store.find_rows", lambda params, phantoms: (folder, rows))
-    build_store(params, paths)
+    build_store(params.model_copy(update={"mask_lungs": "bright"}), paths)
     columns = (np.arange(32) + 0.5) / 32 * 48
     expected = (columns < 20) | (columns > 26)
     assert np.array_equal(Store.open(paths.store).masks[0], np.tile(expected, (32, 1)))
