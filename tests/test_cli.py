@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -295,3 +296,36 @@ def test_any_arguments_without_networks_end_in_a_line_and_change_nothing(
         os.chdir(here)
     assert code in (0, 2)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def started(weights, films, output, *more):
+    command = [Path(sys.executable).with_name("manet"), "predict", films, "--weights", weights, "--output", output]
+    return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_sigterm_leaves_whole_rows_and_no_temporary_file(weights, folder, tmp_path):
+    film = sorted(folder.iterdir())[0].read_bytes()
+    for number in range(1500):
+        (folder / f"more{number:04d}.png").write_bytes(film)
+    output = tmp_path / "out.csv"
+    process = started(weights, folder, output, "--batch", "1")
+    deadline = time.monotonic() + 120
+    while not output.is_file() or output.read_text().count("\n") < 5:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    assert 4 <= len(pd.read_csv(output)) < 1510
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_closed_pipe_is_no_traceback(weights, folder, tmp_path):
+    process = started(weights, folder, tmp_path / "out.csv")
+    process.stdout.close()
+    said = process.stderr.read()
+    assert process.wait(60) in (0, 1)
+    assert "Traceback" not in said
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 10
