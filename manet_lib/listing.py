@@ -90,9 +90,8 @@ def _decoded(data: bytes) -> str:
     """Text by its byte order mark, else as UTF-8, UTF-16 or Latin-1; lines end with a newline."""
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
     if not encoding:
-        start = data[:200]
-        wide = len(start) > 3 and start.count(0) >= len(start) // 3
-        encoding = ("utf-16-le" if start[1:2] == b"\0" else "utf-16-be") if wide else "utf-8"
+        wide = (name for name in ("utf-16-le", "utf-16-be") if "path" in data.decode(name, "replace")[:1000])
+        encoding = next(wide, "utf-8")
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
