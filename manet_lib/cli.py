@@ -53,8 +53,7 @@ def predict(
         film, label, p_<class>, lung_area, distance, warnings, fault, note; of a file that cannot be read nothing
         but film, fault and note.
     """
-    if not 1 <= batch <= _MOST:
-        raise UserError(f"--batch: {batch}; expected 1 to {_MOST}")
+    _check_batch(batch)
     read = read_films(files, manet.networks.params.image_size)
     numbered = enumerate(bar(read, len(files), "classifying films", unit="films"))
     while part := list(islice(numbered, batch)):
@@ -68,6 +67,11 @@ def predict(
             if pictures is not None:
                 _draw(film, mask, heat, row, pictures / _picture_name(number, file))
             yield {"film": text_of(file)} | row
+
+
+def _check_batch(batch: int) -> None:
+    if not 1 <= batch <= _MOST:
+        raise UserError(f"--batch: {batch}; expected 1 to {_MOST}")
 
 
 def _fault(file: Path, reason: str) -> dict[str, Any]:
@@ -114,8 +118,7 @@ def _draw(
 
 
 def _predict(options: argparse.Namespace) -> int:
-    if not 1 <= options.batch <= _MOST:  # before anything is read
-        raise UserError(f"--batch: {options.batch}; expected 1 to {_MOST}")
+    _check_batch(options.batch)  # before anything is read or written
     found = images_in(options.films, [options.pictures] if options.pictures else [])
     _check_outputs(options, found)
     manet = MANet(_networks(options), options.accelerator)

@@ -101,11 +101,11 @@ def _decoded(data: bytes) -> str:
 
 def _lines(text: str) -> list[tuple[int, list[str]]]:
     """Number and cells of each line that holds something."""
-    told = re.match(r'\ufeff?"?sep=(.)"?[^\S\n]*\n', text, flags=re.IGNORECASE)
-    body, skipped = (text[told.end() :], 1) if told else (text, 0)
+    stated = re.match(r'\ufeff?"?sep=(.)"?[^\S\n]*\n', text, flags=re.IGNORECASE)
+    body, skipped = (text[stated.end() :], 1) if stated else (text, 0)
     header = next((line for line in body.splitlines() if line.strip()), "")
     reader = csv.reader(
-        io.StringIO(body, newline=""), delimiter=told[1] if told else _separator(header), strict=True
+        io.StringIO(body, newline=""), delimiter=stated[1] if stated else _separator(header), strict=True
     )
     try:
         return [(reader.line_num + skipped, row) for row in reader if any(map(str.strip, row))]

@@ -98,13 +98,12 @@ def released(run_dir: Path, model: str, trial: int) -> Path:
     """The file of a run's networks; made now, unless it is there and of these weights, films and code.
 
     Raises:
-        UserError: the run has no such training, its films are gone, or the file cannot be written.
+        UserError: the run has no such training run, its images are gone, or the file cannot be written.
     """
     file = RunPaths(run_dir, run_dir).release(model, trial)
     whole = _found_out(run_dir, model, trial)
     if whole is not None:
-        whole.save(file)
-        write_text(file.with_name("README.md"), model_card(whole))
+        _keep(whole, file)
     return file
 
 
@@ -119,11 +118,15 @@ def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
     if whole is None:
         return Networks.load(file)
     try:
-        whole.save(file)
-        write_text(file.with_name("README.md"), model_card(whole))
+        _keep(whole, file)
     except UserError as error:
         print(f"not kept for the next time: {error}")
     return whole
+
+
+def _keep(whole: Networks, file: Path) -> None:
+    whole.save(file)
+    write_text(file.with_name("README.md"), model_card(whole))
 
 
 def _found_out(run_dir: Path, model: str, trial: int) -> Networks | None:

@@ -62,7 +62,7 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
 
     ``sanity.csv`` has one row per model, trial, film and number of randomised stages: model, trial, image_id,
     stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that with
-    the maps of other films, which is what unrelated maps have in common; see :func:`unrelated`).
+    the maps of other images, which is what unrelated maps have in common; see :func:`unrelated`).
 
     Returns:
         Whether there was anything to do.
@@ -190,7 +190,7 @@ def _sanity(
 
 
 def unrelated(maps: NDArray[np.float32]) -> list[float]:
-    """How alike the maps (N, S, S) of different films are: one value for each, whose mean is that of all pairs.
+    """How alike the maps (N, S, S) of different images are: one value for each, whose mean is that of all pairs.
 
     A map is part of N - 1 pairs. Its value is the mean of all pairs plus twice what its own differ from that, so
     that the variance of the values' mean is that of a mean over pairs (a U statistic).

@@ -106,7 +106,7 @@ def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -
     films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
     seen = inputs_of(params, paths, films)
     lesions = true_lesions(paths, films, seen.lungs.shape[-1])
-    # of another class, as the films are sorted by class
+    # of another class, as the images are sorted by class
     given = np.roll(seen.lungs, params.cam_per_class % len(films) or 1, axis=0)
     exchanged = inputs_of(params, paths, films, given)
     blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(films), axis=0)
@@ -117,7 +117,7 @@ def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -
             _scored(films, maps, seen.lungs, lesions).assign(control="untrained", model=model, trial=trial)
         )
         maps = _maps(params, paths, exchanged, model, trial)
-        nowhere = np.zeros_like(lesions)  # lesions of the other film are no lesions of this one
+        nowhere = np.zeros_like(lesions)  # lesions of the other image are no lesions of this one
         for name, regions in (("another film's mask", (seen.lungs, lesions)), ("that mask", (given, nowhere))):
             tables.append(_scored(films, maps, *regions).assign(control=name, model=model, trial=trial))
     return _ordered(pd.concat(tables))

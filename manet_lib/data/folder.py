@@ -31,7 +31,7 @@ FORMATS = tuple(
 """What Pillow may recognise; it knows formats that are no images, or that any text could be."""
 
 OWN_PICTURE = "manet predict"
-"""The Software that PNG files of this project's own pictures name, by which they are told from images."""
+"""The Software that PNG files of this project's own pictures name, which separates them from images."""
 
 _THREADS = 2
 _AHEAD = 32
@@ -55,7 +55,7 @@ class Found:
 
 
 def images_in(place: Path, leaving_out: Collection[Path] = ()) -> Found:
-    """The image of this name, or all images in a folder and the folders below it, told by their content.
+    """The image of this name, or all images in a folder and the folders below it, recognised by their content.
 
     Args:
         place: a file or a folder; links are followed.

@@ -74,7 +74,7 @@ def crossed_interval(
         confidence: coverage of the interval.
 
     Returns:
-        Mean, lower and upper bound; NaN for the bounds where all films are of one patient.
+        Mean, lower and upper bound; NaN for the bounds where all images are of one patient.
     """
     mean, variance, freedom = _crossed(values, patients)
     if patients is not None and len(set(patients)) == 1:
