@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .PHONY: reproduce test test-notebooks lab record notebooks exercises site data clean
 
 # GPUS=2 keeps to two of the machine's GPUs.
-RUN = @python -m manet_lib.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
+RUN = @python -m manet_lib.workflow.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
 
 reproduce: .venv/installed
 	$(RUN)

@@ -1,15 +1,16 @@
 """The graph of notebooks. Snakemake orders and runs them; `done.json` in the run folder decides what is to be run.
 
-    snakemake --cores 2 --rerun-triggers mtime --nolock --config params=params/phantoms.yaml
+    snakemake --cores 2 --nolock --config params=params/phantoms.yaml
 
-Before anything is planned, the key files of the notebooks that are to be run are renewed (manet_lib/workflow.py).
-A notebook's input is its key, and whatever it waits for: notebooks before it that are to be run as well. Snakemake's
-own locks are left out, as a killed process leaves them behind: the run folder is claimed instead, and free again
-when the process is gone.
+manet_lib/workflow/graph.py says which notebooks are to be run, and only these are asked for. The output of a
+notebook's rule is an empty file that lasts as long as this call; its inputs are those of the notebooks that it
+waits for. Snakemake's own locks are left out, as a killed process leaves them behind: the run folder is claimed
+instead, and free again when the process is gone.
 """
 
 import json
 import shlex
+import shutil
 import signal
 import sys
 from contextlib import ExitStack
@@ -18,12 +19,12 @@ from urllib.parse import unquote
 import psutil
 from snakemake.resources import Resource
 
-from manet_lib.artifacts import claimed
-from manet_lib.machine import gpu_count
+from manet_lib.workflow.records import claimed
+from manet_lib.workflow.machine import gpu_count
 from manet_lib.params import load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.steps import grid, training_runs
-from manet_lib.workflow import nodes, renew_keys, stale
+from manet_lib.workflow.steps import grid, training_runs
+from manet_lib.workflow.graph import nodes, stale
 
 # Quoted, as Snakemake reads what is given on the command line as YAML.
 PARAMS = project_root() / unquote(str(config.get("params", "params/phantoms.yaml")))
@@ -37,13 +38,12 @@ if SETTINGS.nodes > 1:
     TRAINING |= {"mpi": "srun", "tasks": SETTINGS.nodes, "tasks_per_gpu": 0}
     if GPUS:
         TRAINING["slurm_extra"] = f"--gpus-per-node={SETTINGS.devices}"
-SIDE_BY_SIDE = GPUS // SETTINGS.devices  # trainings of stage 2 on GPUs
+SIDE_BY_SIDE = GPUS // SETTINGS.devices  # training runs of stage 2 on GPUs
 ALONE = workflow.cores or 1
 EACH = SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))  # of what runs side by side
 
 SOURCE = f"{project_root()}/notebooks/"
-DONE = str(PATHS.executed("{name}")).removesuffix("{name}.ipynb")
-KEY = str(PATHS.node_key("{name}")).removesuffix("{name}.json")
+RAN = f"{PATHS.ran}/"
 TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
 AUDITS = [f"04_classification-{model}-{trial}-{view}" for view, model, trial in training_runs(SETTINGS) if view]
 
@@ -51,7 +51,7 @@ AUDITS = [f"04_classification-{model}-{trial}-{view}" for view, model, trial in 
 WITH = f"-f {shlex.quote(str(PARAMS))}" + "".join(
     f" -p {name} {shlex.quote(json.dumps(value))}" for name, value in OVERRIDES.items()
 )
-EXECUTE = "exec python -m manet_lib.execute {params.node:q} " + WITH.replace("{", "{{").replace("}", "}}")
+EXECUTE = "exec python -m manet_lib.workflow.execute {params.node:q} " + WITH.replace("{", "{{").replace("}", "}}")
 
 held = ExitStack()  # until this process ends
 if workflow.is_main_process:
@@ -60,18 +60,18 @@ STALE = dict(stale(SETTINGS, PATHS))
 if workflow.is_main_process:
     for reason in dict.fromkeys(STALE.values()):
         print(reason, file=sys.stderr)
-    renew_keys(STALE, nodes(SETTINGS, PATHS), PATHS)
+    shutil.rmtree(PATHS.ran, ignore_errors=True)  # of a call that was killed
     if "gpu" not in workflow.global_resources:  # of this machine; a cluster's profile says what it has
         workflow.register_resource("gpu", Resource("gpu", GPUS))
 
 
-def after(name, *before):
-    """The inputs of a notebook: its key, and those before it that it waits for."""
-    return [f"{KEY}{name}.json", *(f"{DONE}{one}.ipynb" for one in before if name in STALE and one in STALE)]
+def after(*before):
+    """The inputs of a notebook: those before it that are to be run as well."""
+    return [f"{RAN}{one}" for one in before if one in STALE]
 
 
 def end_now(*_):
-    """End the running notebooks, too; their trainings go on from the last checkpoint next time."""
+    """End the running notebooks, too; their training runs go on from the last checkpoint next time."""
     for child in psutil.Process().children():
         child.terminate()
     raise KeyboardInterrupt
@@ -91,14 +91,12 @@ wildcard_constraints:
 
 rule all:
     input:
-        [f"{DONE}{name}.ipynb" for name in nodes(SETTINGS, PATHS)],
+        [f"{RAN}{name}" for name in nodes(SETTINGS, PATHS) if name in STALE],
 
 
 rule data:
-    input:
-        after("01_data"),
     output:
-        DONE + "01_data.ipynb",
+        temp(touch(RAN + "01_data")),
     params:
         node="01_data",
     threads: ALONE
@@ -108,9 +106,9 @@ rule data:
 
 rule segmentation:
     input:
-        after("02_segmentation", "01_data"),
+        after("01_data"),
     output:
-        DONE + "02_segmentation.ipynb",
+        temp(touch(RAN + "02_segmentation")),
     params:
         node="02_segmentation",
     resources:
@@ -122,9 +120,9 @@ rule segmentation:
 
 rule postprocessing:
     input:
-        after("03_postprocessing", "02_segmentation"),
+        after("02_segmentation"),
     output:
-        DONE + "03_postprocessing.ipynb",
+        temp(touch(RAN + "03_postprocessing")),
     params:
         node="03_postprocessing",
     shell:
@@ -133,9 +131,9 @@ rule postprocessing:
 
 rule classification:
     input:
-        lambda match: after(f"04_classification-{match.model}-{match.trial}", "03_postprocessing"),
+        after("03_postprocessing"),
     output:
-        DONE + "04_classification-{model}-{trial}.ipynb",
+        temp(touch(RAN + "04_classification-{model}-{trial}")),
     params:
         node="04_classification-{model}-{trial}",
     resources:
@@ -148,9 +146,9 @@ rule classification:
 
 rule audit_training:
     input:
-        lambda match: after(f"04_classification-{match.model}-{match.trial}-{match.view}", "03_postprocessing"),
+        after("03_postprocessing"),
     output:
-        DONE + "04_classification-{model}-{trial}-{view}.ipynb",
+        temp(touch(RAN + "04_classification-{model}-{trial}-{view}")),
     params:
         node="04_classification-{model}-{trial}-{view}",
     resources:
@@ -163,9 +161,9 @@ rule audit_training:
 
 rule attention:
     input:
-        after("05_attention_maps", *TRAININGS),
+        after(*TRAININGS),
     output:
-        DONE + "05_attention_maps.ipynb",
+        temp(touch(RAN + "05_attention_maps")),
     params:
         node="05_attention_maps",
     shell:
@@ -174,9 +172,9 @@ rule attention:
 
 rule results:
     input:
-        after("06_results", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps", "07_cost"),
+        after("01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps", "07_cost"),
     output:
-        DONE + "06_results.ipynb",
+        temp(touch(RAN + "06_results")),
     params:
         node="06_results",
     shell:
@@ -185,9 +183,9 @@ rule results:
 
 rule reach:
     input:
-        after("08_reach", "03_postprocessing"),
+        after("03_postprocessing"),
     output:
-        DONE + "08_reach.ipynb",
+        temp(touch(RAN + "08_reach")),
     params:
         node="08_reach",
     shell:
@@ -196,9 +194,9 @@ rule reach:
 
 rule masks:
     input:
-        after("09_masks", "02_segmentation", "03_postprocessing", *TRAININGS),
+        after("02_segmentation", "03_postprocessing", *TRAININGS),
     output:
-        DONE + "09_masks.ipynb",
+        temp(touch(RAN + "09_masks")),
     params:
         node="09_masks",
     resources:
@@ -210,9 +208,9 @@ rule masks:
 
 rule audit:
     input:
-        after("10_shortcut_audit", "01_data", "03_postprocessing", *TRAININGS, *AUDITS),
+        after("01_data", "03_postprocessing", *TRAININGS, *AUDITS),
     output:
-        DONE + "10_shortcut_audit.ipynb",
+        temp(touch(RAN + "10_shortcut_audit")),
     params:
         node="10_shortcut_audit",
     resources:
@@ -222,11 +220,11 @@ rule audit:
         EXECUTE
 
 
-rule own_films:
+rule own_images:
     input:
-        after("11_your_own_xray", "01_data", "02_segmentation", "03_postprocessing", *TRAININGS),
+        after("01_data", "02_segmentation", "03_postprocessing", *TRAININGS),
     output:
-        DONE + "11_your_own_xray.ipynb",
+        temp(touch(RAN + "11_your_own_xray")),
     params:
         node="11_your_own_xray",
     shell:
@@ -234,10 +232,8 @@ rule own_films:
 
 
 rule cost:
-    input:
-        after("07_cost"),
     output:
-        DONE + "07_cost.ipynb",
+        temp(touch(RAN + "07_cost")),
     params:
         node="07_cost",
     resources:

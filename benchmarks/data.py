@@ -1,11 +1,11 @@
-"""How fast films are prepared and loaded, and what that takes of memory.
+"""How fast images are prepared and loaded, and what that takes of memory.
 
-    python benchmarks/data.py --image-size 512 --films 2000 --repeats 40
+    python benchmarks/data.py --image-size 512 --images 2000 --repeats 40
 
-Preparing: films per second of building the store, for half of the films and for all (the cost is linear), and
+Preparing: images per second of building the store, for half of the images and for all (the cost is linear), and
 growth of anonymous memory meanwhile. Loading: augmented pairs per second on one core with reseeding, scaling
-and all, beside the bare Albumentations call on the same pairs, in interleaved rounds. Films are the sample
-films where they are, else phantoms. The result is written to ``benchmarks/results/data.json``.
+and all, beside the bare Albumentations call on the same pairs, in interleaved rounds. Images are the sample
+images where they are, else phantoms. The result is written to ``benchmarks/results/data.json``.
 """
 
 from __future__ import annotations
@@ -59,19 +59,19 @@ class Peak:
         self.thread.join()
 
 
-def source(folder: Path, films: int) -> tuple[Path, pd.DataFrame]:
+def source(folder: Path, images: int) -> tuple[Path, pd.DataFrame]:
     if (sample_dir() / "index.csv").is_file():
         table = pd.read_csv(sample_dir() / "index.csv", dtype=str, keep_default_na=False)
-        table = table.sample(min(films, len(table)), random_state=0)
+        table = table.sample(min(images, len(table)), random_state=0)
         table["path"] = [str((sample_dir() / name).resolve()) for name in table["path"]]
         table["mask_path"] = [str((sample_dir() / name).resolve()) if name else "" for name in table["mask_path"]]
         return folder, table[["path", "label", "patient", "mask_path"]]
-    return folder, write_phantoms(folder, min(films, 500), 224, 0, 0.5)
+    return folder, write_phantoms(folder, min(images, 500), 224, 0, 0.5)
 
 
-def prepare(films: int, size: int, folder: Path) -> tuple[dict[str, object], RunPaths]:
-    folder, table = source(folder, films)
-    measured: dict[str, object] = {"films": len(table), "image_size": size}
+def prepare(images: int, size: int, folder: Path) -> tuple[dict[str, object], RunPaths]:
+    folder, table = source(folder, images)
+    measured: dict[str, object] = {"images": len(table), "image_size": size}
     for share, rows in (("half", table.iloc[::2]), ("all", table)):
         rows.to_csv(folder / "index.csv", index=False)
         values = {"profile": "bench", "data_source": "manifest", "data_dir": str(folder), "models": ["vgg16"]}
@@ -80,7 +80,7 @@ def prepare(films: int, size: int, folder: Path) -> tuple[dict[str, object], Run
         with Peak() as peak:
             build_store(Params(**values, image_size=size), paths)  # type: ignore[arg-type]
         seconds = time.perf_counter() - started
-        measured[f"films_per_second_{share}"] = round(len(rows) / seconds, 1)
+        measured[f"images_per_second_{share}"] = round(len(rows) / seconds, 1)
         measured[f"anonymous_memory_growth_mb_{share}"] = round(peak.highest - peak.start, 1)
     return measured, paths
 
@@ -126,14 +126,14 @@ def load(paths: RunPaths, repeats: int, *, segmented: bool) -> dict[str, object]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Films per second of preparing and of loading.")
+    parser = argparse.ArgumentParser(description="Images per second of preparing and of loading.")
     parser.add_argument("--image-size", type=int, default=512)
-    parser.add_argument("--films", type=int, default=2000)
+    parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--output", type=Path, help="JSON file to write instead of the one in benchmarks/results/")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        preparing, paths = prepare(options.films, options.image_size, Path(folder))
+        preparing, paths = prepare(options.images, options.image_size, Path(folder))
         record = {
             "device": device_name(pick_device("cpu")),
             "command": f"python benchmarks/data.py {' '.join(sys.argv[1:])}",

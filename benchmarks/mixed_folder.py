@@ -56,7 +56,7 @@ def predict(folder: Path, weights: Path, output: Path) -> tuple[float, pd.DataFr
         manet(["predict", str(folder), "--weights", str(weights), "--output", str(output), "--accelerator", "cpu"])
     seconds = time.perf_counter() - started
     table = pd.read_csv(output, keep_default_na=False)
-    return seconds, table.assign(film=[Path(name).name for name in table["film"]]).set_index("film")
+    return seconds, table.assign(image=[Path(name).name for name in table["image"]]).set_index("image")
 
 
 def main() -> None:

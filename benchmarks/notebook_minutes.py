@@ -2,11 +2,11 @@
 
 That is what a reader has to wait for, if that execution did the steps and did not find them done.
 
-    papermill notebooks/12_another_task.ipynb runs/pieces/notebooks/12_another_task.ipynb -f params/pieces.yaml
-    python benchmarks/notebook_minutes.py --run runs/phantoms runs/pieces
+    papermill notebooks/12_another_task.ipynb runs/patches/notebooks/12_another_task.ipynb -f params/patches.yaml
+    python benchmarks/notebook_minutes.py --run runs/phantoms runs/patches
 
-Papermill notes how long a notebook ran, trainings and all. `04_classification` is executed once for each training:
-``minutes`` are those of its longest execution, ``together`` those of all of them, one after the other.
+Papermill notes how long a notebook ran, training runs and all. `04_classification` is executed once for each
+training: ``minutes`` are those of its longest execution, ``together`` those of all of them, one after the other.
 The result is written to ``benchmarks/results/notebook_minutes.csv``.
 """
 
@@ -18,8 +18,8 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from manet_lib.artifacts import read_done
 from manet_lib.paths import RunPaths, recorded_minutes
+from manet_lib.workflow.records import read_done
 
 
 def measured(run: Path) -> pd.DataFrame:

@@ -1,8 +1,8 @@
-"""Films per second of `manet predict` on a folder over those of the two bare networks, side by side.
+"""Images per second of `manet predict` on a folder over those of the two bare networks, side by side.
 
-    python benchmarks/prediction.py --run runs/phantoms --model resnet50_ma --films 96 --repeats 10
+    python benchmarks/prediction.py --run runs/phantoms --model resnet50_ma --images 96 --repeats 10
 
-The command reads PNG files, resizes them, finds and cleans lungs, classifies, and says which films are unlike the
+The command reads PNG files, resizes them, finds and cleans lungs, classifies, and says which images are unlike the
 training's; the bare networks get tensors that are ready, in batches of the same size, and do nothing else. Rounds
 are interleaved, their order changes; the ratio is taken round by round. Without --run, networks are untrained,
 whose ragged masks take longer to clean. The result is written to ``benchmarks/results/``.
@@ -24,15 +24,15 @@ import torch
 from numpy.typing import NDArray
 
 from manet_lib.cli import predict
-from manet_lib.data.folder import images_in, read_films
+from manet_lib.data.folder import images_in, read_images
 from manet_lib.data.phantom import write_phantoms
 from manet_lib.evaluation.statistics import bootstrap_interval
+from manet_lib.inference.networks import Networks
+from manet_lib.inference.predict import MANet
+from manet_lib.inference.release import BATCH
 from manet_lib.models import create_model
 from manet_lib.models.resunet import create_segmenter
-from manet_lib.networks import Networks
 from manet_lib.params import MODELS, Params
-from manet_lib.predict import MANet
-from manet_lib.release import BATCH
 from manet_lib.training.distributed import device_name, pick_device
 from manet_lib.training.evaluate import in_batches
 
@@ -48,10 +48,10 @@ def networks(options: argparse.Namespace) -> MANet:
     return MANet(Networks(params, *stages), options.accelerator)
 
 
-def bare(manet: MANet, films: NDArray[np.uint8], batch: int) -> Callable[[], Any]:
+def bare(manet: MANet, images: NDArray[np.uint8], batch: int) -> Callable[[], Any]:
     """Both networks on tensors that are ready."""
     own, device = manet.networks, torch.device(manet.networks.device)
-    unit = torch.from_numpy(films)[:, None].float().to(device) / 255
+    unit = torch.from_numpy(images)[:, None].float().to(device) / 255
     parts = [unit[part] for part in in_batches(len(unit), batch)]
     masks = [(part > 0.5).float() for part in parts]
 
@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run; without it, untrained networks")
     parser.add_argument("--model", default="resnet50_ma", choices=MODELS)
     parser.add_argument("--image-size", type=int, default=224, help="of untrained networks")
-    parser.add_argument("--film-size", type=int, default=512, help="side of the PNG files")
-    parser.add_argument("--films", type=int, default=96)
+    parser.add_argument("--image-size", type=int, default=512, help="side of the PNG files")
+    parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--accelerator", default="auto", choices=["auto", "cpu", "cuda"])
@@ -85,12 +85,12 @@ def main() -> None:
     manet, rng, rounds = networks(options), np.random.default_rng(0), []
     device = pick_device(options.accelerator)
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(Path(folder), options.films, options.film_size, seed=0, confounder_strength=0.5)
+        write_phantoms(Path(folder), options.images, options.image_size, seed=0, confounder_strength=0.5)
         files = images_in(Path(folder) / "images").images
-        films = np.stack([film for _, film in read_films(files, manet.networks.params.image_size)])  # type: ignore[misc]
+        images = np.stack([image for _, image in read_images(files, manet.networks.params.image_size)])  # type: ignore[misc]
         works = {
             "predict": lambda: list(predict(manet, files, options.batch)),
-            "bare": bare(manet, films, options.batch),
+            "bare": bare(manet, images, options.batch),
         }
         for _ in range(WARM_UP + options.repeats):
             names = list(works)
@@ -105,10 +105,10 @@ def main() -> None:
         "command": f"python benchmarks/prediction.py {' '.join(sys.argv[1:])}",
         "speed_over_bare_networks": round(float(np.median(ratio)), 4),
         "interval_95": [round(value, 4) for value in bootstrap_interval(ratio, "median")],
-        "films": len(films),
+        "images": len(images),
     }
     if device.type == "cuda":
-        record["films_per_second"] = round(len(films) / float(np.median(times[:, 0])), 1)
+        record["images_per_second"] = round(len(images) / float(np.median(times[:, 0])), 1)
     print(json.dumps(record, indent=2))
     (options.output or RESULTS / f"prediction-{device.type}.json").write_text(json.dumps(record, indent=2) + "\n")
 

@@ -23,38 +23,38 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from manet_lib.artifacts import atomic_path, read_done
 from manet_lib.attention.scores import attention_scores
 from manet_lib.data.manifest import build_manifest
 from manet_lib.data.phantom import draw_phantom
+from manet_lib.data.postprocess import clean_masks
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, load_params
 from manet_lib.paths import RunPaths, log_of, params_file, recorded_reach, sample_dir
-from manet_lib.postprocess import clean_masks
 from manet_lib.report.reach import SIZES, reach_table
 from manet_lib.report.tables import NETWORKS
 from manet_lib.training.classification import read_predictions
 from manet_lib.training.launch import train
 from manet_lib.training.segmentation import predict_raw_masks
+from manet_lib.workflow.records import atomic_path, read_done
 
 KEYS = ("settings", "image_size", "model", "trial")
 BASE = "phantoms_224"
 CONVERGED = "epochs24"
 """Name of the settings of params/phantoms_224.yaml as they are."""
-FILMS = 60
+IMAGES = 60
 SIDE = 512
 
 
 def phantom_masks() -> NDArray[np.uint8]:
     """Lung masks of the first phantoms of each class, at the paper's size: uint8 (N, 512, 512), 0 or 1."""
-    pairs = [(CLASSES[number % 5], number) for number in range(FILMS)]
+    pairs = [(CLASSES[number % 5], number) for number in range(IMAGES)]
     return np.stack([draw_phantom(label, patient, size=SIDE).lungs for label, patient in pairs]).astype(np.uint8)
 
 
 def real_masks(folder: Path) -> NDArray[np.uint8]:
-    """Lung masks of real films drawn at random, resized to 512 × 512: uint8 (N, 512, 512), 0 or 1."""
+    """Lung masks of real radiographs sampled at random, resized to 512 × 512: uint8 (N, 512, 512), 0 or 1."""
     index = pd.read_csv(folder / "index.csv")
-    chosen = index.loc[index["mask_path"].notna(), "mask_path"].sample(FILMS, random_state=0)
+    chosen = index.loc[index["mask_path"].notna(), "mask_path"].sample(IMAGES, random_state=0)
     pictures = (Image.open(folder / name).convert("L").resize((SIDE, SIDE)) for name in chosen)
     return np.stack([np.asarray(picture) > 127 for picture in pictures]).astype(np.uint8)
 
@@ -63,7 +63,7 @@ def measure_maps(folder: Path) -> None:
     """Write maps.csv: the last map of each network, by image size, masks and padding."""
     sets = {"phantoms": phantom_masks()}
     if (sample_dir() / "index.csv").is_file():
-        sets["real films"] = real_masks(sample_dir())
+        sets["real radiographs"] = real_masks(sample_dir())
     parts = [
         reach_table(masks, NETWORKS, SIZES, count).assign(masks=name, padding="counted" if count else "left out")
         for name, masks in sets.items()
@@ -93,17 +93,17 @@ def train_one(params: Params, key: dict[str, Any], folder: Path) -> None:
     train(params, paths, model, trial)
     done = read_done(paths.classifier(model, trial)) or {}
     scores = 100 * attention_scores(params, paths, [(model, trial)])[["lung_share", "lesion_share"]].mean()
-    films = read_predictions(paths, model, trial)
-    assert films is not None
-    row = key | {"seed": params.seed, "accuracy": 100 * (films["label"] == films["predicted"]).mean()}
+    images = read_predictions(paths, model, trial)
+    assert images is not None
+    row = key | {"seed": params.seed, "accuracy": 100 * (images["label"] == images["predicted"]).mean()}
     row |= {"iou": 100 * pd.read_csv(paths.iou)["iou"].mean()}
     row |= {"in_lungs": scores["lung_share"], "in_lesions": scores["lesion_share"]}
     row |= {name: done[name] for name in ("device", "precision", "seconds")}
     columns = [*key, "image_id", "label", "predicted"]
     log = pd.read_csv(log_of(paths.classifier(model, trial)))
     append(folder / "logs.csv", log.assign(**key)[[*key, "epoch", "train_loss", "val_accuracy"]].round(4))
-    append(folder / "predictions.csv", films.assign(**key)[columns])
-    append(folder / "trainings.csv", pd.DataFrame([row]).round(3))
+    append(folder / "predictions.csv", images.assign(**key)[columns])
+    append(folder / "runs.csv", pd.DataFrame([row]).round(3))
 
 
 def append(file: Path, rows: pd.DataFrame) -> None:
@@ -119,7 +119,7 @@ def append(file: Path, rows: pd.DataFrame) -> None:
 
 def recorded(key: dict[str, Any], folder: Path) -> bool:
     """Whether a training has been recorded."""
-    file = folder / "trainings.csv"
+    file = folder / "runs.csv"
     if not file.is_file():
         return False
     return bool((pd.read_csv(file)[list(KEYS)] == list(key.values())).all(axis=1).any())

@@ -21,14 +21,14 @@ from pathlib import Path
 import pandas as pd
 from shortcuts import add_rows, prepared
 
-from manet_lib.artifacts import atomic_path
 from manet_lib.attention.scores import score_attention
-from manet_lib.confounders import try_other_markers
 from manet_lib.params import Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, log_of, params_file, recorded_seeds
 from manet_lib.report.agreement import measured_by_trial
-from manet_lib.steps import grid, training_runs
+from manet_lib.studies.confounders import try_other_markers
 from manet_lib.training.launch import train
+from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.steps import grid, training_runs
 
 TRIALS = 10
 RATES = (0.003, 0.01, 0.03)

@@ -3,10 +3,10 @@
     python benchmarks/training.py --model resnet34 --image-size 64 --batch-size 16 --repeats 30
 
 The plain loop: torchvision's model with a one-channel stem, a DataLoader that shuffles, SGD, cross entropy,
-fp32, contiguous tensors, nothing else. Both load and augment the same films. Rounds are interleaved, their
+fp32, contiguous tensors, nothing else. Both load and augment the same images. Rounds are interleaved, their
 order changes; the ratio is taken round by round. On a GPU add ``--bf16 --compile --workers 8``: the plain loop
 stays fp32 and eager. Also measured: the share of a step that waits for the loader, and what the log and the
-seeding of each film cost of an epoch. The result is written to ``benchmarks/results/``.
+seeding of each image cost of an epoch. The result is written to ``benchmarks/results/``.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from manet_lib.training.distributed import Ranks, device_name, pick_device
 RESULTS = Path(__file__).parent / "results"
 WARM_UP = 2
 PAPER_IMAGES = 5433
-"""Training films of Table 1, for the projection to the paper's 30 trainings of 200 epochs."""
+"""Training images of Table 1, for the projection to the paper's 30 training runs of 200 epochs."""
 
 
-def films(count: int, size: int, params: Params) -> Pairs:
+def images(count: int, size: int, params: Params) -> Pairs:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (count, size, size), dtype=np.uint8)
     masks = (rng.random((count, size // 8, size // 8)) > 0.4).astype(np.uint8).repeat(8, 1).repeat(8, 2)
@@ -49,7 +49,7 @@ def films(count: int, size: int, params: Params) -> Pairs:
 
 
 class Plain(Dataset[Any]):
-    """The same films for the plain loop, which knows of no epochs."""
+    """The same images for the plain loop, which knows of no epochs."""
 
     def __init__(self, data: Pairs) -> None:
         self.data = data
@@ -133,7 +133,7 @@ def extras(training: loop.Training, data: Pairs, epoch: float) -> dict[str, floa
 
     log = median(lambda: loop._record(training, history, len(data), epoch))
     seeding = median(lambda: [reseed(data.augmentation, 0, 1, 0, name) for name in data.names])  # type: ignore[arg-type]
-    costs = {"log": log, "seeding of each film": seeding}
+    costs = {"log": log, "seeding of each image": seeding}
     return {name: round(100 * value / epoch, 3) for name, value in costs.items()}
 
 
@@ -159,7 +159,7 @@ def main() -> None:
         precision="bf16" if options.bf16 else "fp32",
         compile=options.compile,
     )
-    data = films(options.steps * options.batch_size, options.image_size, params)
+    data = images(options.steps * options.batch_size, options.image_size, params)
     with tempfile.TemporaryDirectory() as folder:
         own, training, loader = own_loop(options, data, params, Ranks(0, 1, device), Path(folder))
         loops = {"own": own, "plain": plain_loop(options, data, device)}
@@ -180,11 +180,11 @@ def main() -> None:
             "speed_over_plain_loop": round(float(np.median(ratio)), 4),
             "interval_95": [round(value, 4) for value in bootstrap_interval(ratio, "median")],
             "loader_alone_percent_of_epoch": round(100 * loading / epoch, 2),
-            "films_of_an_epoch": len(data),
+            "images_of_an_epoch": len(data),
             "cost_percent_of_an_epoch": extras(training, data, epoch),
         }
     record["cost_percent_of_the_papers_epoch"] = {
-        name: round(value * (1 if "film" in name else len(data) / PAPER_IMAGES), 4)
+        name: round(value * (1 if "image" in name else len(data) / PAPER_IMAGES), 4)
         for name, value in record["cost_percent_of_an_epoch"].items()
     }
     if device.type == "cuda":

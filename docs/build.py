@@ -23,7 +23,7 @@ import pandas as pd
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.report.claims import Claim, claims
-from manet_lib.report.readme import CLAIMS_OF
+from manet_lib.report.pages import CLAIMS_OF
 from manet_lib.report.tables import to_markdown
 
 ROOT = project_root()

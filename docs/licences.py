@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 from packaging.requirements import Requirement
 
-from manet_lib.artifacts import write_text
 from manet_lib.report.tables import to_markdown
+from manet_lib.workflow.records import write_text
 
 PROJECT = "manet-companion"
 PAGE = Path(__file__).with_name("licences.md")

@@ -1,4 +1,4 @@
-"""The command ``manet``: films in, answers out (``predict``), and networks to take elsewhere (``export``)."""
+"""The command ``manet``: images in, predictions out (``predict``), and networks to take elsewhere (``export``)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from PIL import Image
 
-from manet_lib.artifacts import atomic_path, read_json
-from manet_lib.data.folder import OWN_PICTURE, Found, images_in, read_films
-from manet_lib.export import EXPORTED, export_onnx
-from manet_lib.networks import Networks, read_header
-from manet_lib.outputs import check_folder, check_output, growing_csv, is_stream, text_of
+from manet_lib.data.folder import OWN_PICTURE, Found, images_in, read_images
+from manet_lib.inference.export import EXPORTED, export_onnx
+from manet_lib.inference.networks import Networks, read_header
+from manet_lib.inference.outputs import check_folder, check_output, growing_csv, is_stream, text_of
+from manet_lib.inference.predict import NOTE, MANet, Predictions
+from manet_lib.inference.release import BATCH, best_trained, known_networks
 from manet_lib.params import MODELS, UserError, printable
-from manet_lib.predict import NOTE, Answers, MANet
-from manet_lib.progress import bar
-from manet_lib.release import BATCH, best_trained, known_networks
-from manet_lib.report.figures import overview_figure
+from manet_lib.report.heat_maps import overview_figure
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import atomic_path, read_json
 
-_FIRST = "film,label,"
+_FIRST = "image,label,"
 """How a CSV of this command begins, by which it is told from another file."""
 _LONGEST = 150
 """Bytes of an image's name in the name of its picture; file systems allow 255 in all."""
@@ -41,32 +41,32 @@ _MOST = 1024
 def predict(
     manet: MANet, files: Sequence[Path], batch: int = BATCH, pictures: Path | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What the networks say of films, one row of the CSV after another, in the order of the files.
+    """What the networks say of images, one row of the CSV after another, in the order of the files.
 
     Args:
         manet: the networks.
-        files: of the films.
-        batch: how many films go through the networks together.
-        pictures: folder for a PNG of each film, its lungs and its heat map; None draws none.
+        files: of the images.
+        batch: how many images go through the networks together.
+        pictures: folder for a PNG of each image, its lungs and its heat map; None draws none.
 
     Yields:
-        film, label, p_<class>, lung_area, distance, warnings, fault, note; of a file that cannot be read nothing
-        but film, fault and note.
+        image, label, p_<class>, lung_area, distance, warnings, fault, note; of a file that cannot be read nothing
+        but image, fault and note.
     """
     _check_batch(batch)
-    read = read_films(files, manet.networks.params.image_size)
-    numbered = enumerate(bar(read, len(files), "classifying films", unit="films"))
+    read = read_images(files, manet.networks.params.image_size)
+    numbered = enumerate(bar(read, len(files), "classifying images", unit="images"))
     while part := list(islice(numbered, batch)):
-        films = [film for _, (_, film) in part if not isinstance(film, UserError)]
-        answered = iter(_answered(manet, np.stack(films), pictures is not None)) if films else iter(())
-        for number, (file, film) in part:
-            if isinstance(film, UserError):
-                yield _fault(file, str(film))
+        images = [image for _, (_, image) in part if not isinstance(image, UserError)]
+        answered = iter(_answered(manet, np.stack(images), pictures is not None)) if images else iter(())
+        for number, (file, image) in part:
+            if isinstance(image, UserError):
+                yield _fault(file, str(image))
                 continue
             row, mask, heat = next(answered)
             if pictures is not None:
-                _draw(film, mask, heat, row, pictures / _picture_name(number, file))
-            yield {"film": text_of(file)} | row
+                _draw(image, mask, heat, row, pictures / _picture_name(number, file))
+            yield {"image": text_of(file)} | row
 
 
 def _check_batch(batch: int) -> None:
@@ -75,7 +75,7 @@ def _check_batch(batch: int) -> None:
 
 
 def _fault(file: Path, reason: str) -> dict[str, Any]:
-    return {"film": text_of(file), "label": "", "fault": reason, "note": NOTE}
+    return {"image": text_of(file), "label": "", "fault": reason, "note": NOTE}
 
 
 def _picture_name(number: int, file: Path) -> str:
@@ -84,32 +84,32 @@ def _picture_name(number: int, file: Path) -> str:
 
 
 def _answered(
-    manet: MANet, films: NDArray[np.uint8], drawn: bool
+    manet: MANet, images: NDArray[np.uint8], drawn: bool
 ) -> Iterator[tuple[dict[str, Any], NDArray[np.bool_], NDArray[np.float32]]]:
-    answers = manet.classify(films)
-    heat = manet.heat_maps(films, answers) if drawn else np.zeros((len(films), 0), np.float32)
-    for number, mask in enumerate(answers.masks):
-        yield _row(manet.classes, answers, number), mask, heat[number]
+    predictions = manet.classify(images)
+    heat = manet.heat_maps(images, predictions) if drawn else np.zeros((len(images), 0), np.float32)
+    for number, mask in enumerate(predictions.masks):
+        yield _row(manet.classes, predictions, number), mask, heat[number]
 
 
-def _row(classes: list[str], answers: Answers, number: int) -> dict[str, Any]:
-    values = zip(classes, answers.probabilities[number], strict=True)
+def _row(classes: list[str], predictions: Predictions, number: int) -> dict[str, Any]:
+    values = zip(classes, predictions.probabilities[number], strict=True)
     return {
-        "label": answers.labels[number],
+        "label": predictions.labels[number],
         **{f"p_{name}": round(float(value), 6) for name, value in values},
-        "lung_area": round(float(answers.masks[number].mean()), 4),
-        "distance": round(float(answers.distances[number]), 3),
-        "warnings": "; ".join(answers.warnings[number]),
+        "lung_area": round(float(predictions.masks[number].mean()), 4),
+        "distance": round(float(predictions.distances[number]), 3),
+        "warnings": "; ".join(predictions.warnings[number]),
         "fault": "",
         "note": NOTE,
     }
 
 
 def _draw(
-    film: NDArray[np.uint8], mask: NDArray[np.bool_], heat: NDArray[np.float32], row: dict[str, Any], path: Path
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], heat: NDArray[np.float32], row: dict[str, Any], path: Path
 ) -> None:
-    nowhere = np.zeros(film.shape, bool)
-    figure = overview_figure(film, mask.astype(np.uint8), nowhere, heat, f"attention: {row['label']}")
+    nowhere = np.zeros(image.shape, bool)
+    figure = overview_figure(image, mask.astype(np.uint8), nowhere, heat, f"attention: {row['label']}")
     said = [NOTE, *filter(None, row["warnings"].split("; "))]
     figure.text(0.5, -0.02, "\n".join(said), ha="center", va="top", fontsize=7)
     with atomic_path(path) as temporary:
@@ -119,10 +119,10 @@ def _draw(
 
 def _predict(options: argparse.Namespace) -> int:
     _check_batch(options.batch)  # before anything is read or written
-    found = images_in(options.films, [options.pictures] if options.pictures else [])
+    found = images_in(options.images, [options.pictures] if options.pictures else [])
     _check_outputs(options, found)
     manet = MANet(_networks(options), options.accelerator)
-    columns = ["film", "label", *(f"p_{name}" for name in manet.classes)]
+    columns = ["image", "label", *(f"p_{name}" for name in manet.classes)]
     columns += ["lung_area", "distance", "warnings", "fault", "note"]
     rows: list[dict[str, Any]] = []
     with growing_csv(options.output, columns) as add:
@@ -141,7 +141,7 @@ def _predict(options: argparse.Namespace) -> int:
 def _check_outputs(options: argparse.Namespace, found: Found) -> None:
     """Everything that will be written can be, and replaces nothing but what this command wrote."""
     if not is_stream(options.output):
-        check_output(options.output, _is_answers)
+        check_output(options.output, _is_predictions)
     if options.pictures:
         check_folder(options.pictures, "--pictures")
         for number, file in enumerate(found.images):
@@ -150,7 +150,7 @@ def _check_outputs(options: argparse.Namespace, found: Found) -> None:
                 check_output(picture, _is_own_picture, "--pictures")
 
 
-def _is_answers(path: Path) -> bool:
+def _is_predictions(path: Path) -> bool:
     with path.open(encoding="utf-8", errors="replace") as file:
         return file.readline().startswith(_FIRST)
 
@@ -170,14 +170,16 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
     if len(rows) == 1 and answered:
         (row,) = answered
         print(f"{row['label']}: " + ", ".join(f"{name} {row[f'p_{name}']:.2f}" for name in manet.classes))
-        print(f"lung area {row['lung_area']:.2f} of the film, distance {row['distance']:.1f} (1 is a usual film)")
+        print(
+            f"lung area {row['lung_area']:.2f} of the image, distance {row['distance']:.1f} (1 is a usual image)"
+        )
         for warning in filter(None, row["warnings"].split("; ")):
             print(f"warning: {warning}")
     else:
         counts = Counter(row["label"] for row in answered)
         print(", ".join(f"{counts[name]} {name}" for name in manet.classes))
         warned = sum(bool(row["warnings"]) for row in answered)
-        print(f"{len(answered)} films answered, {warned} of them with a warning; {len(faults)} files passed over")
+        print(f"{len(answered)} images answered, {warned} of them with a warning; {len(faults)} files passed over")
     pictures = f", pictures in {options.pictures}" if options.pictures else ""
     print(printable(f"{NOTE}; {text_of(options.output)}{pictures}"))
 
@@ -214,17 +216,19 @@ def _networks(options: argparse.Namespace) -> Networks:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="manet", description=f"MANet on chest films; {NOTE}.")
+    parser = argparse.ArgumentParser(prog="manet", description=f"MANet on chest radiographs; {NOTE}.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    predicting = commands.add_parser("predict", help="what the networks say of films", description=predict.__doc__)
-    predicting.description = "Classify a film or a folder of films (PNG, JPEG, TIFF, DICOM) and write a CSV."
-    predicting.add_argument("films", type=Path, metavar="FILM_OR_FOLDER")
+    predicting = commands.add_parser(
+        "predict", help="what the networks say of images", description=predict.__doc__
+    )
+    predicting.description = "Classify an image or a folder of images (PNG, JPEG, TIFF, DICOM) and write a CSV."
+    predicting.add_argument("images", type=Path, metavar="IMAGE_OR_FOLDER")
     predicting.add_argument(
         "--output", type=Path, default=Path("manet_predictions.csv"), help="the CSV (%(default)s)"
     )
-    predicting.add_argument("--pictures", type=Path, help="folder for a picture of each film, lungs and heat map")
+    predicting.add_argument("--pictures", type=Path, help="folder for a picture of each image, lungs and heat map")
     predicting.add_argument(
-        "--batch", type=int, default=BATCH, help="films that go through the networks together (%(default)s)"
+        "--batch", type=int, default=BATCH, help="images that go through the networks together (%(default)s)"
     )
     predicting.add_argument(
         "--accelerator", default="auto", choices=["auto", "cpu", "cuda"], help="auto: a GPU if there is one"

@@ -73,11 +73,11 @@ class Params(BaseModel):
     """Seed of the split, and with trial, epoch and image of everything random."""
 
     data_source: Literal["phantom", "manifest", "public"] = "phantom"
-    """`phantom`: drawn chest phantoms. `manifest`: a folder with a CSV. `public`: the paper's four sources."""
+    """`phantom`: synthetic chest phantoms. `manifest`: a folder with a CSV. `public`: the paper's four sources."""
     data_dir: str = "${MANET_CXR_DIR}"
     """Folder of the images, unless they are drawn; environment variables are expanded."""
     composition: Literal["paper", "all"] = "all"
-    """Every film, or from the paper's sources the films that make up its Table 1."""
+    """Every image, or from the paper's sources the images that make up its Table 1."""
     download: bool = True
     """Under `data_source: public`: fetch archives that are missing, or say what to fetch by hand."""
     mirror: str = ""
@@ -89,18 +89,18 @@ class Params(BaseModel):
     mask_lungs: Literal["check", "bright", "dark"] = "check"
     """Whether lungs are `bright` or `dark` in the masks of `mask_path`; `check` refuses what looks inverted."""
     max_per_class: Annotated[int, Field(ge=0)] = 0
-    """At most so many images of each class, drawn with the seed; 0 takes all."""
+    """At most so many images of each class, sampled with the seed; 0 takes all."""
     phantom_images: Annotated[int, Field(ge=10)] = 600
     """Phantoms to draw, spread evenly over the five classes."""
     phantom_size: Annotated[int, Field(ge=64, le=1024)] = 128
     """Height and width of a phantom's PNG in pixels."""
     confounder_strength: Fraction = 0.5
-    """How visible the marks of the source are outside the lungs; 0 draws none."""
+    """How visible the markers of the source are outside the lungs; 0 draws none."""
 
     image_size: Annotated[int, Field(ge=32, le=2048)] = 512
     """Height and width in pixels of what both networks see (section 2.2)."""
     drop_identical: bool = False
-    """Use only the first of byte-identical films, as `public` does under `all`; Table 1's counts need them all."""
+    """Use only the first of byte-identical images, as `public` does under `all`; Table 1 counts them all."""
     split: Literal["image", "patient"] = "image"
     """`image`: unstratified over images, as in the paper. `patient`: no patient on two sides."""
     val_fraction: SmallFraction = 0.1
@@ -130,7 +130,7 @@ class Params(BaseModel):
     models: Annotated[list[ModelName], Field(min_length=1)] = list(MODELS)
     """Rows of Table 2 to train."""
     trials: Annotated[int, Field(ge=1, le=100)] = 3
-    """Trainings of each model, numbered from 1 (Table 2)."""
+    """Training runs of each model, numbered from 1 (Table 2)."""
     epochs: Annotated[int, Field(ge=1)] = 200
     """Epochs of stage 2 (section 4.2)."""
     batch_size: Annotated[int, Field(ge=2)] = 64
@@ -152,11 +152,11 @@ class Params(BaseModel):
     remask: bool = True
     """Multiply by the mask again after the change of brightness, so that the background stays 0."""
     view: Literal["lungs", "whole", "background", "shape"] = "lungs"
-    """What stage 2 sees of a film: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
+    """What stage 2 sees of an image: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
     audit_views: list[Literal["whole", "background", "shape"]] = []
     """Views with which all models are trained once more, for notebook 10; none: it shows recorded runs."""
     attention_mask: Literal["own", "ones", "another"] = "own"
-    """The mask of MA: the film's `own` (the paper); for an audit `ones`, or `another` film's of the same set."""
+    """The mask of MA: the image's `own` (the paper); for an audit `ones`, or `another` image's of the same set."""
     pretrained: str = "none"
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
@@ -207,7 +207,7 @@ class Params(BaseModel):
     """What becomes of steps that an earlier version of `manet_lib` made: done again, or kept, which is said."""
 
     cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
-    """Test images of each class, drawn at random, whose Grad-CAM maps are scored; the first one is shown."""
+    """Test images of each class, sampled at random, whose Grad-CAM maps are scored; the first one is shown."""
     probe_per_class: Annotated[int, Field(ge=1, le=20)] = 1
     """Test images of each class whose Grad-CAM maps are probed: faithfulness, and with randomised weights."""
     reference_masks: str = ""
@@ -231,7 +231,7 @@ class Params(BaseModel):
         if self.data_source != "manifest" and self.classes != list(CLASSES):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
         if self.composition == "paper" and (self.data_source == "phantom" or self.max_per_class):
-            raise ValueError("composition: paper is made of all films of the paper's sources; expected all")
+            raise ValueError("composition: paper is made of all images of the paper's sources; expected all")
         if self.published and self.composition != "paper":
             raise ValueError("published: true, but only composition: paper is the paper's data; expected false")
         shares = self.nodes * self.devices * self.accumulate
@@ -316,7 +316,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *("data_source", "batch_size", "nodes", "devices", "accumulate"),
         *("accelerator", "precision", "channels_last", "threads", "num_workers"),
     ),
-    "other_masks": (
+    "perturbed_masks": (
         *(*_SHOWN, "batch_size", "nodes", "devices", "accumulate"),
         *("accelerator", "precision", "channels_last", "threads", "num_workers"),
     ),

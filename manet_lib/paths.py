@@ -74,9 +74,9 @@ def recorded_end_to_end() -> Path:
     return project_root() / "benchmarks" / "results" / "end_to_end"
 
 
-def recorded_unlike() -> Path:
-    """Where benchmarks/unlike.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "unlike.csv"
+def recorded_out_of_distribution() -> Path:
+    """Where benchmarks/out_of_distribution.py keeps its results."""
+    return project_root() / "benchmarks" / "results" / "out_of_distribution.csv"
 
 
 def recorded_minutes() -> Path:
@@ -105,7 +105,7 @@ class RunPaths:
 
     @property
     def recorded(self) -> Path:
-        """Results of this profile that come with the project; see :mod:`manet_lib.report.record`."""
+        """Results of this profile that come with the project; see :mod:`manet_lib.report.recorded`."""
         return project_root() / "figures" / "recorded" / self.root.name
 
     @property
@@ -123,16 +123,17 @@ class RunPaths:
         return self.root / "notebooks" / f"{node}.ipynb"
 
     def node_record(self, node: str) -> Path:
-        """What an executed notebook shows; see :mod:`manet_lib.workflow`."""
+        """What an executed notebook shows; see :mod:`manet_lib.workflow.graph`."""
         return self.root / "notebooks" / f"{node}.json"
 
-    def node_key(self, node: str) -> Path:
-        """The file that Snakemake looks at: newer than the executed notebook where that is to be run."""
-        return self.root / "notebooks" / "keys" / f"{node}.json"
+    @property
+    def ran(self) -> Path:
+        """Folder of empty files by which Snakemake knows what has been executed in this call."""
+        return self.root / "notebooks" / "ran"
 
     @property
     def phantoms(self) -> Path:
-        """Drawn phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
+        """Synthetic phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
         return self.root / "phantoms"
 
     @property
@@ -198,9 +199,9 @@ class RunPaths:
         return self.root / "mask_scores"
 
     @property
-    def other_masks(self) -> Path:
-        """Folder of what stage 2 says of films with other masks."""
-        return self.root / "other_masks"
+    def perturbed_masks(self) -> Path:
+        """Folder of what stage 2 says of images with perturbed masks."""
+        return self.root / "perturbed_masks"
 
     @property
     def confounders(self) -> Path:

@@ -20,11 +20,11 @@ from PIL import Image
 from torch import nn
 
 from manet_lib.data.manifest import build_manifest
+from manet_lib.data.postprocess import clean_masks
 from manet_lib.data.store import build_store
 from manet_lib.models import create_model
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.postprocess import clean_masks
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 
 _PROFILE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -63,10 +63,10 @@ def refused() -> Callable[..., Any]:
     return check
 
 
-def write_films(
+def write_images(
     folder: Path, each: int = 4, masked: int = 2, labels: tuple[str, ...] = ("healthy", "sick")
 ) -> Path:
-    """Write a folder of films of some classes, the first ones of each with a lung mask, and their index.csv."""
+    """Write a folder of images of some classes, the first ones of each with a lung mask, and their index.csv."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     rows = []
@@ -85,14 +85,14 @@ def write_films(
 
 
 @pytest.fixture
-def own_films(tmp_path: Path) -> Callable[..., Path]:
-    """``write_films`` into a folder of this test."""
-    return partial(write_films, tmp_path / "own")
+def own_images(tmp_path: Path) -> Callable[..., Path]:
+    """``write_images`` into a folder of this test."""
+    return partial(write_images, tmp_path / "own")
 
 
 @pytest.fixture
 def own_params() -> Callable[..., Params]:
-    """Parameters of a run on a folder from ``own_films``."""
+    """Parameters of a run on a folder from ``own_images``."""
 
     def make(folder: Path, **changes: Any) -> Params:
         values: dict[str, Any] = {
@@ -163,7 +163,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def smallest_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The same at 32 pixels and on one thread, for trainings that are killed and repeated."""
+    """The same at 32 pixels and on one thread, for training runs that are killed and repeated."""
     return _prepared(tmp_path_factory.mktemp("smallest"), image_size=32, threads=1)
 
 
@@ -177,7 +177,7 @@ def _lungs(batch, height, width):
     return torch.stack(masks)[:, None].float()
 
 
-def _films(name, batch=2, seed=0):
+def _images(name, batch=2, seed=0):
     # at 96 pixels Inception v3 ends in one single place, at 128 in 2×2
     side = 128 if name.startswith("inception") else 96
     generator = torch.Generator().manual_seed(seed)
@@ -193,20 +193,20 @@ def _settle(model, name):
         nn.init.normal_(norm.bias, std=0.2)
         norm.momentum = None  # statistics of this batch alone
     with torch.no_grad():
-        model.train()(*_films(name, 6))
+        model.train()(*_images(name, 6))
     for norm in norms:
         norm.momentum = 0.1
     return model.eval()
 
 
 @pytest.fixture(scope="session")
-def films():
-    """``films(name, batch=2, seed=0)``: films of noise in [-1, 1] and masks of two lungs, each (B, 1, H, W).
+def images():
+    """``images(name, batch=2, seed=0)``: images of noise in [-1, 1] and masks of two lungs, each (B, 1, H, W).
 
     What lies outside the lungs is not blank, so that a model that ignores the mask shows. As small as model
     ``name`` allows.
     """
-    return _films
+    return _images
 
 
 @pytest.fixture(scope="session")

@@ -21,15 +21,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from manet_lib.artifacts import read_done
+from manet_lib.data.listing import read_listing
 from manet_lib.data.store import Store, build_store
-from manet_lib.listing import read_listing
 from manet_lib.models import create_model
 from manet_lib.models.pretrained import load_torchvision_weights
 from manet_lib.params import Params, UserError, load_params, validate
 from manet_lib.paths import RunPaths
 from manet_lib.report.tables import _latex, to_markdown
 from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
+from manet_lib.workflow.records import read_done
 
 CELLS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8).filter(
     lambda cell: "\\" not in cell and cell not in (".", "..") and ";" not in cell

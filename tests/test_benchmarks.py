@@ -10,16 +10,16 @@ import pytest
 
 from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, params_file, project_root
-from manet_lib.report.unlike import SCORES
-from manet_lib.steps import for_model
+from manet_lib.report.inference import SCORES
 from manet_lib.training.classification import train_classifier
+from manet_lib.workflow.steps import for_model
 
 SMALL = {
     "mask_attention.py": ["--image-size", "64", "--batch-size", "2", "--repeats", "2", "--backbones", "resnet34"],
     "training.py": ["--image-size", "32", "--batch-size", "4", "--steps", "2", "--repeats", "2"],
     "checkpoint.py": ["--models", "resnet34", "--repeats", "1"],
-    "prediction.py": ["--image-size", "64", "--film-size", "96", "--films", "10", "--repeats", "2"],
-    "data.py": ["--image-size", "64", "--films", "60", "--repeats", "2"],
+    "prediction.py": ["--image-size", "64", "--image-size", "96", "--images", "10", "--repeats", "2"],
+    "data.py": ["--image-size", "64", "--images", "60", "--repeats", "2"],
 }
 
 
@@ -47,10 +47,10 @@ def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path, monkeypa
         call = [*command, "views"]
         call[call.index("--") :] = ["--views", "lungs", "background", "--", "views"]
         subprocess.run(call, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
-    answers = pd.read_csv(tmp_path / "views.csv")
-    assert set(answers["view"]) == {"lungs", "background"}
-    assert not answers.duplicated(["films", "view", "model", "trial", "image_id"]).any()
-    assert answers.groupby("view")["image_id"].nunique().nunique() == 1
+    predictions = pd.read_csv(tmp_path / "views.csv")
+    assert set(predictions["view"]) == {"lungs", "background"}
+    assert not predictions.duplicated(["images", "view", "model", "trial", "image_id"]).any()
+    assert predictions.groupby("view")["image_id"].nunique().nunique() == 1
 
     monkeypatch.setenv("MANET_OUTPUT", str(tmp_path / "runs"))
     sys.path.insert(0, str(project_root() / "benchmarks"))
@@ -58,15 +58,19 @@ def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path, monkeypa
 
     monkeypatch.setattr(shortcuts, "STRENGTHS", (0.0, 1.0))
     changes = {key: int(value) for key, value in (one.split("=") for one in TINY)}
-    shortcuts.doses(["resnet34"], [1], tmp_path, **changes)
-    doses = pd.read_csv(tmp_path / "doses.csv").set_index(["strength", "view", "test"])["accuracy"]
-    assert len(doses) == 2 * 2 * 3
-    for view in ("lungs", "whole"):  # without marks in training, films as trained are films without
-        assert doses[0.0, view, "as trained"] == doses[0.0, view, "without"] == doses[0.0, view, "swapped"]
+    shortcuts.strengths(["resnet34"], [1], tmp_path, **changes)
+    strengths = pd.read_csv(tmp_path / "strengths.csv").set_index(["strength", "view", "test"])["accuracy"]
+    assert len(strengths) == 2 * 2 * 3
+    for view in ("lungs", "whole"):  # without markers in training, images as trained are images without
+        assert (
+            strengths[0.0, view, "as trained"]
+            == strengths[0.0, view, "without"]
+            == strengths[0.0, view, "swapped"]
+        )
 
 
 @pytest.mark.slow
-def test_reach_records_trainings_once_and_goes_on(tmp_path):
+def test_reach_records_runs_once_and_goes_on(tmp_path):
     small = [
         "phantom_images=60",
         "phantom_size=64",
@@ -80,19 +84,19 @@ def test_reach_records_trainings_once_and_goes_on(tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     for _ in range(2):
         subprocess.run(command, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
-    trainings = pd.read_csv(tmp_path / "trainings.csv")
-    assert trainings["model"].tolist() == ["resnet34", "resnet34_ma"]
-    assert trainings["settings"].tolist() == ["seed3"] * 2
-    assert trainings["seed"].tolist() == [3, 3]
-    films = pd.read_csv(tmp_path / "predictions.csv")
-    for _, row in trainings.iterrows():
-        own = films[films["model"] == row["model"]]
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert runs["model"].tolist() == ["resnet34", "resnet34_ma"]
+    assert runs["settings"].tolist() == ["seed3"] * 2
+    assert runs["seed"].tolist() == [3, 3]
+    images = pd.read_csv(tmp_path / "predictions.csv")
+    for _, row in runs.iterrows():
+        own = images[images["model"] == row["model"]]
         assert 100 * (own["label"] == own["predicted"]).mean() == pytest.approx(row["accuracy"], abs=0.01)
 
 
 @pytest.mark.slow
 def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
-    small = ["--seeds", "1", "--films", "32", "--tests", "10", "--epochs", "1", "--output", str(tmp_path)]
+    small = ["--seeds", "1", "--images", "32", "--tests", "10", "--epochs", "1", "--output", str(tmp_path)]
     command = [sys.executable, "benchmarks/end_to_end.py", *small]
     said = [
         subprocess.run(command, cwd=project_root(), check=True, capture_output=True, text=True, timeout=300).stdout
@@ -100,10 +104,10 @@ def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
     ]
     assert said[0].count("seed 0") == 4
     assert said[1] == ""
-    trainings = pd.read_csv(tmp_path / "trainings.csv")
-    assert trainings["way"].tolist() == ["whole film", "two stages", "end to end", "classes alone"]
-    assert trainings["lungs"].nunique() == 1
-    assert (trainings["accuracy"] % 10 == 0).all()  # of ten films
+    runs = pd.read_csv(tmp_path / "runs.csv")
+    assert runs["way"].tolist() == ["whole image", "two stages", "end to end", "classes alone"]
+    assert runs["lungs"].nunique() == 1
+    assert (runs["accuracy"] % 10 == 0).all()  # of ten images
 
 
 def test_each_network_of_the_default_run_has_its_best_learning_rate():
@@ -125,16 +129,16 @@ def test_recorded_results_name_device_and_command():
 
 
 @pytest.mark.slow
-def test_scores_of_unlike_films_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
+def test_scores_of_unlike_images_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
     run = tiny_run.copy_to(tmp_path, monkeypatch)
     train_classifier(run.params, run.paths, "resnet34_ma", 1)
     sys.path.insert(0, str(project_root() / "benchmarks"))
-    import unlike
+    import outside
 
-    table = unlike.measured(run.paths.root, "resnet34_ma", None, "")
+    table = outside.measured(run.paths.root, "resnet34_ma", None, "")
     assert set(table["score"]) == set(SCORES)
     assert {"noise", "photographs", "inverted"} <= set(table["kind"])
     assert table[["auroc", "false_alarms"]].stack().between(0, 1).all()
     photographs = table[table["kind"] == "photographs"].set_index("score")
     assert photographs.loc["Mahalanobis, stage 1", "auroc"] > 0.9
-    assert (photographs["films"] == 5 * len(unlike.PHOTOGRAPHS)).all()
+    assert (photographs["images"] == 5 * len(outside.PHOTOGRAPHS)).all()

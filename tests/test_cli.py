@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from manet_lib.cli import main
-from manet_lib.data.folder import images_in, read_films
+from manet_lib.data.folder import images_in, read_images
 from manet_lib.data.phantom import write_phantoms
-from manet_lib.networks import Networks, read_header
+from manet_lib.inference.networks import Networks, read_header
+from manet_lib.inference.predict import MANet
+from manet_lib.inference.release import released
 from manet_lib.params import UserError
-from manet_lib.predict import MANet
-from manet_lib.release import released
 from manet_lib.training.classification import train_classifier
 
 
@@ -36,26 +36,26 @@ def weights(tiny_run, tmp_path_factory):
 
 @pytest.fixture
 def folder(tmp_path):
-    write_phantoms(tmp_path / "films", 10, 80, seed=5, confounder_strength=0)
-    return tmp_path / "films" / "images"
+    write_phantoms(tmp_path / "images", 10, 80, seed=5, confounder_strength=0)
+    return tmp_path / "images" / "images"
 
 
-def predict(weights, films, output, *more):
-    return main(["predict", str(films), "--weights", str(weights), "--output", str(output), *map(str, more)])
+def predict(weights, images, output, *more):
+    return main(["predict", str(images), "--weights", str(weights), "--output", str(output), *map(str, more)])
 
 
-def test_every_film_of_a_folder_is_answered_as_alone_whatever_the_batch(weights, folder, tmp_path, capsys):
+def test_every_image_of_a_folder_is_answered_as_alone_whatever_the_batch(weights, folder, tmp_path, capsys):
     tables = []
     for batch in (1, 3, 16):
         assert predict(weights, folder, tmp_path / f"{batch}.csv", "--batch", batch) == 0
         tables.append(pd.read_csv(tmp_path / f"{batch}.csv"))
-    assert "10 films answered" in capsys.readouterr().out
+    assert "10 images answered" in capsys.readouterr().out
     table, manet = tables[0], MANet.from_file(weights)
     for other in tables[1:]:
         pd.testing.assert_frame_equal(table, other, atol=2e-5)
-    assert table["film"].tolist() == [str(path) for path in sorted(folder.iterdir())]
+    assert table["image"].tolist() == [str(path) for path in sorted(folder.iterdir())]
     for row in table.to_dict("records")[::4]:
-        alone = manet.predict(row["film"])
+        alone = manet.predict(row["image"])
         assert row["label"] == alone.label
         assert row["note"] == "research software, no diagnosis"
         for name, value in alone.probabilities.items():
@@ -65,29 +65,29 @@ def test_every_film_of_a_folder_is_answered_as_alone_whatever_the_batch(weights,
 def test_broken_files_are_listed_and_passed_over_and_the_exit_code_says_so(weights, folder, tmp_path, capsys):
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and nothing more")
     (folder / "empty.dcm").write_bytes(b"")
-    (folder / "notes.txt").write_text("no film")
-    (folder / ".hidden.png").write_text("no film")
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_text("no image")
     assert predict(weights, folder, tmp_path / "out.csv") == 1
     table = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)
     assert len(table) == 12
     faults = table[table["fault"] != ""]
-    assert sorted(Path(film).name for film in faults["film"]) == ["broken.png", "empty.dcm"]
+    assert sorted(Path(image).name for image in faults["image"]) == ["broken.png", "empty.dcm"]
     assert (faults["label"] == "").all()
     assert table.loc[table["fault"] == "", "label"].isin(MANet.from_file(weights).classes).all()
     said = capsys.readouterr()
-    assert "10 films answered" in said.out
+    assert "10 images answered" in said.out
     assert "2 files passed over" in said.out
     assert all(name in said.err for name in ("broken.png", "empty.dcm"))
 
 
-def test_one_film_is_answered_in_words_and_drawn(weights, folder, tmp_path, capsys):
-    film = sorted(folder.iterdir())[0]
-    assert predict(weights, film, tmp_path / "out.csv", "--pictures", tmp_path / "pictures") == 0
+def test_one_image_is_answered_in_words_and_drawn(weights, folder, tmp_path, capsys):
+    image = sorted(folder.iterdir())[0]
+    assert predict(weights, image, tmp_path / "out.csv", "--pictures", tmp_path / "pictures") == 0
     said = capsys.readouterr().out
-    assert MANet.from_file(weights).predict(film).label in said
+    assert MANet.from_file(weights).predict(image).label in said
     assert "no diagnosis" in said
     (picture,) = (tmp_path / "pictures").iterdir()
-    assert picture.name == f"00000_{film.stem}.png"
+    assert picture.name == f"00000_{image.stem}.png"
     with Image.open(picture) as opened:
         assert opened.width > 600
         assert np.asarray(opened.convert("L")).std() > 20
@@ -106,13 +106,13 @@ def test_a_photograph_is_answered_with_a_warning(weights, tmp_path, capsys):
 
 
 def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, tmp_path, capsys):
-    listing = tmp_path / "films" / "index.csv"
+    listing = tmp_path / "images" / "index.csv"
     before = listing.read_bytes()
     assert predict(weights, folder, listing) == 2
     assert "index.csv: is another file and is left alone" in capsys.readouterr().err
     assert listing.read_bytes() == before
-    film = sorted(folder.iterdir())[0]
-    assert predict(weights, film, tmp_path / "out.csv") == predict(weights, folder, tmp_path / "out.csv") == 0
+    image = sorted(folder.iterdir())[0]
+    assert predict(weights, image, tmp_path / "out.csv") == predict(weights, folder, tmp_path / "out.csv") == 0
     assert len(pd.read_csv(tmp_path / "out.csv")) == 10
 
 
@@ -121,16 +121,16 @@ def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, t
     [
         (["predict", "nowhere", "--weights", "w"], "nowhere: no such file or folder"),
         (["predict", ".", "--weights", "w"], "no image in it"),
-        (["predict", "film.png", "--weights", "w"], "w: no such file"),
-        (["predict", "film.png", "--run", "nowhere"], "nowhere: no such folder; `make reproduce`"),
-        (["predict", "film.png", "--run", "."], "no network is trained in trial 1"),
+        (["predict", "image.png", "--weights", "w"], "w: no such file"),
+        (["predict", "image.png", "--run", "nowhere"], "nowhere: no such folder; `make reproduce`"),
+        (["predict", "image.png", "--run", "."], "no network is trained in trial 1"),
         (["export", "out", "--weights", "w", "--trial", "2"], "leave --model and --trial out"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_2(arguments, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    if arguments[1] == "film.png":
-        Image.fromarray(np.zeros((9, 9), np.uint8)).save("film.png")
+    if arguments[1] == "image.png":
+        Image.fromarray(np.zeros((9, 9), np.uint8)).save("image.png")
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert said in error
@@ -147,12 +147,12 @@ def test_a_run_is_exported_and_used_where_it_is_not(weights, folder, tmp_path, c
 def test_the_command_is_installed(tmp_path):
     command = Path(sys.executable).with_name("manet")
     done = subprocess.run([command, "predict", "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "FILM_OR_FOLDER" in done.stdout
+    assert "IMAGE_OR_FOLDER" in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-def test_onnx_graphs_give_the_answers_of_the_command(weights, folder, tmp_path, capsys):
+def test_onnx_graphs_give_the_predictions_of_the_command(weights, folder, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     out = tmp_path / "onnx"
@@ -160,26 +160,26 @@ def test_onnx_graphs_give_the_answers_of_the_command(weights, folder, tmp_path, 
     assert sorted(path.name for path in out.iterdir()) == ["classifier.onnx", "manet.json", "segmenter.onnx"]
     assert json.loads((out / "manet.json").read_text())["settings"]["models"] == ["resnet34_ma"]
     networks = Networks.load(weights)
-    films = np.stack([film for _, film in read_films(images_in(folder).images, networks.params.image_size)])
-    expected = networks.run(films)
+    images = np.stack([image for _, image in read_images(images_in(folder).images, networks.params.image_size)])
+    expected = networks.run(images)
     stage_1, stage_2 = (onnxruntime.InferenceSession(out / f"{name}.onnx") for name in ("segmenter", "classifier"))
-    unit = films[:, None] / 255
+    unit = images[:, None] / 255
     low, high = (getattr(unit, name)(axis=(1, 2, 3), keepdims=True) for name in ("min", "max"))
     unit = ((unit - low) / (high - low)).astype(np.float32)
-    lungs, features = stage_1.run(None, {"film": unit})
+    lungs, features = stage_1.run(None, {"image": unit})
     np.testing.assert_allclose(features, expected.features, atol=1e-3 * np.abs(expected.features).max())
     assert ((lungs[:, 0] > 0) == expected.masks).mean() > 0.95
-    image, mask = networks.shown(films, expected.masks)
-    (logits,) = stage_2.run(None, {"image": image.numpy(), "mask": mask.numpy()})
+    given, mask = networks.shown(images, expected.masks)
+    (logits,) = stage_2.run(None, {"image": given.numpy(), "mask": mask.numpy()})
     np.testing.assert_allclose(logits, expected.logits, atol=1e-3)
 
 
-def test_films_are_read_in_order_and_each_fault_stays_with_its_file(folder):
+def test_images_are_read_in_order_and_each_fault_stays_with_its_file(folder):
     files = sorted(folder.iterdir()) * 9
     files[50] = folder / "nowhere.png"
-    read = list(read_films(files, 32))
+    read = list(read_images(files, 32))
     assert [path for path, _ in read] == files
-    assert [number for number, (_, film) in enumerate(read) if isinstance(film, UserError)] == [50]
+    assert [number for number, (_, image) in enumerate(read) if isinstance(image, UserError)] == [50]
     np.testing.assert_array_equal(read[0][1], read[10][1])
 
 
@@ -191,45 +191,45 @@ def test_a_batch_that_cannot_be_is_refused_before_anything_is_read(weights, fold
 
 
 def test_an_image_is_never_replaced(weights, folder, tmp_path):
-    film = sorted(folder.iterdir())[0]
-    before = film.read_bytes()
-    assert predict(weights, folder, film) == 2
-    assert main(["export", str(film), "--weights", str(weights)]) == 2
+    image = sorted(folder.iterdir())[0]
+    before = image.read_bytes()
+    assert predict(weights, folder, image) == 2
+    assert main(["export", str(image), "--weights", str(weights)]) == 2
     (tmp_path / "notes.safetensors").write_text("mine")
     assert main(["export", str(tmp_path / "notes.safetensors"), "--weights", str(weights)]) == 2
     pictures = tmp_path / "pictures"
     pictures.mkdir()
-    mine = pictures / f"00000_{film.stem}.png"
+    mine = pictures / f"00000_{image.stem}.png"
     mine.write_bytes(before)
     assert predict(weights, folder, tmp_path / "out.csv", "--pictures", pictures) == 2
-    assert film.read_bytes() == mine.read_bytes() == before
+    assert image.read_bytes() == mine.read_bytes() == before
     assert (tmp_path / "notes.safetensors").read_text() == "mine"
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_own_pictures_are_not_answered_and_names_of_any_kind_are(weights, folder, tmp_path, monkeypatch, capsys):
-    films = sorted(folder.iterdir())
-    for film in films[3:]:
-        film.unlink()
-    films[0].rename(folder / os.fsdecode(b"r\xf6ntgen.png"))
-    films[1].rename(folder / ("n" * 240 + ".png"))
+    images = sorted(folder.iterdir())
+    for image in images[3:]:
+        image.unlink()
+    images[0].rename(folder / os.fsdecode(b"r\xf6ntgen.png"))
+    images[1].rename(folder / ("n" * 240 + ".png"))
     monkeypatch.chdir(folder)
     for _ in range(2):
-        assert predict(weights, ".", tmp_path / "out.csv", "--pictures", "answers") == 0
+        assert predict(weights, ".", tmp_path / "out.csv", "--pictures", "predictions") == 0
     table = pd.read_csv(tmp_path / "out.csv")
-    assert len(table) == len(list((folder / "answers").iterdir())) == 3
-    assert "r\\xf6ntgen.png" in set(table["film"])
+    assert len(table) == len(list((folder / "predictions").iterdir())) == 3
+    assert "r\\xf6ntgen.png" in set(table["image"])
 
 
 def test_what_was_answered_before_an_interruption_is_kept(weights, folder, tmp_path, monkeypatch, capsys):
     whole = MANet.classify
     calls = []
 
-    def interrupted(self, films):
-        calls.append(len(films))
+    def interrupted(self, images):
+        calls.append(len(images))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return whole(self, films)
+        return whole(self, images)
 
     monkeypatch.setattr(MANet, "classify", interrupted)
     assert predict(weights, folder, tmp_path / "out.csv", "--batch", 2) == 130
@@ -254,7 +254,21 @@ def test_a_run_that_cannot_be_written_is_used_all_the_same(weights, folder, tmp_
 
 
 WORDS = st.text(st.characters(exclude_characters="/\0"), max_size=300) | st.sampled_from(
-    [".", "..", "/", "/dev/null", "/proc/1/mem", "films", "films/0.png", "table.csv", "-", "--", "a/b/c", "~", "*"]
+    [
+        ".",
+        "..",
+        "/",
+        "/dev/null",
+        "/proc/1/mem",
+        "images",
+        "images/0.png",
+        "table.csv",
+        "-",
+        "--",
+        "a/b/c",
+        "~",
+        "*",
+    ]
 )
 NUMBERS = st.integers().map(str) | st.sampled_from(["", "1e3", "nan", "0x10", "٣", "1_000"])
 OPTIONS = st.fixed_dictionaries(
@@ -278,8 +292,8 @@ def test_any_arguments_without_networks_end_in_a_line_and_change_nothing(
 ):
     """Nothing here is a file of weights or a finished run, so that all that can happen is a refusal."""
     folder = tmp_path_factory.mktemp("any")
-    (folder / "films").mkdir()
-    Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / "films/0.png")
+    (folder / "images").mkdir()
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(folder / "images/0.png")
     (folder / "table.csv").write_text("path,label\n")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     said = io.StringIO()
@@ -298,15 +312,23 @@ def test_any_arguments_without_networks_end_in_a_line_and_change_nothing(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def started(weights, films, output, *more):
-    command = [Path(sys.executable).with_name("manet"), "predict", films, "--weights", weights, "--output", output]
+def started(weights, images, output, *more):
+    command = [
+        Path(sys.executable).with_name("manet"),
+        "predict",
+        images,
+        "--weights",
+        weights,
+        "--output",
+        output,
+    ]
     return subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_sigterm_leaves_whole_rows_and_no_temporary_file(weights, folder, tmp_path):
-    film = sorted(folder.iterdir())[0].read_bytes()
+    image = sorted(folder.iterdir())[0].read_bytes()
     for number in range(1500):
-        (folder / f"more{number:04d}.png").write_bytes(film)
+        (folder / f"more{number:04d}.png").write_bytes(image)
     output = tmp_path / "out.csv"
     process = started(weights, folder, output, "--batch", "1")
     deadline = time.monotonic() + 120

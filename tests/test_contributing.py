@@ -39,14 +39,14 @@ from manet_lib.models import create_model
 from manet_lib.models.cost import measure_cost
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.report import claims
-from manet_lib.report.alt import alternative_text
+from manet_lib.report import claims, tables
+from manet_lib.report.style import alternative_text
 from manet_lib.report.cost import count_table
-from manet_lib.report.figures import save_figure
+from manet_lib.report.style import save_figure
 from manet_lib.report.lung_area import lung_area_figure
 from manet_lib.report.tables import model_title
 
-films, out = map(Path, sys.argv[1:])
+images, out = map(Path, sys.argv[1:])
 torch.manual_seed(0)
 model, plain = create_model("small_ma", num_classes=3), create_model("small", num_classes=3)
 image, mask, target = torch.randn(6, 1, 32, 32), torch.zeros(6, 1, 32, 32), torch.arange(6) % 3
@@ -75,7 +75,7 @@ said = {
 
 paths = RunPaths(out / "runs" / "public", out / "figures" / "public")
 public = Params(
-    profile="public", data_source="public", data_dir=str(films), download=False, image_size=32, batch_size=8,
+    profile="public", data_source="public", data_dir=str(images), download=False, image_size=32, batch_size=8,
     models=["small", "small_ma"],
 )
 build_store(public, paths)
@@ -91,12 +91,12 @@ for dpi in (50, 100):
     save_figure(drawn, paths, f"lung_area_{dpi}", dpi)
 said["alt"] = alternative_text(drawn)
 
-answers = RunPaths(out / "runs" / "answers", out / "figures" / "answers")
-claims.trained_models = lambda *_: [("resnet50_ma", 1)]
-own = Params(profile="answers", data_source="manifest", trials=1)
-said["claims"] = claims.claims_table(own, answers).set_index("Claim").T.to_dict()
+predictions = RunPaths(out / "runs" / "predictions", out / "figures" / "predictions")
+tables.trained_models = lambda *_: [("resnet50_ma", 1)]
+own = Params(profile="predictions", data_source="manifest", trials=1)
+said["claims"] = claims.claims_table(own, predictions).set_index("Claim").T.to_dict()
 without = own.model_copy(update={"classes": ["tb", "vp"]})
-said["missing"] = claims.claims_table(without, answers)["Verdict"].iloc[-1]
+said["missing"] = claims.claims_table(without, predictions)["Verdict"].iloc[-1]
 print(json.dumps(said))
 """
 
@@ -127,20 +127,20 @@ def apply(root: Path) -> None:
             file.write_text(text, encoding="utf-8")
 
 
-def film(path: Path) -> None:
+def image(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 256, (40, 40), dtype=np.uint8)
     Image.fromarray(grey).save(path)  # one that is byte for byte another's would be left out
 
 
 def collections(data: Path) -> None:
-    """A few films of each public collection in its layout, and Harbour's."""
+    """A few images of each public collection in its layout, and Harbour's."""
     for number in range(4):
-        film(data / f"MontgomerySet/CXR_png/MCUCXR_{number:04d}_{number % 2}.png")
-        film(data / f"ChinaSet_AllFiles/CXR_png/CHNCXR_{number:04d}_{number % 2}.png")
-        film(data / f"chest_xray/train/NORMAL/IM-{number:04d}-0001.jpeg")
+        image(data / f"MontgomerySet/CXR_png/MCUCXR_{number:04d}_{number % 2}.png")
+        image(data / f"ChinaSet_AllFiles/CXR_png/CHNCXR_{number:04d}_{number % 2}.png")
+        image(data / f"chest_xray/train/NORMAL/IM-{number:04d}-0001.jpeg")
         for kind in ("bacteria", "virus"):
-            film(data / f"chest_xray/train/PNEUMONIA/person{number}_{kind}_1.jpeg")
+            image(data / f"chest_xray/train/PNEUMONIA/person{number}_{kind}_1.jpeg")
     side = {"ManualMask/leftMask": 0, "ManualMask/rightMask": 20}
     for folder, left in side.items():
         for number in range(4):
@@ -151,19 +151,19 @@ def collections(data: Path) -> None:
             Image.fromarray(drawn).save(file)
     rows = []
     for number in range(6):
-        film(data / f"covid/images/{number}.png")
+        image(data / f"covid/images/{number}.png")
         rows.append((f"p{number}", "COVID-19", "PA", "X-ray", "images", f"{number}.png"))
     columns = ["patientid", "finding", "view", "modality", "folder", "filename"]
     (data / "covid/metadata.csv").write_text(pd.DataFrame(rows, columns=columns).to_csv(index=False))
     for name in HARBOUR:
-        film(data / name)
+        image(data / name)
 
 
-def answers(folder: Path) -> None:
-    """Test answers of ResNet50(MA) in which 30 of 40 COVID-19 films are found."""
+def predictions(folder: Path) -> None:
+    """Test predictions of ResNet50(MA) in which 30 of 40 COVID-19 images are found."""
     labels = ["covid19"] * 40 + ["bp"] * 20 + ["vp"] * 20
     guesses = ["covid19"] * 30 + ["bp"] * 50
-    names = [f"film{number:03d}" for number in range(80)]
+    names = [f"image{number:03d}" for number in range(80)]
     table = pd.DataFrame({"image_id": names, "split": "test", "label": labels, "predicted": guesses})
     training = folder / "classification" / "resnet50_ma-1"
     training.mkdir(parents=True)
@@ -192,10 +192,10 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def said(grown: Path, out: Path) -> dict[str, Any]:
     """What is seen when all of it is used."""
-    collections(out / "films")
-    answers(out / "runs" / "answers")
+    collections(out / "images")
+    predictions(out / "runs" / "predictions")
     environment = os.environ | {"PYTHONPATH": str(grown), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", USE, out / "films", out]
+    command = [sys.executable, "-c", USE, out / "images", out]
     done = subprocess.run(command, cwd=grown, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
@@ -229,7 +229,7 @@ def test_the_added_network_is_named_and_counted_beside_the_papers(said: dict[str
     assert counted["ResNet50"][0] == counted["ResNet50"][1]
 
 
-def test_films_of_the_added_source_are_in_the_manifest(said: dict[str, Any]) -> None:
+def test_images_of_the_added_source_are_in_the_manifest(said: dict[str, Any]) -> None:
     expected = [[name, name.split("/")[1], f"harbour_{Path(name).stem[:4]}"] for name in HARBOUR]
     assert sorted(said["harbour"]) == sorted(expected)
     assert said["sides"] == ["test", "train", "val"]
@@ -246,14 +246,14 @@ def test_the_added_figure_is_drawn(said: dict[str, Any], out: Path) -> None:
 
 
 def test_the_added_claim_gets_a_verdict(said: dict[str, Any]) -> None:
-    found = said["claims"]["ResNet50(MA) finds 96% of the COVID-19 films, to within five points"]
-    assert found["Verdict"] == "not supported on these films"
+    found = said["claims"]["ResNet50(MA) finds 96% of the COVID-19 images, to within five points"]
+    assert found["Verdict"] == "not supported on these images"
     share, low, high = (float(one) for one in re.findall(r"[\d.]+", found["Measured (95% interval)"])[:3])
     assert share == 75.0
-    deviate = norm.ppf(0.975)  # 30 of 40: Wilson's interval, which a bootstrap of films stays near
+    deviate = norm.ppf(0.975)  # 30 of 40: Wilson's interval, which a bootstrap of images stays near
     centre = (0.75 + deviate**2 / 80) / (1 + deviate**2 / 40)
     half = deviate * np.sqrt(0.75 * 0.25 / 40 + deviate**2 / 6400) / (1 + deviate**2 / 40)
     assert low == pytest.approx(100 * (centre - half), abs=1.5)
     assert high == pytest.approx(100 * (centre + half), abs=1.5)
-    assert said["missing"].startswith("undecided: needs ResNet50(MA) trained on films of covid19")
+    assert said["missing"].startswith("undecided: needs ResNet50(MA) trained on images of covid19")
     assert len(said["claims"]) == 13

@@ -12,22 +12,21 @@ import pandas as pd
 import pytest
 import torch
 
-from manet_lib.artifacts import read_table
 from manet_lib.attention.maps import inputs_of
-from manet_lib.confounders import TESTS
 from manet_lib.data.manifest import read_manifest
-from manet_lib.digests import sha256_of
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, log_of, params_file, project_root
 from manet_lib.report import agreement
-from manet_lib.report.agreement import measured, measured_table, tolerances
+from manet_lib.report.agreement import beside_recorded, closing_lines, measured, measured_table, tolerances
 from manet_lib.report.provenance import provenance
-from manet_lib.report.record import may_be_kept, record
-from manet_lib.report.summary import beside_recorded, closing_lines
-from manet_lib.reproduce import reproduce
-from manet_lib.steps import audit_steps, grid
+from manet_lib.report.recorded import may_be_kept, record
+from manet_lib.studies.confounders import TESTS
 from manet_lib.training.classification import load_classifier, train_classifier
-from manet_lib.workflow import nodes, stale
+from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.graph import nodes, stale
+from manet_lib.workflow.records import read_table
+from manet_lib.workflow.reproduce import reproduce
+from manet_lib.workflow.steps import audit_steps, grid
 
 ROOT = project_root()
 PARAMS = load_params(params_file(DEFAULT_PROFILE))
@@ -60,11 +59,11 @@ def test_one_command_makes_every_table_and_figure(run):
     tables = {f"table{number}" for number in range(1, 6)} | {"segmentation_iou", "attention", "paired", "claims"}
     tables |= {"table3_time", "table5_trials", "class_scores", "calibration", "power", "faithfulness", "agreement"}
     tables |= {"attention_pairs", "attention_controls", "attention_sanity", "shortcut_probe", "confounders"}
-    tables |= {"mask_scores", "postprocessing", "other_masks", "reach_accuracy"}
+    tables |= {"mask_scores", "postprocessing", "perturbed_masks", "reach_accuracy"}
     for name in tables:
         assert all((run.figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
     figures = {f"figure{number}" for number in range(1, 11)} | {"overview", "reach", "reach_accuracy", "roc"}
-    for name in figures | {"reliability", "sanity", "other_masks", "confounders"}:
+    for name in figures | {"reliability", "sanity", "perturbed_masks", "confounders"}:
         assert all((run.figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg"))
     assert "not comparable" in (run.figures / "table2.md").read_text()
 
@@ -94,7 +93,7 @@ def test_a_run_that_is_recorded_agrees_with_itself(run, tmp_path, monkeypatch):
     monkeypatch.setattr(RunPaths, "recorded", property(lambda self: tmp_path / "recorded"))
     found = provenance(PARAMS, run)
     assert found["run"]["command"] == "make reproduce"
-    assert found["run"]["films"] == sha256_of(run.store / "images.npy")[:16]
+    assert found["run"]["images"] == sha256_of(run.store / "images.npy")[:16]
     status = {name: found[name]["status"] for name in ("figure9", "table3", "figure5")}
     assert status == {"figure9": "phantoms only", "table3": "reproduced", "figure5": "reproduced"}
     assert all(entry["status"] != "not run" for name, entry in found.items() if name != "run")
@@ -105,11 +104,20 @@ def test_a_run_that_is_recorded_agrees_with_itself(run, tmp_path, monkeypatch):
     assert "nothing to compare with" in beside_recorded(PARAMS, run).said
     record(PARAMS, run)
     assert (tmp_path / "recorded/figure9.png").read_bytes() == (run.figures / "figure9.png").read_bytes()
-    films = ("figure1", "figure2", "figure3", "figure8", "figure9", "overview", "other_masks_films", "mask_maps")
-    assert not any(may_be_kept(name, PARAMS.model_copy(update={"data_source": "manifest"})) for name in films)
+    images = (
+        "figure1",
+        "figure2",
+        "figure3",
+        "figure8",
+        "figure9",
+        "overview",
+        "perturbed_masks_images",
+        "mask_maps",
+    )
+    assert not any(may_be_kept(name, PARAMS.model_copy(update={"data_source": "manifest"})) for name in images)
     content = json.loads((tmp_path / "recorded/record.json").read_text())
     tested = pd.read_csv(tmp_path / "recorded/table1.csv").iloc[2, 1:-1].tolist()
-    assert content["facts"]["films for test, by class"] == tested
+    assert content["facts"]["images for test, by class"] == tested
     assert len([name for name in content["facts"] if name.startswith("Table 3")]) == 10
     beside = beside_recorded(PARAMS, run)
     assert "This run agrees with the recorded one" in beside.said
@@ -201,7 +209,7 @@ SHOWN_BY = {
     "classification": TRAINED | {"09_masks", "10_shortcut_audit", "11_your_own_xray"},
     "attention": {"05_attention_maps"},
     "mask_scores": {"09_masks"},
-    "other_masks": {"09_masks"},
+    "perturbed_masks": {"09_masks"},
     "confounders": {"10_shortcut_audit"},
     "probes": {"05_attention_maps"},
     "cost": {"07_cost", "06_results"},
@@ -235,7 +243,7 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(run):
         if key not in NO_EFFECT:
             after = ORDER[ORDER.index(first) :] if first else ()
             expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
-            for step in ("cost", "probes", "mask_scores", "other_masks", "confounders"):
+            for step in ("cost", "probes", "mask_scores", "perturbed_masks", "confounders"):
                 expected |= SHOWN_BY[step] if key in READ_BY[step] else set()
         if key == "profile":  # it is compared with the recorded run of another profile
             expected = {"06_results"}

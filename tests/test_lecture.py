@@ -27,7 +27,7 @@ def overview() -> str:
 
 
 def test_the_lecture_takes_as_long_as_it_says_and_names_sections_that_are_there() -> None:
-    minutes, plan = re.findall(r"## One lecture of (\d+) minutes\n(.*?)\n## ", overview(), flags=re.DOTALL)[0]
+    minutes, plan = re.findall(r"## A lecture of (\d+) minutes\n(.*?)\n## ", overview(), flags=re.DOTALL)[0]
     rows = re.findall(r"^\| (\d+) \| [^|]+ \| (\d\d), ([^|]+) \|$", plan, flags=re.MULTILINE)
     assert sum(int(row[0]) for row in rows) == int(minutes)
     for _, number, where in rows:

@@ -12,7 +12,7 @@ from manet_lib.notebook import need, source, takes, used
 from manet_lib.notebook.cells import MATTERS, PHANTOM_ONLY
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import params_file
-from manet_lib.steps import clean_masks_step, raw_masks_step, store_step
+from manet_lib.workflow.steps import clean_masks_step, raw_masks_step, store_step
 
 
 class _Shell(InteractiveShell):

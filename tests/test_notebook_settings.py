@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from manet_lib import execute
-from manet_lib.edited import edited_profile
 from manet_lib.notebook import command, settings, used
 from manet_lib.params import READ_BY, Params, load_params
 from manet_lib.paths import RunPaths, params_file
+from manet_lib.workflow import execute
+from manet_lib.workflow.edited import edited_profile
 
 
 def test_profile_alone_is_its_file(output: Path) -> None:
@@ -61,9 +61,9 @@ def test_the_workflow_injects_every_parameter(
 ) -> None:
     """So that no line that was saved in a notebook's parameters cell can change a run."""
     given = {}
-    monkeypatch.setattr("manet_lib.execute.execute", lambda _, output, values: given.update(values))
-    monkeypatch.setattr("manet_lib.workflow.Node.results", lambda _: {})
-    monkeypatch.setattr("manet_lib.execute.die_with_parent", lambda: None)
+    monkeypatch.setattr("manet_lib.workflow.execute.execute", lambda _, output, values: given.update(values))
+    monkeypatch.setattr("manet_lib.workflow.graph.Node.results", lambda _: {})
+    monkeypatch.setattr("manet_lib.workflow.execute.die_with_parent", lambda: None)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"profile": "tiny", "epochs": 2}))
     node = ["04_classification-resnet34-1", "-f", str(tmp_path / "tiny.yaml")]
     execute.main([*node, "-p", "models", '["resnet34"]'])
@@ -168,7 +168,7 @@ def test_empty_environment_variable_counts_as_none(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("through", ["cell", "environment"])
 def test_profile_without_a_file_is_refused(through: str, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Otherwise a slip of the pen would start the paper's 30 trainings of 200 epochs.
+    # Otherwise a slip of the pen would start the paper's 30 training runs of 200 epochs.
     if through == "environment":
         monkeypatch.setenv("MANET_PROFILE", "smok")
     with refused("smok"):

@@ -8,23 +8,24 @@ import pytest
 
 from manet_lib.paths import project_root
 from manet_lib.report.claims import claims
-from manet_lib.report.readme import BLOCKS, pages, renewed
-from manet_lib.report.record import WITHOUT_FILMS
+from manet_lib.report.pages import VALUES, pages, rendered, renewed
+from manet_lib.report.recorded import WITHOUT_IMAGES
 from manet_lib.report.tables import model_title
 
 PAGES = {str(page.relative_to(project_root())): page for page in pages()}
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_tables_are_those_of_the_records(name):
-    text = PAGES[name].read_text(encoding="utf-8")
-    assert renewed(text, name) == text, "run `python -m manet_lib.report.readme`"
+def test_values_are_those_of_the_records(name):
+    assert renewed(PAGES[name]) == PAGES[name].read_text(encoding="utf-8"), (
+        "run `python -m manet_lib.report.pages`"
+    )
 
 
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = PAGES[name]
-    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\(([^)#\s\\]+)", page.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (page.parent / target).exists(), target
 
@@ -38,16 +39,27 @@ def test_files_that_are_named_exist(name):
 
 
 def test_a_changed_record_changes_the_page(monkeypatch):
-    monkeypatch.setitem(BLOCKS, "one", lambda: "| new |\n")
-    page = "before\n<!-- one -->\n\n| old |\n\n<!-- /one -->\nafter\n"
-    expected = "before\n<!-- one -->\n\n| new |\n\n<!-- /one -->\nafter\n"
-    assert renewed(page) == expected
-    assert renewed(expected) == expected
+    monkeypatch.setitem(VALUES, "one", lambda: "| new |\n")
+    monkeypatch.setitem(VALUES, "share", lambda: {"a b": 95.66})
+    page = """before
+<!-- = one() -->
+
+| old |
+
+<!-- / -->
+it is <!-- = share()["a b"] | round(1) -->1<!-- / -->% after
+"""
+    expected = page.replace("old", "new").replace("-->1<", "-->95.7<")
+    assert rendered(page) == expected
+    assert rendered(expected) == expected
 
 
-def test_an_unknown_table_is_refused(refused):
-    with refused("README.md", "nothing", "reach-maps"):
-        renewed("<!-- nothing -->\n<!-- /nothing -->", "README.md")
+@pytest.mark.parametrize(
+    "expression", ["nothing()", 'measured()["accuracy nothing"] | round(1)', "1 +", "reach_maps("]
+)
+def test_an_expression_without_a_value_is_refused(refused, expression):
+    with refused("README.md", expression):
+        rendered(f"<!-- = {expression} --><!-- / -->", "README.md")
 
 
 @pytest.mark.parametrize("profile", ["phantoms", "cxr_sample"])
@@ -72,6 +84,6 @@ def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
     assert gain["Measured (95% interval)"].startswith(f"{gains[network]:.2f} (")
 
 
-def test_no_recorded_picture_shows_a_real_film():
+def test_no_recorded_picture_shows_a_real_image():
     pictures = (project_root() / "figures/recorded/cxr_sample").glob("*.p*")
-    assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_FILMS
+    assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_IMAGES

@@ -53,7 +53,9 @@ def test_output_goes_to_the_project_unless_told(tmp_path: Path, monkeypatch: pyt
         assert RunPaths.of("tiny").figures == project_root() / "figures" / "tiny"
 
 
-def test_sample_films_are_beside_the_checkout_unless_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_sample_images_are_beside_the_checkout_unless_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("MANET_CXR_DIR", raising=False)
     assert sample_dir().resolve() == project_root().parent / "shared" / "cxr"
     assert expand("${MANET_CXR_DIR}/images").resolve() == sample_dir().resolve() / "images"
@@ -63,10 +65,10 @@ def test_sample_films_are_beside_the_checkout_unless_told(monkeypatch: pytest.Mo
 
 
 def test_folders_of_a_parameter_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("FILMS", str(tmp_path))
+    monkeypatch.setenv("IMAGES", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
-    assert expand("$FILMS/a") == tmp_path / "a"
-    assert expand("~/films") == tmp_path / "me" / "films"
+    assert expand("$IMAGES/a") == tmp_path / "a"
+    assert expand("~/images") == tmp_path / "me" / "images"
     assert expand("data/paper") == project_root() / "data" / "paper"
 
 

@@ -21,7 +21,7 @@ from browser import Browser, chromium, wait
 from bs4 import BeautifulSoup
 
 from manet_lib.paths import project_root
-from manet_lib.report.frames import frames
+from manet_lib.report.sliders import frames
 
 ROOT = project_root()
 SITE = ROOT / "site"
@@ -189,16 +189,16 @@ _SHOWN = (
 def test_sliders_choose_the_picture(tmp_path, browser):
     pictures = [np.full((4, 4), level, np.uint8) for level in range(6)]
     page = tmp_path / "page.html"
-    page.write_text(frames(pictures, {"film": ["a", "b"], "network": ["x", "y", "z"]}, "grey").html)
+    page.write_text(frames(pictures, {"image": ["a", "b"], "network": ["x", "y", "z"]}, "grey").html)
     browser.open(page.as_uri())
     seen = "[...document.images].filter(one => one.checkVisibility()).map(one => one.alt)"
-    assert browser.ask(seen) == ["grey (film: a, network: x)"]
+    assert browser.ask(seen) == ["grey (image: a, network: x)"]
     for slider, place in enumerate((1, 2)):
         browser.ask(
             f"(s => {{ s.value = {place}; s.dispatchEvent(new Event('input')); }})"
             f"(document.querySelectorAll('input')[{slider}])"
         )
-    assert browser.ask(seen) == ["grey (film: b, network: z)"]
+    assert browser.ask(seen) == ["grey (image: b, network: z)"]
     assert browser.ask("[...document.querySelectorAll('output')].map(one => one.textContent)") == ["b", "z"]
     assert browser.faults == []
     assert browser.requests == [page.as_uri()] or all(

@@ -23,8 +23,8 @@ from manet_lib.models.mask_attention import MaskPool, attend, mask_maps
 from manet_lib.report.claims import claims
 from manet_lib.report.tables import published
 
-film = draw_phantom("tb", 1, size=64)
-mask = torch.from_numpy(film.lungs)[None, None].float()
+image = draw_phantom("tb", 1, size=64)
+mask = torch.from_numpy(image.lungs)[None, None].float()
 (lung_map,) = mask_maps(mask, [MaskPool(3, 2, 1)])
 assert attend(torch.ones(1, 4, 32, 32), lung_map).shape == (1, 4, 32, 32)
 assert create_model("resnet34_ma").eval()(mask, mask).shape == (1, 5)
@@ -35,10 +35,10 @@ TYPED = """
 from pathlib import Path
 
 from manet_lib.params import Params
-from manet_lib.predict import MANet, Prediction
+from manet_lib.inference.predict import MANet, Prediction
 
-def sure(film: Path, weights: Path) -> float:
-    answer: Prediction = MANet.from_file(weights).predict(film)
+def sure(image: Path, weights: Path) -> float:
+    answer: Prediction = MANet.from_file(weights).predict(image)
     return max(answer.probabilities.values())
 
 params = Params(profile="mine", image_size=64)

@@ -17,13 +17,13 @@ import papermill
 import psutil
 import pytest
 import torch
-from conftest import write_films
+from conftest import write_images
 
 from manet_lib.models import create_model
 from manet_lib.params import load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.steps import all_steps
-from manet_lib.workflow import STEPS_OWN, stale
+from manet_lib.workflow.graph import stale
+from manet_lib.workflow.steps import all_steps
 
 ROOT = project_root()
 BIN = Path(sys.executable).parent
@@ -32,7 +32,7 @@ BIN = Path(sys.executable).parent
 def snakemake(output, *arguments, file="params/tiny.yaml", root=ROOT, **overrides):
     config = ["--config", f"params={file}", *(f"{key}={value}" for key, value in overrides.items())]
     command = [BIN / "snakemake", "--snakefile", root / "Snakefile", "--directory", output, "--cores", "2"]
-    command += ["--rerun-triggers", "mtime", "--nolock", *arguments, *config]
+    command += ["--nolock", *arguments, *config]
     environment = os.environ | {"MANET_OUTPUT": str(output), "PATH": f"{BIN}:{os.environ['PATH']}"}
     environment |= {"PYTHONPATH": str(root)}
     return subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -46,17 +46,17 @@ def jobs(result):
 
 @pytest.fixture(scope="module")
 def mine(tmp_path_factory):
-    """A finished run on somebody's own films, from weights of their own: output folder, parameter file, films."""
+    """A finished run on images of a user's own, from weights of their own: output, parameter file, images."""
     folder = tmp_path_factory.mktemp("mine")
-    films = write_films(folder / "own", each=20, masked=12, labels=("healthy", "sick", "unsure"))
-    listing = pd.read_csv(films / "index.csv")
+    images = write_images(folder / "own", each=20, masked=12, labels=("healthy", "sick", "unsure"))
+    listing = pd.read_csv(images / "index.csv")
     listing.loc[listing.index[-17:], "path"] = "unsure0.png"  # three are left of the third class: a rare one
-    listing.drop_duplicates("path").to_csv(films / "index.csv", index=False)
+    listing.drop_duplicates("path").to_csv(images / "index.csv", index=False)
     torch.save(create_model("resnet34").state_dict(), folder / "weights.pth")
     settings = {
         "profile": "mine",
         "data_source": "manifest",
-        "data_dir": str(films),
+        "data_dir": str(images),
         "classes": ["healthy", "sick", "unsure"],
         "image_size": 32,
         "seg_encoder": "resnet18",
@@ -74,7 +74,7 @@ def mine(tmp_path_factory):
     file.write_text(json.dumps(settings))  # JSON is YAML, too
     result = snakemake(folder / "out", file=file)
     assert result.returncode == 0, result.stderr[-3000:]
-    return folder / "out", file, films
+    return folder / "out", file, images
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def planned(mine, root=ROOT):
     return set(jobs(result))
 
 
-LATER_STEPS = {"classification", "attention", "results", "masks", "audit", "own_films"}
+LATER_STEPS = {"classification", "attention", "results", "masks", "audit", "own_images"}
 LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
@@ -112,12 +112,12 @@ RULES = {
     **{"01_data": "data", "02_segmentation": "segmentation", "03_postprocessing": "postprocessing"},
     **{"04_classification": "classification", "05_attention_maps": "attention", "06_results": "results"},
     **{"07_cost": "cost", "08_reach": "reach", "09_masks": "masks", "10_shortcut_audit": "audit"},
-    "11_your_own_xray": "own_films",
+    "11_your_own_xray": "own_images",
 }
 
 
 @pytest.mark.slow
-def test_what_changes_in_somebodys_films_is_noticed(mine, monkeypatch):
+def test_what_changes_in_somebodys_images_is_noticed(mine, monkeypatch):
     output, file, folder = mine
     assert planned(mine) == set()
     monkeypatch.setenv("MANET_OUTPUT", str(output))
@@ -165,9 +165,9 @@ def checkout(tmp_path_factory):
             "in_channels == 1",
             LINE - {"data"} | {"cost"},  # 02 and 03 draw Figs. 2 and 4 with a module that knows all networks
         ),
-        ("manet_lib/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
-        ("manet_lib/postprocess.py", "Fill the holes", "Fill all holes", set()),
-        ("manet_lib/artifacts.py", "is the disk full", "is your disk full", set()),
+        ("manet_lib/data/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
+        ("manet_lib/data/postprocess.py", "Fill the holes", "Fill all holes", set()),
+        ("manet_lib/workflow/records.py", "is the disk full", "is your disk full", set()),
     ],
 )
 def test_changed_code_redoes_what_runs_it(mine, checkout, file, before, after, expected):
@@ -205,7 +205,14 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
     long.mkdir()
     environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "an output"), "TMPDIR": str(long)}
     environment |= {"PYTHONPATH": str(checkout)}
-    command = [sys.executable, "-m", "manet_lib.reproduce", "params/my run.yaml", "--until", "postprocessing"]
+    command = [
+        sys.executable,
+        "-m",
+        "manet_lib.workflow.reproduce",
+        "params/my run.yaml",
+        "--until",
+        "postprocessing",
+    ]
     first = subprocess.Popen(command, cwd=checkout, env=environment, stdout=subprocess.DEVNULL)
     done = tmp_path / "an output/runs/my-run/store/done.json"
     deadline = time.monotonic() + 240
@@ -229,7 +236,7 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
 
 
 @pytest.mark.slow
-def test_trainings_on_four_gpus_share_the_cores(tmp_path):
+def test_runs_on_four_gpus_share_the_cores(tmp_path):
     result = snakemake(tmp_path, "--dry-run", "--cores", "8", file="params/paper.yaml", gpus=4, devices=1)
     rule = re.search(r"rule classification:.*?threads: (\d+)", result.stdout + result.stderr, flags=re.S)
     assert rule[1] == "2"
@@ -243,9 +250,9 @@ def test_slurm_gets_the_grid_with_its_gpus_and_no_task_for_each(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     text = result.stdout + result.stderr
     assert jobs(result)["classification"] == 30
-    trainings = re.findall(r"rule classification:.*?resources: ([^\n]+)", text, flags=re.S)
-    assert len(trainings) == 30
-    assert all("gpu=4" in one and " tasks=" not in one and "nodes=1" in one for one in trainings)
+    runs = re.findall(r"rule classification:.*?resources: ([^\n]+)", text, flags=re.S)
+    assert len(runs) == 30
+    assert all("gpu=4" in one and " tasks=" not in one and "nodes=1" in one for one in runs)
 
 
 def run_notebook(name, tmp_path, **parameters):
@@ -302,7 +309,7 @@ def test_a_notebook_shows_what_exists_of_a_run_that_is_under_way(tmp_path, monke
     trained = json.dumps(run_notebook("04_classification", tmp_path, profile="tiny", model="resnet34"))
     assert "training resnet34, trial 1: done now" in trained
     text = json.dumps(run_notebook("06_results", tmp_path, profile="tiny"))
-    assert "1 of 2 trainings done; run `make reproduce PARAMS=params/tiny.yaml` for the rest" in text
+    assert "1 of 2 training runs done; run `make reproduce PARAMS=params/tiny.yaml` for the rest" in text
     assert "| ResNet34(MA) | \\u2013 |" in text
     assert (run.paths.figures / "table4.csv").is_file()
 
@@ -312,7 +319,7 @@ def test_results_of_nothing_show_what_is_missing(tmp_path, monkeypatch):
     with pytest.raises(papermill.PapermillExecutionError) as error:
         run_notebook("06_results", tmp_path, profile="tiny")
     assert last_error(error) == NOTHING
-    assert "0 of 2 trainings done" in (tmp_path / "06_results.ipynb").read_text()
+    assert "0 of 2 training runs done" in (tmp_path / "06_results.ipynb").read_text()
 
 
 def free_port():
@@ -343,7 +350,10 @@ def test_jupyterlab_starts_and_executes_a_notebook_through_its_api(tmp_path):
         kernel = json.loads(post(f"{base}/api/kernels?token={token}", {"name": "python3"}))
         cells = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
         outputs = execute(base, kernel["id"], token, cells + cells)  # all cells, and once more
-        assert [outputs.count(f"reading the films: {said}") for said in ("done now", "was done already")] == [1, 1]
+        assert [outputs.count(f"reading the images: {said}") for said in ("done now", "was done already")] == [
+            1,
+            1,
+        ]
     finally:
         server.terminate()
         server.wait(30)  # else an error says that it did not end
@@ -399,16 +409,11 @@ def execute(base, kernel, token, sources):
     return text
 
 
-def test_the_modules_of_all_steps_are_known(paths):
-    steps = all_steps(load_params(ROOT / "params/tiny.yaml"), paths)
-    assert {module for step in steps for module in step.modules} == STEPS_OWN
-
-
 def test_code_is_followed_to_what_makes_a_result_and_no_further(paths):
     steps = {step.name: step.code() for step in all_steps(load_params(ROOT / "params/tiny.yaml"), paths)}
     for name in ("classification", "attention", "cost"):
         assert "manet_lib.models.mask_attention" in steps[name], name
     for name, code in steps.items():
-        assert "manet_lib.steps" not in code
-        assert ("manet_lib.data.dicom" in code) == (name in ("store", "mask_scores", "other_masks")), name
-        assert ("manet_lib.listing" in code) == (name in ("store", "mask_scores", "other_masks")), name
+        assert "manet_lib.workflow.steps" not in code
+        assert ("manet_lib.data.dicom" in code) == (name in ("store", "mask_scores", "perturbed_masks")), name
+        assert ("manet_lib.data.listing" in code) == (name in ("store", "mask_scores", "perturbed_masks")), name

@@ -1,4 +1,4 @@
-"""Grad-CAM maps (section 4.3) of a run's films."""
+"""Grad-CAM maps (section 4.3) of a run's images."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch import Tensor, nn
 
 from manet_lib.data.augment import Pairs
 from manet_lib.data.scaling import resize
+from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.models import create_model
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.seeds import stable_hash
 from manet_lib.training.classification import load_classifier
 
 _AT_ONCE = 8
-"""Films whose activations are held at once."""
+"""Images whose activations are held at once."""
 
 
 class _Stacked(nn.Module):
@@ -119,18 +119,18 @@ def lesion_path(mask_path: str) -> str:
     return mask_path.replace("masks/", "lesions/", 1)
 
 
-def true_lesions(paths: RunPaths, films: pd.DataFrame, size: int) -> NDArray[np.bool_]:
+def true_lesions(paths: RunPaths, images: pd.DataFrame, size: int) -> NDArray[np.bool_]:
     """True lesions of phantoms at the size of the networks: bool (N, S, S); none where nobody knows them."""
-    lesions = np.zeros((len(films), size, size), dtype=bool)
-    for number, mask_path in enumerate(films["mask_path"]):
+    lesions = np.zeros((len(images), size, size), dtype=bool)
+    for number, mask_path in enumerate(images["mask_path"]):
         file = paths.phantoms / lesion_path(str(mask_path))
         if mask_path and file.is_file():
             lesions[number] = resize(np.asarray(Image.open(file)), (size, size), smooth=False) > 127
     return lesions
 
 
-def chosen_films(manifest: pd.DataFrame, classes: list[str], per_class: int) -> pd.DataFrame:
-    """Test films of each class, drawn at random, the same in every call; the index is the manifest's."""
+def chosen_images(manifest: pd.DataFrame, classes: list[str], per_class: int) -> pd.DataFrame:
+    """Test images of each class, sampled at random, the same in every call; the index is the manifest's."""
     test = manifest[manifest["split"] == "test"]
     drawn = []
     for label in classes:
@@ -142,12 +142,12 @@ def chosen_films(manifest: pd.DataFrame, classes: list[str], per_class: int) -> 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Some films as stage 2 sees them.
+    """Some images as stage 2 sees them.
 
     Attributes:
-        image: segmented films, float (N, 1, S, S) in [-1, 1].
+        image: segmented images, float (N, 1, S, S) in [-1, 1].
         mask: what MA gets, float (N, 1, S, S), 0 or 1.
-        target: class number of each film, int (N,).
+        target: class number of each image, int (N,).
         lungs: the lung masks, bool (N, S, S).
     """
 
@@ -158,14 +158,14 @@ class Inputs:
 
 
 def inputs_of(
-    params: Params, paths: RunPaths, films: pd.DataFrame, masks: NDArray[np.bool_] | None = None
+    params: Params, paths: RunPaths, images: pd.DataFrame, masks: NDArray[np.bool_] | None = None
 ) -> Inputs:
-    """Some films, segmented by the masks of the run, or by others, (N, S, S), in the same order."""
-    images = Store.open(paths.store).images[films.index]
-    own = np.load(paths.clean_masks, mmap_mode="r")[films.index] if masks is None else masks.astype(np.uint8)
+    """Some images, segmented by the masks of the run, or by others, (N, S, S), in the same order."""
+    stored = Store.open(paths.store).images[images.index]
+    own = np.load(paths.clean_masks, mmap_mode="r")[images.index] if masks is None else masks.astype(np.uint8)
     place = {name: number for number, name in enumerate(params.classes)}
-    targets = films["label"].map(place).to_numpy(np.int64, copy=True)
-    data = Pairs(images, own, np.arange(len(films)), targets, params, segmented=True)
+    targets = images["label"].map(place).to_numpy(np.int64, copy=True)
+    data = Pairs(stored, own, np.arange(len(images)), targets, params, segmented=True)
     items = [data[0, position] for position in range(len(data))]
     image, mask = torch.stack([item[0] for item in items]), torch.stack([item[1] for item in items])
     return Inputs(data.scale(image), mask.float(), torch.from_numpy(targets), own > 0)
@@ -185,13 +185,13 @@ def fresh_classifier(params: Params, model: str, trial: int) -> nn.Module:
 
 
 def heat_maps(
-    params: Params, paths: RunPaths, films: pd.DataFrame, model: str, trial: int
+    params: Params, paths: RunPaths, images: pd.DataFrame, model: str, trial: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """Grad-CAM maps of some films for their true class, as Fig. 9 shows them.
+    """Grad-CAM maps of some images for their true class, as Fig. 9 shows them.
 
     Returns:
-        Maps (N, S, S) in [0, 1], segmented films (N, S, S) in [-1, 1] and lung masks (N, S, S), 0 or 1.
+        Maps (N, S, S) in [0, 1], segmented images (N, S, S) in [-1, 1] and lung masks (N, S, S), 0 or 1.
     """
-    seen = inputs_of(params, paths, films)
+    seen = inputs_of(params, paths, images)
     maps = grad_cam(load_classifier(params, paths, model, trial), seen.image, seen.mask, seen.target)
     return maps, seen.image[:, 0].numpy(), seen.lungs.astype(np.uint8)

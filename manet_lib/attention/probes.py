@@ -14,15 +14,15 @@ from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from manet_lib.artifacts import atomic_path
-from manet_lib.attention.maps import chosen_films, fresh_classifier, grad_cam, inputs_of
+from manet_lib.attention.maps import chosen_images, fresh_classifier, grad_cam, inputs_of
 from manet_lib.data.manifest import read_manifest
+from manet_lib.data.seeds import stable_hash
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
-from manet_lib.progress import bar
-from manet_lib.seeds import stable_hash
-from manet_lib.steps import probes_step
 from manet_lib.training.classification import load_classifier
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.steps import probes_step
 
 PATCHES = 16
 """Patches along each side that are removed or shown as a whole; also the side at which maps are compared."""
@@ -52,15 +52,15 @@ def patch_means(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:
-    """Probe the heat maps of all trained models on the same few test films.
+    """Probe the heat maps of all trained models on the same few test images.
 
-    ``faithfulness.csv`` has one row per model, trial and film: model, trial, image_id, label, deletion and
+    ``faithfulness.csv`` has one row per model, trial and image: model, trial, image_id, label, deletion and
     insertion (mean probability of the true class while the patches of the lungs are removed, or shown, in the
     order of the map), deletion_chance and insertion_chance (in random orders), and road (Rong et al., 2022: half
     of what it costs more to impute the highest places of the lungs than as many of the lowest). A map of zeros
     has none of them.
 
-    ``sanity.csv`` has one row per model, trial, film and number of randomised stages: model, trial, image_id,
+    ``sanity.csv`` has one row per model, trial, image and number of randomised stages: model, trial, image_id,
     stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that with
     the maps of other images, which is what unrelated maps have in common; see :func:`unrelated`).
 
@@ -71,21 +71,21 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
 
 
 def _probe(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
-    films = chosen_films(read_manifest(paths), params.classes, params.probe_per_class)
-    seen = inputs_of(params, paths, films)
+    images = chosen_images(read_manifest(paths), params.classes, params.probe_per_class)
+    seen = inputs_of(params, paths, images)
     faithful, sane = [], []
     for model, trial in bar(trained, len(trained), "probing heat maps"):
         network = load_classifier(params, paths, model, trial)
         maps = grad_cam(network, seen.image, seen.mask, seen.target)
         who = {"model": model, "trial": trial}
-        for number, film in enumerate(films.itertuples()):
+        for number, image in enumerate(images.itertuples()):
             one = slice(number, number + 1)
             part = (seen.image[one], seen.mask[one], seen.lungs[number], int(seen.target[number]))
-            scores = faithfulness(network, *part, maps[number], str(film.image_id))
-            faithful.append(who | {"image_id": film.image_id, "label": film.label} | scores)
+            scores = faithfulness(network, *part, maps[number], str(image.image_id))
+            faithful.append(who | {"image_id": image.image_id, "label": image.label} | scores)
         fresh = fresh_classifier(params, model, trial)
         for stages, alike in _sanity(network, fresh, seen.image, seen.mask, seen.target, maps):
-            for name, value in zip(films["image_id"], alike, strict=True):
+            for name, value in zip(images["image_id"], alike, strict=True):
                 sane.append(who | {"image_id": name, "stages": stages, "similarity": value})
     for name, rows in (("faithfulness.csv", faithful), ("sanity.csv", sane)):
         with atomic_path(paths.probes / name) as temporary:
@@ -112,18 +112,18 @@ def faithfulness(
     heat: NDArray[np.float32],
     name: str,
 ) -> dict[str, float]:
-    """How a film's class probability follows its heat map, when places are removed or shown.
+    """How an image's class probability follows its heat map, when places are removed or shown.
 
     See :func:`probe_attention`. Only the lungs count: what is outside is black already.
 
     Args:
         model: in evaluation mode.
-        image: segmented film, float (1, 1, S, S) in [-1, 1].
+        image: segmented image, float (1, 1, S, S) in [-1, 1].
         mask: what MA is given, float (1, 1, S, S).
         lungs: the lung mask, bool (S, S).
         target: class number.
         heat: its map, float (S, S) in [0, 1].
-        name: of the film; seeds the random order and the imputed noise.
+        name: of the image; seeds the random order and the imputed noise.
     """
     if not heat.any():
         return dict.fromkeys((*_CURVES, *(f"{curve}_chance" for curve in _CURVES), "road"), float("nan"))
@@ -230,9 +230,9 @@ def similarity(first: NDArray[np.float32], second: NDArray[np.float32]) -> float
 
 
 def repeatability(params: Params, paths: RunPaths, model: str, trials: list[int]) -> list[float]:
-    """Similarity of the maps of the same film in the trials of a model, of every pair of trials and film."""
-    films = chosen_films(read_manifest(paths), params.classes, params.probe_per_class)
-    seen = inputs_of(params, paths, films)
+    """Similarity of the maps of the same image in the trials of a model, of every pair of trials and image."""
+    images = chosen_images(read_manifest(paths), params.classes, params.probe_per_class)
+    seen = inputs_of(params, paths, images)
     networks = (load_classifier(params, paths, model, trial) for trial in trials)
     maps = [grad_cam(network, seen.image, seen.mask, seen.target) for network in networks]
     return [

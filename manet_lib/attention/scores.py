@@ -9,18 +9,18 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from manet_lib.artifacts import atomic_path
-from manet_lib.attention.maps import Inputs, chosen_films, fresh_classifier, grad_cam, inputs_of, true_lesions
+from manet_lib.attention.maps import Inputs, chosen_images, fresh_classifier, grad_cam, inputs_of, true_lesions
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
-from manet_lib.steps import attention_step
 from manet_lib.training.classification import load_classifier
+from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.steps import attention_step
 
 MEASURES = ("share", "covered", "pointing", "precision")
 """Of each region; see :func:`score_map`."""
 
-CONTROLS = ("untrained", "another film's mask", "that mask", "centre blob")
+CONTROLS = ("untrained", "mismatched mask", "that mask", "centre blob")
 """What the maps of trained networks are compared with; see :func:`score_attention`."""
 
 Region = NDArray[np.bool_]
@@ -55,21 +55,21 @@ def score_map(heat: NDArray[np.float32], region: Region) -> dict[str, float]:
 
 
 def centre_blob(size: int) -> NDArray[np.float32]:
-    """A map that knows nothing but where films have their middle: a Gaussian, a quarter of the side wide."""
+    """A map that knows nothing but where images have their middle: a Gaussian, a quarter of the side wide."""
     place = np.linspace(-2, 2, size)
     return np.exp(-(place[:, None] ** 2 + place[None] ** 2) / 2).astype(np.float32)
 
 
 def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> bool:
-    """Score the heat maps of all trained models on the same test films.
+    """Score the heat maps of all trained models on the same test images.
 
-    ``scores.csv`` has one row per model, trial and film: model, trial, image_id, label, empty (whether the map is
+    ``scores.csv`` has one row per model, trial and image: model, trial, image_id, label, empty (whether the map is
     all zeros), heat (its mean), and of the lungs (``lung_``) and, on phantoms, of the true lesions (``lesion_``)
-    the measures of :func:`score_map` and the area, a share of the film: what share, pointing and precision are
+    the measures of :func:`score_map` and the area, a share of the image: what share, pointing and precision are
     for a map without preference.
 
     ``controls.csv`` has the same with a column control: `untrained`, the same network with fresh weights;
-    `another film's mask`, the trained one on the film segmented by another film's mask, scored in the film's own
+    `mismatched mask`, the trained one on the image segmented by mismatched mask, scored in the image's own
     lungs; `that mask`, the same scored in the mask that it was given; and `centre blob` (model "", trial 0).
 
     Returns:
@@ -90,11 +90,11 @@ def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> N
 
 def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
     """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`."""
-    films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
-    seen = inputs_of(params, paths, films)
-    lesions = true_lesions(paths, films, seen.lungs.shape[-1])
+    images = chosen_images(read_manifest(paths), params.classes, params.cam_per_class)
+    seen = inputs_of(params, paths, images)
+    lesions = true_lesions(paths, images, seen.lungs.shape[-1])
     tables = [
-        _scored(films, _maps(params, paths, seen, model, trial), seen.lungs, lesions).assign(
+        _scored(images, _maps(params, paths, seen, model, trial), seen.lungs, lesions).assign(
             model=model, trial=trial
         )
         for model, trial in trained
@@ -103,23 +103,23 @@ def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, i
 
 
 def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
-    films = chosen_films(read_manifest(paths), params.classes, params.cam_per_class)
-    seen = inputs_of(params, paths, films)
-    lesions = true_lesions(paths, films, seen.lungs.shape[-1])
+    images = chosen_images(read_manifest(paths), params.classes, params.cam_per_class)
+    seen = inputs_of(params, paths, images)
+    lesions = true_lesions(paths, images, seen.lungs.shape[-1])
     # of another class, as the images are sorted by class
-    given = np.roll(seen.lungs, params.cam_per_class % len(films) or 1, axis=0)
-    exchanged = inputs_of(params, paths, films, given)
-    blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(films), axis=0)
-    tables = [_scored(films, blob, seen.lungs, lesions).assign(control="centre blob", model="", trial=0)]
+    given = np.roll(seen.lungs, params.cam_per_class % len(images) or 1, axis=0)
+    exchanged = inputs_of(params, paths, images, given)
+    blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(images), axis=0)
+    tables = [_scored(images, blob, seen.lungs, lesions).assign(control="centre blob", model="", trial=0)]
     for model, trial in trained:
         maps = _maps(params, paths, seen, model, trial, fresh=True)
         tables.append(
-            _scored(films, maps, seen.lungs, lesions).assign(control="untrained", model=model, trial=trial)
+            _scored(images, maps, seen.lungs, lesions).assign(control="untrained", model=model, trial=trial)
         )
         maps = _maps(params, paths, exchanged, model, trial)
         nowhere = np.zeros_like(lesions)  # lesions of the other image are no lesions of this one
-        for name, regions in (("another film's mask", (seen.lungs, lesions)), ("that mask", (given, nowhere))):
-            tables.append(_scored(films, maps, *regions).assign(control=name, model=model, trial=trial))
+        for name, regions in (("mismatched mask", (seen.lungs, lesions)), ("that mask", (given, nowhere))):
+            tables.append(_scored(images, maps, *regions).assign(control=name, model=model, trial=trial))
     return _ordered(pd.concat(tables))
 
 
@@ -131,15 +131,15 @@ def _maps(
     return grad_cam(network, seen.image, seen.mask, seen.target)
 
 
-def _scored(films: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region) -> pd.DataFrame:
-    return pd.DataFrame(list(_rows(films, maps, lungs, lesions)))
+def _scored(images: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region) -> pd.DataFrame:
+    return pd.DataFrame(list(_rows(images, maps, lungs, lesions)))
 
 
 def _rows(
-    films: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region
+    images: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region
 ) -> Iterator[dict[str, object]]:
-    for film, heat, lung, lesion in zip(films.itertuples(), maps, lungs, lesions, strict=True):
-        row: dict[str, object] = {"image_id": film.image_id, "label": film.label}
+    for image, heat, lung, lesion in zip(images.itertuples(), maps, lungs, lesions, strict=True):
+        row: dict[str, object] = {"image_id": image.image_id, "label": image.label}
         row |= {"empty": not heat.any(), "heat": float(heat.mean())}
         for name, region in (("lung", lung), ("lesion", lesion)):
             if region.any():

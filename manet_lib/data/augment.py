@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from manet_lib.data.scaling import seen, to_signed, to_unit
+from manet_lib.data.seeds import stable_hash
 from manet_lib.params import Params
-from manet_lib.seeds import stable_hash
 
 cv2.setNumThreads(0)
 
@@ -67,17 +67,17 @@ def reseed(augmentation: A.Compose, *key: object) -> None:
     """Make the next draws of an augmentation a pure function of a key.
 
     Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same, and with
-    it the same coin: brightness would change just when the film is turned.
+    it the same coin: brightness would change just when the image is turned.
     """
     for number, transform in enumerate(augmentation.transforms):
         transform.set_random_seed(stable_hash(*key, number))
 
 
 class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
-    """Films and lung masks, augmented if asked.
+    """Images and lung masks, augmented if asked.
 
     An item is asked for by (epoch, position) and is ``image`` (1, S, S) uint8; ``mask`` (1, S, S) uint8, 0 or 1;
-    ``target``, the class number; and ``row``, the film's row in the manifest. In stage 2 the film is segmented:
+    ``target``, the class number; and ``row``, the image's row in the manifest. In stage 2 the image is segmented:
     zero outside the mask, and again after the change of brightness if ``params.remask``. ``params.view`` shows
     another part of it, and ``params.attention_mask`` gives another mask beside it. A byte per pixel is a quarter
     of what has to be copied and sent; :meth:`scale` makes of a whole batch, on its device, what the networks take.
@@ -90,7 +90,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         params: normalisation; in stage 2 remask, view, attention_mask.
         segmented: stage 2 (True) or stage 1 (False).
         augmentation: None for evaluation.
-        key: what the random draws depend on besides epoch and film: seed and trial.
+        key: what the random draws depend on besides epoch and image: seed and trial.
         names: image_id of each of those rows.
     """
 
@@ -150,19 +150,19 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         target = int(self.targets[position])
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], target, int(row)
 
-    def scale(self, films: Tensor) -> Tensor:
-        """Films of this set as float32, in [0, 1] for stage 1 (section 2.2) or [-1, 1] for stage 2 (2.3)."""
-        return (to_signed if self.segmented else to_unit)(films, self.normalisation)
+    def scale(self, images: Tensor) -> Tensor:
+        """Images of this set as float32, in [0, 1] for stage 1 (section 2.2) or [-1, 1] for stage 2 (2.3)."""
+        return (to_signed if self.segmented else to_unit)(images, self.normalisation)
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """Which films a rank sees in an epoch, in which order: a function of seed, trial and epoch alone.
+    """Which images a rank sees in an epoch, in which order: a function of seed, trial and epoch alone.
 
-    Training shuffles and drops the last incomplete global batch; rank r of R takes every R-th film of each
-    global batch. Evaluation keeps the order and drops nothing: each film is seen once, on one rank.
+    Training shuffles and drops the last incomplete global batch; rank r of R takes every R-th image of each
+    global batch. Evaluation keeps the order and drops nothing: each image is seen once, on one rank.
 
     Args:
-        count: number of films.
+        count: number of images.
         key: seed and trial.
         shuffle: training (True) or evaluation (False).
         batch_size: global batch size; used in training only.

@@ -16,7 +16,7 @@ DECODER = "python-gdcm"
 
 
 def read_frame(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Decode a film and pass it through its modality LUT and its VOI LUT or window.
+    """Decode an image and pass it through its modality LUT and its VOI LUT or window.
 
     An unusable window (of no width, or without numbers) is passed over, and an empty VOI LUT Function is linear.
     MONOCHROME1 is inverted.

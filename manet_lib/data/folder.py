@@ -141,7 +141,7 @@ def _is_bare_dicom(start: bytes) -> bool:
     return is_dicom(start)
 
 
-def read_films(files: Sequence[Path], size: int) -> Iterator[tuple[Path, Read]]:
+def read_images(files: Sequence[Path], size: int) -> Iterator[tuple[Path, Read]]:
     """Each file with its image, uint8 (size, size), or with why it cannot be read; in order, some files ahead."""
 
     def read(file: Path) -> Read:
@@ -156,8 +156,8 @@ def read_films(files: Sequence[Path], size: int) -> Iterator[tuple[Path, Read]]:
         ahead: deque[tuple[Path, Future[Read]]] = deque()
         ahead.extend((file, pool.submit(read, file)) for file in islice(waiting, _AHEAD))
         while ahead:
-            file, film = ahead.popleft()
-            yield file, film.result()
+            file, image = ahead.popleft()
+            yield file, image.result()
             ahead.extend((later, pool.submit(read, later)) for later in islice(waiting, 1))
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Reading films and masks by content, whatever their files hold."""
+"""Reading images and masks by content, whatever their files hold."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LABELS = 8
 """A mask of at most so many levels is a label map; soft edges and JPEG give more."""
 
 LARGEST = 500_000_000
-"""Pictures of more pixels than this are refused: no film is that large, and they would fill the memory."""
+"""Pictures of more pixels than this are refused: no image is that large, and they would fill the memory."""
 
 SMALLEST = 16
-"""Films with fewer pixels than this on a side are refused: nothing could be seen on them."""
+"""Images with fewer pixels than this on a side are refused: nothing could be seen on them."""
 
 
 def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
-    """Read a film as 8-bit grey, whatever its file holds.
+    """Read an image as 8-bit grey, whatever its file holds.
 
     The format is recognised by content; of a file with thumbnails, the full-size picture is read. Palette, RGB and
     RGBA become grey (ITU-R 601-2), transparent pixels black; more than 8 bits and DICOM are stretched from their
@@ -57,13 +57,13 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 
 
 def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = None) -> NDArray[np.bool_]:
-    """Read a lung mask drawn for a film of the given shape.
+    """Read a lung mask drawn for an image of the given shape.
 
     A mask of another size but the same proportions (within 2%) is resized by nearest neighbour.
 
     Args:
         path: the file, named in messages.
-        shape: height and width of the film; None keeps the mask's own.
+        shape: height and width of the image; None keeps the mask's own.
         data: its bytes, if they have been read already.
 
     Returns:
@@ -71,20 +71,21 @@ def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = No
         is brighter than half of its range.
 
     Raises:
-        UserError: the file cannot be read, or its proportions are not those of the film.
+        UserError: the file cannot be read, or its proportions are not those of the image.
     """
     pixels = _decode(path, _bytes(path) if data is None else data)
     height, width = shape or pixels.shape
     if abs(pixels.shape[1] * height / (pixels.shape[0] * width) - 1) > 0.02:
         raise UserError(
-            f"{path.name}: a mask of {pixels.shape[1]}×{pixels.shape[0]} does not fit its film of {width}×{height}"
+            f"{path.name}: a mask of {pixels.shape[1]}×{pixels.shape[0]} does not fit its image of "
+            f"{width}×{height}"
         )
     mask = _above_background(pixels)
     return resize(mask.astype(np.uint8), (height, width), smooth=False).astype(bool)
 
 
 def _above_background(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The lung of a drawn mask; a file of one level is lung where it is not black."""
+    """The lung of an annotated mask; a file of one level is lung where it is not black."""
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return pixels > 0
@@ -242,7 +243,7 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 class _Limits:
-    """Pillow's limits, lifted while films are read, in however many threads; :data:`LARGEST` holds instead."""
+    """Pillow's limits, lifted while images are read, in however many threads; :data:`LARGEST` holds instead."""
 
     def __init__(self) -> None:
         self.lock, self.readers, self.before = threading.Lock(), 0, (Image.MAX_IMAGE_PIXELS, 0, 0)

@@ -1,4 +1,4 @@
-"""The manifest: one row per film, the only description of a data set that later steps read."""
+"""The manifest: one row per image, the only description of a data set that later steps read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections import Counter
 
 import pandas as pd
 
-from manet_lib.artifacts import atomic_path, read_table
 from manet_lib.data.splits import SPLITS, join_patients, missing_classes, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
-from manet_lib.steps import manifest_step
+from manet_lib.workflow.records import atomic_path, read_table
+from manet_lib.workflow.steps import manifest_step
 
 COLUMNS = (
     *("image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"),
@@ -20,10 +20,10 @@ COLUMNS = (
 
 
 def build_manifest(params: Params, paths: RunPaths) -> bool:
-    """Split the films of the store and write the manifest, one row per film in the store's order.
+    """Split the images of the store and write the manifest, one row per image in the store's order.
 
     ``split`` is stage 2's side (train, val, test), ``seg_split`` stage 1's (train, test, or empty without mask).
-    Where byte-identical films are dropped, all but the first have neither. A class that a side lacks is named.
+    Where byte-identical images are dropped, all but the first have neither. A class that a side lacks is named.
 
     Returns:
         Whether there was anything to do.
@@ -54,11 +54,11 @@ def _build(params: Params, paths: RunPaths) -> None:
     sizes = Counter(sides)
     empty = [side for side in SPLITS if not sizes[side]]
     if empty:
-        raise UserError(f"split: {len(index)} films leave no film for {' and '.join(empty)}; add films")
+        raise UserError(f"split: {len(index)} images leave no image for {' and '.join(empty)}; add images")
     lacking = missing_classes(kept["label"], chosen, params.classes)
     if lacking:
-        named = "; ".join(f"{label} has no film in {' and '.join(absent)}" for label, absent in lacking.items())
-        ways = "add films, raise a fraction, set another seed, or split: patient, which spreads them"
+        named = "; ".join(f"{label} has no image in {' and '.join(absent)}" for label, absent in lacking.items())
+        ways = "add images, raise a fraction, set another seed, or split: patient, which spreads them"
         print(f"split: {named}; {ways}")
     has_mask = (index["mask_path"] != "") & ~dropped
     pairs = split_pairs(has_mask, sides, params.split, params.seg_test_fraction, params.seed)
@@ -78,18 +78,18 @@ def read_manifest(paths: RunPaths) -> pd.DataFrame:
     return read_table(paths.manifest)
 
 
-def identical_films(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Films whose files are byte for byte the same as another's, one row per group: films, classes, image_ids."""
+def identical_images(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Groups of images whose files are byte-identical, a row for each group: images, classes, image_ids."""
     twins = manifest[manifest["sha256"].duplicated(keep=False)]
     groups = twins.groupby("sha256", sort=False)
     return pd.DataFrame(
         [(len(part), ", ".join(sorted(set(part["label"]))), ", ".join(part["image_id"])) for _, part in groups],
-        columns=["films", "classes", "image_ids"],
+        columns=["images", "classes", "image_ids"],
     )
 
 
 def stage_1_share(manifest: pd.DataFrame) -> pd.Series:
-    """Share of stage 2's test images with a drawn mask, by class, that trained stage 1: another way of leaking."""
+    """Share of stage 2's test images with an annotated mask, by class, that stage 1 was trained with: a leak."""
     test = manifest[(manifest["split"] == "test") & (manifest["mask_path"] != "")]
     return (test["seg_split"] == "train").groupby(test["label"]).mean()
 

@@ -1,13 +1,13 @@
-"""Chest phantoms: drawn frontal films with known lungs, known lesions and known confounders.
+"""Chest phantoms: drawn frontal images with known lungs, known lesions and known confounders.
 
 A phantom is no reproduction of anything. It lets every step run anywhere, and because the true lesions and the
-source-specific marks outside the lungs are known, it allows experiments that real films cannot.
+source-specific markers outside the lungs are known, it allows experiments that real radiographs cannot.
 
-Attenuation is added up (soft tissue, spine, ribs, heart, vessels, lesions), then turned into film density with
-an exposure that varies from film to film, so that brightness says little about the class.
+Attenuation is added up (soft tissue, spine, ribs, heart, vessels, lesions), then turned into image density with
+an exposure that varies from image to image, so that brightness says little about the class.
 
-Coordinates are those of a chest about 2 wide, of which the film shows the middle ``2 * _EXTENT``; x points to
-the right of the picture and y downwards. As on any frontal film, the
+Coordinates are those of a chest about 2 wide, of which the image shows the middle ``2 * _EXTENT``; x points to
+the right of the picture and y downwards. As on any frontal image, the
 patient's right lung is on the left of the picture.
 """
 
@@ -30,15 +30,15 @@ from PIL import Image, ImageDraw
 from scipy.interpolate import CubicSpline
 from scipy.ndimage import gaussian_filter
 
-from manet_lib.artifacts import atomic_path
+from manet_lib.data.seeds import stable_hash
 from manet_lib.params import CLASSES
-from manet_lib.progress import bar
-from manet_lib.seeds import stable_hash
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import atomic_path
 
 Array = NDArray[np.floating[Any]]
 
 SOURCES = ("north", "south", "east")
-"""Invented hospitals. Each leaves its own marks outside the lungs; see :func:`_confounders`."""
+"""Invented hospitals. Each leaves its own markers outside the lungs; see :func:`_confounders`."""
 
 _SOURCE_ODDS = {
     "normal": (0.70, 0.20, 0.10),
@@ -55,12 +55,12 @@ _EXTENT = 0.95
 
 @dataclass(frozen=True)
 class Phantom:
-    """One drawn film.
+    """One drawn image.
 
     Attributes:
-        image: film, uint8 (S, S); dense tissue is bright, air is dark.
+        image: image, uint8 (S, S); dense tissue is bright, air is dark.
         lungs: true lung mask, bool (S, S); heart and spine are not lung.
-        lesions: true lesion mask, bool (S, S), inside the lungs; empty for a normal film.
+        lesions: true lesion mask, bool (S, S), inside the lungs; empty for a normal image.
         source: which of ``SOURCES`` it pretends to come from.
     """
 
@@ -142,7 +142,7 @@ def _closed_curve(points: list[tuple[float, float]]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Anatomy:
-    """What stays the same over the films of one patient."""
+    """What stays the same over the images of one patient."""
 
     width: float
     height: float
@@ -322,9 +322,9 @@ _FINDINGS: dict[str, Callable[[_Grid, np.random.Generator, Array], Array]] = {
 
 
 def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Array) -> Array:
-    """Marks of a source outside the lungs, as grey value to add: a letter, a cable, a border, a haze."""
-    marks = Image.new("L", (grid.size, grid.size))
-    pen = ImageDraw.Draw(marks)
+    """Markers of a source outside the lungs, as grey value to add: a letter, a cable, a border, a haze."""
+    markers = Image.new("L", (grid.size, grid.size))
+    pen = ImageDraw.Draw(markers)
     size = grid.size
     shift = rng.uniform(-0.03, 0.03, 2) * size
     if source == "north":  # a letter R beside the patient's right shoulder
@@ -340,7 +340,7 @@ def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Ar
             (0.07, 0.12),
         ]
         pen.line([(x + a * size, y + b * size) for a, b in letter], fill=255, width=max(1, size // 48))
-    elif source == "south":  # electrode leads of a bedside film, across the shoulders
+    elif source == "south":  # electrode leads of a bedside image, across the shoulders
         for side in (0.06, 0.94):
             bend = side + rng.uniform(-0.02, 0.02)
             lead = [(side * size, 0), (bend * size, 0.25 * size), (side * size, 0.6 * size)]
@@ -352,35 +352,35 @@ def _confounders(grid: _Grid, rng: np.random.Generator, source: str, outside: Ar
         pen.rectangle([0, 0, size, bar], fill=170)
         pen.rectangle([0, size - bar, size, size], fill=170)
     haze = {"north": 0.0, "south": 0.25, "east": -0.15}[source] * np.clip(np.abs(grid.x) - 0.55, 0, 1)
-    return np.asarray((np.asarray(marks, dtype=np.float32) / 255 + haze) * outside, dtype=np.float32)
+    return np.asarray((np.asarray(markers, dtype=np.float32) / 255 + haze) * outside, dtype=np.float32)
 
 
 def draw_phantom(
     label: str,
     patient: int,
-    film: int = 0,
+    image: int = 0,
     *,
     size: int = 128,
     seed: int = 0,
     confounder_strength: float = 0.5,
     source: str = "",
 ) -> Phantom:
-    """Draw one film of one patient; the same arguments give the same film.
+    """Draw one image of one patient; the same arguments give the same image.
 
     Args:
         label: one of the five classes.
         patient: number of the patient; fixes the anatomy.
-        film: number of the film; fixes pose, exposure and lesions.
+        image: number of the image; fixes pose, exposure and lesions.
         size: height and width in pixels.
         seed: seed of the whole set.
-        confounder_strength: 0 draws no marks of the source, 1 draws them at full density.
+        confounder_strength: 0 draws no markers of the source, 1 draws them at full density.
         source: one of ``SOURCES`` instead of one that is drawn with odds that depend on the label.
     """
     grid = _Grid.of(size)
     body = _Anatomy.draw(np.random.default_rng(stable_hash("anatomy", seed, patient)))
-    rng = np.random.default_rng(stable_hash("film", seed, label, patient, film))
-    marks = np.random.default_rng(stable_hash("marks", seed, label, patient, film))
-    drawn = str(marks.choice(SOURCES, p=_SOURCE_ODDS[label]))
+    rng = np.random.default_rng(stable_hash("film", seed, label, patient, image))
+    markers = np.random.default_rng(stable_hash("marks", seed, label, patient, image))
+    drawn = str(markers.choice(SOURCES, p=_SOURCE_ODDS[label]))
     source = source or drawn
 
     sides = {side: grid.fill(body.lung(side)) for side in (-1, 1)}
@@ -414,21 +414,21 @@ def draw_phantom(
     density = gaussian_filter(density, 0.003 * size) + strength * grain
     low, high = rng.uniform(0.0, 0.12), rng.uniform(0.82, 1.0)
     span = np.percentile(density, [0.5, 99.5])
-    film_values = low + (high - low) * np.clip((density - span[0]) / (span[1] - span[0]), 0, 1)
-    marked = confounder_strength * 0.6 * _confounders(grid, marks, source, 1 - lungs)
-    film_values = np.clip(film_values + marked, 0, 1)
+    image_values = low + (high - low) * np.clip((density - span[0]) / (span[1] - span[0]), 0, 1)
+    marked = confounder_strength * 0.6 * _confounders(grid, markers, source, 1 - lungs)
+    image_values = np.clip(image_values + marked, 0, 1)
     truth = lungs > 0.5
-    return Phantom(np.round(film_values * 255).astype(np.uint8), truth, (np.abs(lesion) > 0.25) & truth, source)
+    return Phantom(np.round(image_values * 255).astype(np.uint8), truth, (np.abs(lesion) > 0.25) & truth, source)
 
 
 def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_strength: float) -> pd.DataFrame:
     """Draw a set of phantoms as PNG files with an ``index.csv``, like any real source on disk.
 
-    Every third patient has two films. Lung masks are in ``masks/``, lesion masks in ``lesions/`` (0 or 255).
+    Every third patient has two images. Lung masks are in ``masks/``, lesion masks in ``lesions/`` (0 or 255).
 
     Args:
         folder: written to; existing files of the same set are overwritten.
-        count: number of films, spread evenly over the five classes.
+        count: number of images, spread evenly over the five classes.
         size: height and width in pixels.
         seed: seed of the set; the same arguments give the same bytes.
         confounder_strength: see :func:`draw_phantom`.
@@ -442,10 +442,10 @@ def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_st
     def write(number: int) -> tuple[str, ...]:
         label = CLASSES[number % len(CLASSES)]
         turn = number // len(CLASSES)
-        patient, film = (turn // 4) * 3 + min(turn % 4, 2), int(turn % 4 == 3)
-        name = f"{label}_{patient:04d}_{film}.png"
+        patient, image = (turn // 4) * 3 + min(turn % 4, 2), int(turn % 4 == 3)
+        name = f"{label}_{patient:04d}_{image}.png"
         key = patient * len(CLASSES) + CLASSES.index(label)
-        phantom = draw_phantom(label, key, film, size=size, seed=seed, confounder_strength=confounder_strength)
+        phantom = draw_phantom(label, key, image, size=size, seed=seed, confounder_strength=confounder_strength)
         Image.fromarray(phantom.image).save(folder / "images" / name, compress_level=1)
         Image.fromarray(phantom.lungs.astype(np.uint8) * 255).save(folder / "masks" / name)
         Image.fromarray(phantom.lesions.astype(np.uint8) * 255).save(folder / "lesions" / name)

@@ -1,4 +1,4 @@
-"""Sizes and grey values of films as sections 2.2 and 2.3 want them."""
+"""Sizes and grey values of images as sections 2.2 and 2.3 want them."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def enlarged(pictures: NDArray[Any], side: int) -> NDArray[Any]:
     return pictures.repeat(times, axis=-2).repeat(times, axis=-1)
 
 
-def to_unit(films: Tensor, normalisation: str = "min_max") -> Tensor:
-    """Scale films to [0, 1] (section 2.2).
+def to_unit(images: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale images to [0, 1] (section 2.2).
 
-    ``min_max`` takes each film's own minimum and maximum; a constant film becomes 0. ``divide`` divides by 255.
+    ``min_max`` takes each image's own minimum and maximum; a constant image becomes 0. ``divide`` divides by 255.
 
     Args:
-        films: uint8 (..., H, W), on any device.
+        images: uint8 (..., H, W), on any device.
         normalisation: `min_max` or `divide`.
 
     Returns:
         float32 of the same shape, on the same device.
     """
-    return _scale(films, normalisation, 1, 0)
+    return _scale(images, normalisation, 1, 0)
 
 
-def to_signed(films: Tensor, normalisation: str = "min_max") -> Tensor:
-    """Scale segmented films to [-1, 1] (section 2.3); as :func:`to_unit`, but a constant film becomes -1."""
-    return _scale(films, normalisation, 2, -1)
+def to_signed(images: Tensor, normalisation: str = "min_max") -> Tensor:
+    """Scale segmented images to [-1, 1] (section 2.3); as :func:`to_unit`, but a constant image becomes -1."""
+    return _scale(images, normalisation, 2, -1)
 
 
-def _scale(films: Tensor, normalisation: str, length: int, start: int) -> Tensor:
-    scaled = films.float()
+def _scale(images: Tensor, normalisation: str, length: int, start: int) -> Tensor:
+    scaled = images.float()
     low, high = torch.zeros_like(scaled[..., :1, :1]), torch.full_like(scaled[..., :1, :1], 255)
     if normalisation == "min_max":
         low, high = scaled.amin((-2, -1), keepdim=True), scaled.amax((-2, -1), keepdim=True)
@@ -54,17 +54,18 @@ def _scale(films: Tensor, normalisation: str, length: int, start: int) -> Tensor
 
 
 def segment(image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The segmented film of section 2.3: grey values inside the lungs, 0 outside; the mask is 0 or 1."""
+    """The segmented image of section 2.3: grey values inside the lungs, 0 outside; the mask is 0 or 1."""
     return image * mask
 
 
 def seen(image: NDArray[np.uint8], mask: NDArray[np.uint8], view: str) -> NDArray[np.uint8]:
-    """What stage 2 sees of a film: the `lungs` (the paper), the `whole`, the `background`, or the mask's `shape`.
+    """What stage 2 sees of an image: the `lungs` (the paper), the `whole`, the `background`, or the mask's
+    `shape`.
 
     Args:
         image: uint8 (H, W).
         mask: of the lungs, uint8 0 or 1, (H, W).
-        view: which of them; `background` is the film with the lungs blackened, `shape` has no grey value of it.
+        view: which of them; `background` is the image with the lungs blackened, `shape` has no grey value of it.
     """
     if view == "whole":
         return image

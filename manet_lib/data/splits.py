@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from manet_lib.data.seeds import stable_hash
 from manet_lib.params import UserError
-from manet_lib.seeds import stable_hash
 
 SPLITS = ("train", "val", "test")
 
@@ -97,7 +97,7 @@ def _spread(side_of: dict[str, str], table: pd.DataFrame) -> None:
 
 
 def missing_classes(labels: pd.Series, sides: list[str], classes: list[str]) -> dict[str, list[str]]:
-    """The sides that have no film of a class, by class; classes that are on all sides are left out."""
+    """The sides that have no image of a class, by class; classes that are on all sides are left out."""
     counts = pd.crosstab(labels.to_numpy(), np.asarray(sides, dtype=object)).reindex(
         index=classes, columns=list(SPLITS), fill_value=0
     )
@@ -106,7 +106,7 @@ def missing_classes(labels: pd.Series, sides: list[str], classes: list[str]) -> 
 
 
 def join_patients(patients: pd.Series, hashes: pd.Series) -> pd.Series:
-    """One name for patients who share a byte-identical film, so that they go to the same side.
+    """One name for patients who share a byte-identical image, so that they go to the same side.
 
     Args:
         patients: patient of each image.
@@ -116,9 +116,9 @@ def join_patients(patients: pd.Series, hashes: pd.Series) -> pd.Series:
         The first name of each group, by image.
     """
     patient, names = pd.factorize(patients)
-    film, films = pd.factorize(hashes)
-    size = len(names) + len(films)
-    links = coo_array((np.ones(len(patient)), (patient, len(names) + film)), shape=(size, size))
+    image, images = pd.factorize(hashes)
+    size = len(names) + len(images)
+    links = coo_array((np.ones(len(patient)), (patient, len(names) + image)), shape=(size, size))
     _, group = connected_components(links, directed=False)
     first = pd.Series(names).groupby(group[: len(names)]).first()
     return pd.Series(first.loc[group[patient]].to_numpy(), index=patients.index)
@@ -131,7 +131,7 @@ def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction
     patient of stage 2 is in the training of stage 1.
 
     Args:
-        has_mask: which images have a drawn lung mask.
+        has_mask: which images have an annotated lung mask.
         sides: the split of stage 2.
         split: `image` or `patient`.
         test_fraction: share of the pairs used for testing.
@@ -145,7 +145,7 @@ def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction
     """
     pairs = np.flatnonzero(has_mask)
     if len(pairs) < 2:
-        raise UserError(f"mask_path: {len(pairs)} films have a lung mask; stage 1 needs some, ten or more")
+        raise UserError(f"mask_path: {len(pairs)} images have a lung mask; stage 1 needs some, ten or more")
     result = np.full(len(has_mask), "", dtype=object)
     if split == "patient":
         result[pairs] = ["test" if sides[pair] == "test" else "train" for pair in pairs]
@@ -155,5 +155,5 @@ def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction
         result[order[:count]] = "test"
         result[order[count:]] = "train"
     if len({*result[pairs]}) < 2:
-        raise UserError(f"mask_path: all {len(pairs)} pairs fall on one side of the split; add films with masks")
+        raise UserError(f"mask_path: all {len(pairs)} pairs fall on one side of the split; add images with masks")
     return result.tolist()

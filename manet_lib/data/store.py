@@ -1,4 +1,4 @@
-"""The image store: films and drawn masks decoded and resized once, memory-mapped ever after."""
+"""The image store: images and annotated masks decoded and resized once, memory-mapped ever after."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.artifacts import atomic_path, read_table, write_text
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.scaling import resize
 from manet_lib.data.sources import fetch, find_rows, image_folder
-from manet_lib.digests import stamp
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths
-from manet_lib.progress import bar
-from manet_lib.steps import store_step
+from manet_lib.workflow.digests import stamp
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import atomic_path, read_table, write_text
+from manet_lib.workflow.steps import store_step
 
 _CHUNK = 64
-"""Films that are decoded, written and recorded together; what an interrupted build has to read again at most."""
+"""Images that are decoded, written and recorded together; what an interrupted build has to read again at most."""
 
 MASK_AT_MOST = 0.9
-"""Share of its film that a drawn lung mask may cover."""
+"""Share of its image that an annotated lung mask may cover."""
 
 _FACTS = ("row", "width", "height", "sha256", "stamp")
 
@@ -46,12 +46,12 @@ def _ids(paths: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Store:
-    """Films and masks of a run.
+    """Images and masks of a run.
 
     Attributes:
         images: uint8 (N, S, S), memory-mapped.
-        masks: drawn lung masks, uint8 0 or 1, (N, S, S), memory-mapped; zeros where there is none.
-        index: one row per film, in the same order: image_id, path, label, source, patient, mask_path, width,
+        masks: annotated lung masks, uint8 0 or 1, (N, S, S), memory-mapped; zeros where there is none.
+        index: one row per image, in the same order: image_id, path, label, source, patient, mask_path, width,
             height, sha256.
     """
 
@@ -70,20 +70,20 @@ SHOWN = 2
 """In figures, images have so many times the pixels along a side that the networks see."""
 
 
-def shown_images(params: Params, paths: RunPaths, films: pd.DataFrame) -> NDArray[np.uint8]:
+def shown_images(params: Params, paths: RunPaths, images: pd.DataFrame) -> NDArray[np.uint8]:
     """Images as figures show them: read again from their files, at ``SHOWN`` times the size of the networks.
 
     Args:
         params: of the run.
         paths: of the run.
-        films: rows of the manifest, whose index is the row in the store.
+        images: rows of the manifest, whose index is the row in the store.
 
     Returns:
         uint8 (N, SHOWN * S, SHOWN * S); where a file cannot be read any more, the enlarged image of the store.
     """
     folder, side = image_folder(params, paths.phantoms), SHOWN * params.image_size
     stored, shown = Store.open(paths.store).images, []
-    for row, path in films["path"].items():
+    for row, path in images["path"].items():
         try:
             image = read_grey(folder / path)
         except (OSError, UserError):
@@ -93,9 +93,9 @@ def shown_images(params: Params, paths: RunPaths, films: pd.DataFrame) -> NDArra
 
 
 def build_store(params: Params, paths: RunPaths) -> bool:
-    """Find the films of a run and decode, check and resize each once, on all cores.
+    """Find the images of a run and decode, check and resize each once, on all cores.
 
-    A build that is interrupted goes on where it was. Memory does not grow with the number of films.
+    A build that is interrupted goes on where it was. Memory does not grow with the number of images.
 
     Args:
         params: of the run.
@@ -134,7 +134,7 @@ def _build(params: Params, paths: RunPaths) -> None:
     shutil.rmtree(work.folder)
 
 
-class _Film(NamedTuple):
+class _Image(NamedTuple):
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
     width: int
@@ -144,7 +144,7 @@ class _Film(NamedTuple):
 
 @dataclass(frozen=True)
 class _Work:
-    """A store that is being filled: both arrays, and ``facts.csv`` with a line for each film that is in them."""
+    """A store that is being filled: both arrays, and ``facts.csv`` with a line for each image that is in them."""
 
     folder: Path
     images: NDArray[np.uint8]
@@ -169,7 +169,7 @@ class _Work:
         return cls(folder, *(np.load(file, mmap_mode="r+") for file in files))
 
     def facts(self, folder: Path, rows: pd.DataFrame) -> pd.DataFrame:
-        """What is known of the films that are in the arrays and have not changed on disk since, by row."""
+        """What is known of the images that are in the arrays and have not changed on disk since, by row."""
         lines = (self.folder / "facts.csv").read_text().split("\n")
         whole = [line.split(",", len(_FACTS) - 1) for line in lines[1:-1]]
         table = pd.DataFrame(whole, columns=list(_FACTS)).astype({"row": int, "width": int, "height": int})
@@ -179,25 +179,25 @@ class _Work:
         return table[table["stamp"] == stamps]
 
     def fill(self, folder: Path, rows: pd.DataFrame, size: int, dark: bool) -> list[str]:
-        """Read the films that are missing; returns what is wrong with those that cannot be read."""
+        """Read the images that are missing; returns what is wrong with those that cannot be read."""
         known = set(self.facts(folder, rows).index)
         todo = [row for row in range(len(rows)) if row not in known]
         faults: list[str] = []
         with ThreadPoolExecutor(os.cpu_count()) as pool, (self.folder / "facts.csv").open("a") as record:
             for part in _chunks(todo):
-                films_of, masks_of = rows["path"][part], rows["mask_path"][part]
-                stamps = [stamp(folder, names) for names in films_of + ";" + masks_of]
-                films = list(pool.map(_load, repeat(folder), films_of, masks_of, repeat(size), repeat(dark)))
-                for row, film in zip(part, films, strict=True):
-                    if isinstance(film, list):
-                        faults += film
+                images_of, masks_of = rows["path"][part], rows["mask_path"][part]
+                stamps = [stamp(folder, names) for names in images_of + ";" + masks_of]
+                images = list(pool.map(_load, repeat(folder), images_of, masks_of, repeat(size), repeat(dark)))
+                for row, image in zip(part, images, strict=True):
+                    if isinstance(image, list):
+                        faults += image
                     else:
-                        self.images[row], self.masks[row] = film.image, film.mask
+                        self.images[row], self.masks[row] = image.image, image.mask
                 self.images.flush()  # type: ignore[attr-defined]
                 self.masks.flush()  # type: ignore[attr-defined]
-                for row, film, state in zip(part, films, stamps, strict=True):
-                    if not isinstance(film, list):
-                        record.write(f"{row},{film.width},{film.height},{film.sha256},{state}\n")
+                for row, image, state in zip(part, images, stamps, strict=True):
+                    if not isinstance(image, list):
+                        record.write(f"{row},{image.width},{image.height},{image.sha256},{state}\n")
                 record.flush()
         return faults
 
@@ -212,7 +212,7 @@ def _grouped(faults: list[str]) -> str:
 
 
 def _chunks(rows: list[int]) -> Iterator[list[int]]:
-    with bar(None, len(rows), "reading films", unit="films") as shown:
+    with bar(None, len(rows), "reading images", unit="images") as shown:
         for start in range(0, len(rows), _CHUNK):
             yield rows[start : start + _CHUNK]
             shown.update(min(_CHUNK, len(rows) - start))
@@ -235,12 +235,12 @@ def _refuse_inverted(masks: NDArray[np.uint8], drawn: NDArray[np.bool_]) -> None
         )
 
 
-def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Film | list[str]:
-    """A film and its merged masks at the size of the store, or everything that is wrong with their files."""
+def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Image | list[str]:
+    """An image and its merged masks at the size of the store, or everything that is wrong with their files."""
     faults = []
     try:
         data = (folder / path).read_bytes()
-        film = read_grey(folder / path, data)
+        image = read_grey(folder / path, data)
     except OSError as error:
         faults.append(f"{path}: {(error.strerror or str(error)).lower()}")
     except UserError as error:
@@ -248,17 +248,17 @@ def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Fi
     mask = np.zeros((size, size), np.uint8)
     for name in filter(None, mask_path.split(";")):
         try:
-            drawn = read_mask(folder / name, None if faults else film.shape) ^ dark
+            drawn = read_mask(folder / name, None if faults else image.shape) ^ dark
             mask |= resize(drawn.astype(np.uint8), (size, size), smooth=False)
         except UserError as error:
             faults.append(str(error))
     if mask_path and not faults:
         share = float(mask.mean())
         if share == 0:
-            faults.append(f"{mask_path}: the drawn mask is empty; redraw it, or leave its mask_path empty")
+            faults.append(f"{mask_path}: the annotated mask is empty; redraw it, or leave its mask_path empty")
         elif share > MASK_AT_MOST:
-            faults.append(f"{mask_path}: the drawn mask covers over nine tenths of its film; is it inverted?")
+            faults.append(f"{mask_path}: the annotated mask covers over nine tenths of its image; is it inverted?")
     if faults:
         return faults
-    height, width = film.shape
-    return _Film(resize(film, (size, size)), mask, width, height, hashlib.sha256(data).hexdigest())
+    height, width = image.shape
+    return _Image(resize(image, (size, size)), mask, width, height, hashlib.sha256(data).hexdigest())

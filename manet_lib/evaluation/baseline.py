@@ -33,17 +33,17 @@ def lung_statistics(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDAr
 def lung_statistics_accuracy(
     images: NDArray[np.uint8], masks: NDArray[np.uint8], manifest: pd.DataFrame
 ) -> tuple[int, int]:
-    """Test films that logistic regression on :func:`lung_statistics` gets right, and number of test films."""
-    right = predicted_rightly(lung_statistics(images, masks), manifest, "label")
+    """Test images that logistic regression on :func:`lung_statistics` gets right, and number of test images."""
+    right = predicted_correctly(lung_statistics(images, masks), manifest, "label")
     return int(right.sum()), len(right)
 
 
-def predicted_rightly(features: NDArray[np.float64], manifest: pd.DataFrame, column: str) -> NDArray[np.bool_]:
-    """Which test films logistic regression gets right: bool, in the order of the manifest.
+def predicted_correctly(features: NDArray[np.float64], manifest: pd.DataFrame, column: str) -> NDArray[np.bool_]:
+    """Which test images logistic regression gets right: bool, in the order of the manifest.
 
     Args:
-        features: of each film, float (N, F).
-        manifest: of the same films.
+        features: of each image, float (N, F).
+        manifest: of the same images.
         column: what is predicted, such as label or source.
     """
     wanted = manifest[column].to_numpy()

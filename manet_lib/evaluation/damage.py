@@ -58,7 +58,7 @@ def bridged(mask: Mask, height: int = 3) -> Mask:
     return joined
 
 
-def is_parted(mask: Mask, lungs: Mask) -> bool:
+def is_separated(mask: Mask, lungs: Mask) -> bool:
     """Whether every object of a mask belongs to one lung only, and each lung has one.
 
     Args:

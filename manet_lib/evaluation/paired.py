@@ -1,4 +1,4 @@
-"""Two networks on the same films in the same trials: compared film by film, never by whether intervals overlap."""
+"""Two networks compared on the same images in the same trials: image by image, not by overlapping intervals."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Comparison:
     """A network beside another.
 
     Attributes:
-        difference: accuracy of the first less that of the second, in [-1, 1], over films and trials.
+        difference: accuracy of the first less that of the second, in [-1, 1], over images and trials.
         low: lower bound of its 95% interval over patients and trials.
         high: upper bound.
-        only_first: films that the first alone classifies rightly, of each trial.
-        only_second: films that the second alone classifies rightly, of each trial.
+        only_first: images that the first alone classifies correctly, of each trial.
+        only_second: images that the second alone classifies correctly, of each trial.
         p_values: exact McNemar test of each trial, two-sided.
         trials_won: share of the trials in which the first is better; a tie counts half.
         false_claim: probability that who claims the better of the two to be better is wrong, from the first trial;
@@ -46,9 +46,9 @@ def compare(
     """Compare two networks in pairs.
 
     Args:
-        first: which films the first network classifies rightly in each trial, bool (trials, films).
+        first: which images the first network classifies correctly in each trial, bool (trials, images).
         second: the same of the second, of the same shape and in the same order.
-        patients: of each film; films of a patient are drawn together.
+        patients: of each image; images of a patient are drawn together.
     """
     gained, lost = first & ~second, second & ~first
     only_first, only_second = gained.sum(axis=1), lost.sum(axis=1)
@@ -67,15 +67,15 @@ def compare(
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test: how often discordant films lie so unevenly if both networks are as good."""
+    """Exact two-sided McNemar test: how often discordant images lie so unevenly if both networks are as good."""
     return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
 
 
 def false_claim(only_first: int, only_second: int) -> float:
     """Probability that the network that looks better is not (Christodoulou et al., arXiv 2505.04720).
 
-    Of the discordant films, an unknown share is the better network's. With a uniform prior its posterior is
-    Beta(b + 1, c + 1) after b films of the better and c of the other, and the claim is false where the share is
+    Of the discordant images, an unknown share is the better network's. With a uniform prior its posterior is
+    Beta(b + 1, c + 1) after b images of the better and c of the other, and the claim is false where the share is
     below one half.
     """
     better, other = max(only_first, only_second), min(only_first, only_second)
@@ -87,12 +87,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if len(p_values) else []
 
 
-def films_needed(difference: float, discordance: float, power: float = 0.8, level: float = 0.05) -> int:
-    """Test films that a McNemar test needs to see a difference (Connor, Biometrics 43, 1987).
+def images_needed(difference: float, discordance: float, power: float = 0.8, level: float = 0.05) -> int:
+    """Test images that a McNemar test needs to see a difference (Connor, Biometrics 43, 1987).
 
     Args:
         difference: of the two accuracies, in (0, discordance].
-        discordance: share of films that exactly one of the networks classifies rightly.
+        discordance: share of images that exactly one of the networks classifies correctly.
         power: probability of seeing it.
         level: of the two-sided test.
     """

@@ -1,9 +1,9 @@
-"""Scores as means over films, so that one interval serves all of them.
+"""Scores as means over images, so that one interval serves all of them.
 
-Each function gives a value for every film in every trial whose mean over the films is the score of that trial.
-A share of some of the films, such as precision, is linearised: a film's value is the share, plus what the film
+Each function gives a value for every image in every trial whose mean over the images is the score of that trial.
+A share of some of the images, such as precision, is linearised: an image's value is the share, plus what the image
 adds to it. :func:`manet_lib.evaluation.statistics.share_interval` makes an interval over patients and trials of
-them. It takes the number of films of each class as drawn, too; where a split fixes it, intervals of precision
+them. It takes the number of images of each class as drawn, too; where a split fixes it, intervals of precision
 and F1 are a little wide.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from manet_lib.seeds import stable_hash
+from manet_lib.data.seeds import stable_hash
 
 Values = NDArray[np.float64]
 BINS = 10
@@ -23,7 +23,7 @@ BINS = 10
 
 
 def ratio_values(part: NDArray[Any], whole: NDArray[Any]) -> Values:
-    """The sum of one quantity over that of another, both (trials, films); 0 in a trial where the other is 0."""
+    """The sum of one quantity over that of another, both (trials, images); 0 in a trial where the other is 0."""
     total = whole.sum(axis=1, keepdims=True)
     ratio = part.sum(axis=1, keepdims=True) / np.where(total > 0, total, 1)
     added = (part - ratio * whole) * part.shape[1] / np.where(total > 0, total, 1)
@@ -31,17 +31,17 @@ def ratio_values(part: NDArray[Any], whole: NDArray[Any]) -> Values:
 
 
 def precision_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
-    """Precision of a class: of the films taken for it, those that are. Both bool (trials, films)."""
+    """Precision of a class: of the images taken for it, those that are. Both bool (trials, images)."""
     return ratio_values((actual & predicted).astype(float), predicted.astype(float))
 
 
 def recall_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
-    """Recall of a class: of its films, those taken for it. Both bool (trials, films)."""
+    """Recall of a class: of its images, those taken for it. Both bool (trials, images)."""
     return ratio_values((actual & predicted).astype(float), actual.astype(float))
 
 
 def f1_values(actual: NDArray[np.bool_], predicted: NDArray[np.bool_]) -> Values:
-    """F1 of a class, the harmonic mean of precision and recall. Both bool (trials, films)."""
+    """F1 of a class, the harmonic mean of precision and recall. Both bool (trials, images)."""
     return ratio_values(2.0 * (actual & predicted), actual.astype(float) + predicted)
 
 
@@ -49,11 +49,11 @@ def auc_values(actual: NDArray[np.bool_], scores: NDArray[np.float64]) -> Values
     """Area under the ROC curve of one class against the rest, from DeLong's placements (Biometrics 44, 1988).
 
     Args:
-        actual: which films are of the class, bool (films,).
-        scores: probability of the class, float (trials, films).
+        actual: which images are of the class, bool (images,).
+        scores: probability of the class, float (trials, images).
 
     Returns:
-        Values (trials, films); NaN where all films or none are of the class.
+        Values (trials, images); NaN where all images or none are of the class.
     """
     sides = (int(actual.sum()), int((~actual).sum()))
     values = np.full(scores.shape, np.nan)
@@ -72,8 +72,8 @@ def brier_values(actual: NDArray[np.bool_], probabilities: NDArray[np.float64]) 
     """Brier's score, the squared distance of probabilities and truth, from 0 to 2 (Brier, 1950).
 
     Args:
-        actual: one-hot classes, bool (films, classes).
-        probabilities: (trials, films, classes).
+        actual: one-hot classes, bool (images, classes).
+        probabilities: (trials, images, classes).
     """
     return ((probabilities - actual) ** 2).sum(axis=2)
 
@@ -81,12 +81,12 @@ def brier_values(actual: NDArray[np.bool_], probabilities: NDArray[np.float64]) 
 def calibration_values(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Values:
     """Expected calibration error: by how far confidence and accuracy differ, bin by bin (Guo et al., 2017).
 
-    Chance alone drives it above 0, most with few films, so that an interval around it would not hold the truth;
+    Chance alone drives it above 0, most with few images, so that an interval around it would not hold the truth;
     see :func:`calibration_by_chance`.
 
     Args:
-        confidence: probability of the predicted class, (trials, films).
-        right: whether it is the true one, bool (trials, films).
+        confidence: probability of the predicted class, (trials, images).
+        right: whether it is the true one, bool (trials, images).
     """
     gaps = right - confidence
     values = np.empty_like(gaps)
@@ -105,10 +105,10 @@ def calibration_by_chance(confidence: NDArray[np.float64], draws: int = 1000, sh
     """What the expected calibration error stays below in 95% of draws if every probability were true.
 
     Args:
-        confidence: probability of the predicted class, (trials, films).
-        draws: how often it is drawn which films are right.
+        confidence: probability of the predicted class, (trials, images).
+        draws: how often it is drawn which images are right.
         share: of the draws.
     """
-    rng, films = np.random.default_rng(stable_hash("calibration", *confidence.shape)), confidence.shape[1]
-    right = (rng.random(films) < confidence for _ in range(draws))  # a film has one truth in all trials
+    rng, images = np.random.default_rng(stable_hash("calibration", *confidence.shape)), confidence.shape[1]
+    right = (rng.random(images) < confidence for _ in range(draws))  # an image has one truth in all trials
     return float(np.quantile([calibration_values(confidence, one).mean() for one in right], share))

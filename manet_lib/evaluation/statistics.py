@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 from numpy.typing import NDArray
 
-from manet_lib.seeds import stable_hash
+from manet_lib.data.seeds import stable_hash
 
 
 def wilson_interval(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -60,17 +60,17 @@ def student_interval(values: NDArray[np.float64], confidence: float = 0.95) -> t
 def crossed_interval(
     values: NDArray[np.float64], patients: Sequence[object] | None = None, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """Mean and confidence interval of a quantity measured on the same films in several trials.
+    """Mean and confidence interval of a quantity measured on the same images in several trials.
 
-    Films and trials are crossed and both are draws: another test set and another training would both give another
+    Images and trials are crossed and both are draws: another test set and another training would both give another
     mean. Their variances are estimated as in a two-way analysis of variance with random effects and one value in a
-    cell, and the interval is Student's with Satterthwaite's degrees of freedom. With one trial only the films
-    are drawn, and the interval holds for that one training. Films of one patient are drawn together.
+    cell, and the interval is Student's with Satterthwaite's degrees of freedom. With one trial only the images
+    are drawn, and the interval holds for that one training. Images of one patient are drawn together.
 
     Args:
-        values: float (trials, films), such as 1 where a film is classified rightly, or the difference of two
+        values: float (trials, images), such as 1 where an image is classified correctly, or the difference of two
             networks on it.
-        patients: of each film; without them each film counts as a patient of its own.
+        patients: of each image; without them each image counts as a patient of its own.
         confidence: coverage of the interval.
 
     Returns:
@@ -86,27 +86,27 @@ def crossed_interval(
 def share_interval(
     values: NDArray[np.float64] | NDArray[np.bool_],
     patients: Sequence[object] | None = None,
-    films: int | None = None,
+    images: int | None = None,
     confidence: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Mean and confidence interval of a share, such as accuracy, on the same films in several trials.
+    """Mean and confidence interval of a share, such as accuracy, on the same images in several trials.
 
-    The variance is that of :func:`crossed_interval`; the interval is Wilson's for as many independent films as
+    The variance is that of :func:`crossed_interval`; the interval is Wilson's for as many independent images as
     would have that variance, so that it stays within [0, 1]. The simulated coverage of accuracy is 94 to 98%
     (nominal 95%) with one trial or with three and more, and 89% in the worst case, two trials that differ widely.
 
     Args:
-        values: of each film in each trial, (trials, films), whose mean is the share, in [0, 1]: whether it is
-            classified rightly, or one of :mod:`manet_lib.evaluation.scores`.
-        patients: of each film; films of a patient are drawn together.
-        films: how many the share is of, for an interval where no two of them differ; all of them, if not given.
+        values: of each image in each trial, (trials, images), whose mean is the share, in [0, 1]: whether it is
+            classified correctly, or one of :mod:`manet_lib.evaluation.scores`.
+        patients: of each image; images of a patient are drawn together.
+        images: how many the share is of, for an interval where no two of them differ; all of them, if not given.
         confidence: coverage of the interval.
 
     Returns:
         Share, lower and upper bound, in [0, 1]; NaN for values that are none.
     """
     mean, variance, freedom = _crossed(values.astype(float), patients)
-    count: float = films or (values.shape[1] if patients is None else len(set(patients)))
+    count: float = images or (values.shape[1] if patients is None else len(set(patients)))
     deviate = scipy.stats.norm.ppf((1 + confidence) / 2)
     if variance > 0 and 0 < mean < 1:
         count = mean * (1 - mean) / variance
@@ -118,20 +118,20 @@ def share_interval(
 
 
 def _crossed(values: NDArray[np.float64], patients: Sequence[object] | None) -> tuple[float, float, float]:
-    """Mean of values (trials, films), variance of that mean, and degrees of freedom of the variance."""
-    trials, films = values.shape
+    """Mean of values (trials, images), variance of that mean, and degrees of freedom of the variance."""
+    trials, images = values.shape
     mean = float(values.mean())
     if patients is None:
-        codes = np.arange(films)
+        codes = np.arange(images)
     else:
         codes = np.unique(np.asarray(patients, dtype=str), return_inverse=True)[1]
     drawn = int(codes.max()) + 1
-    between_patients = _variance_of_mean(values.mean(axis=0) - mean, codes, films)
+    between_patients = _variance_of_mean(values.mean(axis=0) - mean, codes, images)
     variance, freedom = between_patients, float(max(drawn - 1, 1))
     if trials > 1 and drawn > 1:
         between_trials = float(values.mean(axis=1).var(ddof=1)) / trials
         rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
-        cells = sum(_variance_of_mean(row, codes, films) for row in rest) / (trials * (trials - 1))
+        cells = sum(_variance_of_mean(row, codes, images) for row in rest) / (trials * (trials - 1))
         # an estimate below one of its parts is chance, and would leave next to no degrees of freedom
         variance = max(between_trials + between_patients - cells, between_patients, between_trials, cells)
         spread = between_trials**2 / (trials - 1) + between_patients**2 / (drawn - 1)
@@ -140,7 +140,7 @@ def _crossed(values: NDArray[np.float64], patients: Sequence[object] | None) -> 
     return mean, variance, freedom
 
 
-def _variance_of_mean(deviations: NDArray[np.float64], codes: NDArray[np.int64], films: int) -> float:
-    """Variance of a mean over films whose patients are drawn, from each film's deviation from it."""
+def _variance_of_mean(deviations: NDArray[np.float64], codes: NDArray[np.int64], images: int) -> float:
+    """Variance of a mean over images whose patients are drawn, from each image's deviation from it."""
     sums = np.bincount(codes, weights=deviations)
-    return float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1) / films**2
+    return float((sums**2).sum()) * len(sums) / max(len(sums) - 1, 1) / images**2

@@ -1,4 +1,4 @@
-"""What stage 1 makes of a film besides its lungs: numbers by which films can be compared."""
+"""What stage 1 makes of an image besides its lungs: numbers by which images can be compared."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 
-def film_features(segmenter: nn.Module, films: Tensor) -> tuple[Tensor, Tensor]:
-    """Lung logits of stage 1, and the features of its encoder's last block, averaged over the film.
+def image_features(segmenter: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Lung logits of stage 1, and the features of its encoder's last block, averaged over the image.
 
     Args:
         segmenter: from :func:`manet_lib.models.resunet.create_segmenter`.
-        films: float (B, 1, H, W) in [0, 1].
+        images: float (B, 1, H, W) in [0, 1].
 
     Returns:
         Logits (B, 1, H, W) and features (B, F).
@@ -25,7 +25,7 @@ def film_features(segmenter: nn.Module, films: Tensor) -> tuple[Tensor, Tensor]:
     encoder = segmenter.get_submodule("encoder")
     handle = encoder.register_forward_hook(keep)
     try:
-        logits = segmenter(films)
+        logits = segmenter(images)
     finally:
         handle.remove()
     return logits, kept[0]

@@ -30,7 +30,7 @@ class MaskPool(nn.AvgPool2d):
 
     Attributes:
         multiplies: whether features are multiplied by this map; max poolings pool the mask only.
-        divided_by: `nothing` (Eq. 1), or the map's own `mean` or `peak` over the film, which keeps its contrast
+        divided_by: `nothing` (Eq. 1), or the map's own `mean` or `peak` over the image, which keeps its contrast
             and takes away its height. No part of the paper: controls for what a fading map does to a network.
     """
 

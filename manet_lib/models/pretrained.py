@@ -14,7 +14,7 @@ from manet_lib.params import UserError
 def convert_first_layer(weight: Tensor, in_channels: int) -> Tensor:
     """Turn the weight of a first convolution (O, C, k, k) into (O, in_channels, k, k).
 
-    The channels are summed, then divided among the new ones: a grey film given to the new layer has the response
+    The channels are summed, then divided among the new ones: a grey image given to the new layer has the response
     that its copy in every channel had in the old one.
     """
     if weight.shape[1] == in_channels:

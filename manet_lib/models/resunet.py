@@ -38,7 +38,7 @@ def soft_dice_loss(logits: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
 
     Args:
         logits: float (B, 1, H, W).
-        mask: drawn lung mask, 0 or 1, of the same shape.
+        mask: annotated lung mask, 0 or 1, of the same shape.
         smooth: keeps an empty mask that is predicted empty at a loss of 0.
 
     Returns:

@@ -11,10 +11,10 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from manet_lib.artifacts import Step
 from manet_lib.params import READ_BY, Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.tables import to_markdown, write_table
+from manet_lib.workflow.records import Step
 
 MATTERS: dict[str, tuple[str, ...]] = {
     "store": ("data_source", "data_dir", "composition", "phantom_images", "confounder_strength", "image_size"),
@@ -26,7 +26,7 @@ MATTERS: dict[str, tuple[str, ...]] = {
     "attention": ("models", "trials", "cam_per_class", "count_include_pad"),
     "probes": ("models", "trials", "probe_per_class"),
     "mask_scores": ("data_source", "data_dir", "reference_masks"),
-    "other_masks": ("models", "trials", "count_include_pad", "view"),
+    "perturbed_masks": ("models", "trials", "count_include_pad", "view"),
     "confounders": ("confounder_strength", "audit_views", "models", "trials"),
     "cost": ("models", "image_size", "batch_size", "cost_repeats", "precision"),
 }
@@ -59,11 +59,6 @@ def _meanings(params: Params, names: Iterable[str]) -> str:
 def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
     """Write a table to the figures folder and show it; see :func:`manet_lib.report.tables.write_table`."""
     return Markdown(write_table(table, paths, name, caption))
-
-
-def say(text: str) -> Markdown:
-    """Show a sentence that was computed, as text."""
-    return Markdown(text)
 
 
 def command(paths: RunPaths) -> str:

@@ -7,11 +7,11 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from manet_lib.artifacts import save_settings
-from manet_lib.edited import edited_profile, edits, reuse
 from manet_lib.params import MODELS, Params, UserError, read_yaml, validate
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file
-from manet_lib.progress import is_live
+from manet_lib.workflow.edited import edited_profile, edits, reuse
+from manet_lib.workflow.progress import is_live
+from manet_lib.workflow.records import save_settings
 
 _IPYTHON = {"In", "Out", "exit", "quit", "open", "get_ipython"}
 _FIRST = "_manet_names"

@@ -11,20 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from manet_lib.artifacts import read_done, read_json, read_table
-from manet_lib.confounders import THUMBNAILS
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import Params
-from manet_lib.paths import RunPaths, log_of
+from manet_lib.paths import RunPaths, log_of, output_root
+from manet_lib.report.confounders import accuracy_with_markers, title_of
 from manet_lib.report.cost import count_table
+from manet_lib.report.provenance import write_provenance
 from manet_lib.report.tables import model_title, right_by_trial, trained_models
-from manet_lib.steps import (
+from manet_lib.studies.confounders import THUMBNAILS
+from manet_lib.workflow.records import read_done, read_json, read_table
+from manet_lib.workflow.steps import (
     attention_step,
     confounders_step,
     cost_step,
@@ -40,14 +43,14 @@ def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
     found: dict[str, Any] = {}
     done = read_done(paths.store) if store_step(params, paths).is_done() else None
     if done is not None:
-        found["pixels of all films"] = done["outputs"]["images.npy"]["sha256"][:16]
+        found["pixels of all images"] = done["outputs"]["images.npy"]["sha256"][:16]
     if manifest_step(params, paths).is_done():
         manifest = read_manifest(paths)
         for side, part in manifest.groupby("split"):
             counts = part["label"].value_counts().reindex(params.classes, fill_value=0)
-            found[f"films for {side}, by class"] = counts.tolist()
+            found[f"images for {side}, by class"] = counts.tolist()
         sides = manifest[["image_id", "split", "seg_split"]].to_csv(index=False)
-        found["which film is on which side"] = hashlib.sha256(sides.encode()).hexdigest()[:16]
+        found["which image is on which side"] = hashlib.sha256(sides.encode()).hexdigest()[:16]
     for model, trial in trained_models(params, paths):
         log = pd.read_csv(log_of(paths.classifier(model, trial)))
         found[f"epochs of {model_title(model)}, trial {trial}"] = len(log)
@@ -203,6 +206,72 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     counted = f"{same} of {len(exact)} exact facts are the same, {within} of {len(judged)} measured numbers agree"
     if not wrong:
         none_differs = len(numbers) and (numbers["Recorded"] == numbers["This run"]).all()
-        itself = " No printed digit differs: these are the recorded trainings, or their equals."
+        itself = " No printed digit differs: these are the recorded training runs, or their equals."
         return f"This run agrees with the recorded one: {counted}.{itself if none_differs else ''}"
     return f"This run does NOT agree with the recorded one: {counted}. What differs: {'; '.join(wrong)}."
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A run beside the recorded one of its profile.
+
+    Attributes:
+        said: whether it agrees and what does not, or why it is not compared; a sentence.
+        numbers: see :func:`manet_lib.report.agreement.measured_table`; without rows where nothing is compared.
+    """
+
+    said: str
+    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def beside_recorded(params: Params, paths: RunPaths) -> Beside:
+    """A run beside the recorded one of its profile, if there is one that was made with the same settings."""
+    record = recorded(paths)
+    if record is None:
+        return Beside(
+            f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
+        )
+    changed = other_settings(params, record)
+    if changed:
+        return Beside(f"Not compared with the recorded run, which has another {', '.join(changed)}.")
+    exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)
+    made = record["made"]
+    where = f"figures/recorded/{params.profile}/, made on {made['device']} in {' and '.join(made['precision'])}"
+    return Beside(f"{verdict(exact, numbers)} ({where})", numbers)
+
+
+_FIRST = ("overview", "figure9", "confounders")
+"""Figures to open first."""
+
+
+def closing_lines(params: Params, paths: RunPaths) -> Iterator[str]:
+    """At most ten lines: what a run made and shows, whether it agrees with the recorded one, what to open."""
+    write_provenance(params, paths)
+    root = output_root()
+    figures = sorted({path.stem for path in paths.figures.glob("*.png")})
+    tables = sorted({path.stem for path in paths.figures.glob("*.csv")})
+    yield f"{len(tables)} tables and {len(figures)} figures are in {paths.figures.relative_to(root)}/."
+    yield from _accuracies(params, paths)
+    yield beside_recorded(params, paths).said
+    first = [f"{paths.figures.relative_to(root)}/{name}.png" for name in _FIRST if name in figures]
+    executed = (paths.root / "notebooks").relative_to(root)
+    yield f"Open first: {', '.join(first)}; the executed notebooks are in {executed}/."
+
+
+def _accuracies(params: Params, paths: RunPaths) -> Iterator[str]:
+    """Test accuracy of each network, and with other markers where it was trained on whole images."""
+    file = paths.confounders / "predictions.csv"
+    if not file.is_file():
+        return
+    table = accuracy_with_markers(read_table(file))
+    own = table[(table["view"] == params.view) & (table["test"] == "as trained")]
+    named = [f"{title_of(row.model)} {row.accuracy:.0f}%" for row in own.itertuples()]
+    yield f"Test accuracy, {params.view}: {', '.join(named)}."
+    whole = table[(table["view"] == "whole") & (table["model"] != THUMBNAILS)]
+    wide = whole.pivot(index="model", columns="test", values="accuracy")
+    if params.view != "whole" and "swapped" in wide:
+        named = [
+            f"{title_of(model)} {wide.loc[model, 'as trained']:.0f}% → {wide.loc[model, 'swapped']:.0f}%"
+            for model in dict.fromkeys(whole["model"])
+        ]
+        yield f"Whole images, the sources' markers swapped between classes: {', '.join(named)}."

@@ -1,18 +1,33 @@
-"""Tables of heat maps: their scores beside what knows nothing, the controls, and the probes."""
+"""Notebook 05: scores of heat maps beside their controls, faithfulness, and randomised weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
+from manet_lib.report.style import ATTENTION, COLOURS, STYLE, backbone_panels
 from manet_lib.report.tables import model_title, patients_of
-from manet_lib.report.told import side
+
+
+def bounds(cell: str) -> tuple[float, float] | None:
+    """The interval in a cell such as ``+4.9 (-4.8 to +14.5)`` or ``-4.8 to +14.5``; None where there is none."""
+    low, word, high = cell.rpartition("(")[2].rstrip(")").partition(" to ")
+    return (float(low), float(high)) if word else None
+
+
+def side(cell: str) -> int:
+    """-1 or 1 where the interval in a cell lies below or above 0, 0 where it holds 0 or there is none."""
+    found = bounds(cell)
+    return 0 if found is None else int(found[0] > 0) - int(found[1] < 0)
+
 
 _TITLES = {
     "share": "share of the map (%)",
@@ -35,7 +50,7 @@ def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params
         params: of the run.
 
     Returns:
-        Rows of models, of a blob in the middle of the film, and of a map without preference, which has the
+        Rows of models, of a blob in the middle of the image, and of a map without preference, which has the
         region's area as its share, pointing and precision.
     """
     rows = []
@@ -44,7 +59,7 @@ def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params
         rows.append({"Map": model_title(model)} | _means(part) | {"Maps of zeros": str(int(part["empty"].sum()))})
     blob = controls[controls["control"] == "centre blob"]
     rows.append({"Map": "a blob in the middle"} | _means(blob) | {"Maps of zeros": "–"})
-    blind: dict[str, Any] = {"Map": "no preference", "Films": len(blob)}
+    blind: dict[str, Any] = {"Map": "no preference", "Images": len(blob)}
     for region in _regions(scores):
         area = f"{100 * blob[f'{region}_area'].mean():.1f}"
         blind |= {f"{region}s, {title}": "–" if name == "covered" else area for name, title in _TITLES.items()}
@@ -52,7 +67,7 @@ def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params
 
 
 def _means(part: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {"Films": part["image_id"].nunique()}
+    row: dict[str, Any] = {"Images": part["image_id"].nunique()}
     for region in _regions(part):
         row |= {
             f"{region}s, {title}": f"{100 * part[f'{region}_{name}'].mean():.1f}"
@@ -62,28 +77,28 @@ def _means(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A score less that of another table: by trials that both have (rows) and films that are scored in all."""
+    """A score less that of another table: by trials that both have (rows) and images that are scored in all."""
     one, other = (table.pivot(index="trial", columns="image_id", values=column) for table in (first, second))
     trials = one.index.intersection(other.index)
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> str:
-    """Mean of a score less that of another table, on the same films in the same trials, and its 95% interval."""
+    """Mean of a score less that of another table, on the same images in the same trials, and its 95% interval."""
     both = paired_scores(first, second, column)
     return _points(100 * both, paths) if both.size else "–"
 
 
 def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
-    """Mean and 95% interval of differences in points: trials are rows, films columns."""
+    """Mean and 95% interval of differences in points: trials are rows, images columns."""
     mean, low, high = crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
     return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Scores with attention less those of the plain network, in points, with 95% intervals over films and trials.
+    """Scores with attention less those of the plain network, in points, with 95% intervals over images and trials.
 
-    A film whose map is all zeros in one of the two, in any trial, is left out.
+    An image whose map is all zeros in one of the two, in any trial, is left out.
     """
     rows = []
     for model in params.models:
@@ -102,21 +117,21 @@ def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd
 _CONTROLS = {
     "Trained": "trained",
     "Untrained": "untrained",
-    "Another film's mask: in that mask": "that mask",
-    "Another film's mask: in the region": "another film's mask",
+    "Mismatched mask: in that mask": "that mask",
+    "Mismatched mask: in the region": "mismatched mask",
 }
 
 
 _LESS = {
     "Trained less untrained": "Untrained",
-    "Trained less another film's mask": "Another film's mask: in the region",
+    "Trained less mismatched mask": "Mismatched mask: in the region",
 }
 
 
 def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
     """What share of the map lies in a region by construction: trained networks beside their controls, in percent.
 
-    All numbers of a row are means over the same films: those whose map is all zeros in none of the columns.
+    All numbers of a row are means over the same images: those whose map is all zeros in none of the columns.
 
     Args:
         scores: see :func:`attention_table`.
@@ -126,7 +141,7 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
 
     Returns:
         One row for each model and region. What the trained network has beyond the untrained one, in points with a
-        95% interval, is what training has added; what it has beyond itself with another film's mask hangs on the
+        95% interval, is what training has added; what it has beyond itself with mismatched mask hangs on the
         mask.
     """
     rows = []
@@ -134,7 +149,7 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
         parts = dict(list(controls[controls["model"] == model].groupby("control")))
         parts["trained"] = scores[scores["model"] == model]
         zeros = ", ".join(
-            str(int(parts[name]["empty"].sum())) for name in ("trained", "untrained", "another film's mask")
+            str(int(parts[name]["empty"].sum())) for name in ("trained", "untrained", "mismatched mask")
         )
         for region in _regions(scores):
             row = {"Model": model_title(model), "Region": f"{region}s"}
@@ -145,12 +160,12 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
 
 def _controlled(parts: Mapping[str, pd.DataFrame], column: str, paths: RunPaths) -> dict[str, Any]:
     known = [title for title, name in _CONTROLS.items() if parts[name][column].notna().any()]
-    if not {"Trained", "Untrained"} <= set(known):  # maps of zeros alone, or no film with such a region
-        return {"Films": 0} | dict.fromkeys([*_CONTROLS, *_LESS], "–")
+    if not {"Trained", "Untrained"} <= set(known):  # maps of zeros alone, or no image with such a region
+        return {"Images": 0} | dict.fromkeys([*_CONTROLS, *_LESS], "–")
     keys = ["trial", "image_id"]
     wide = pd.concat([parts[_CONTROLS[title]].set_index(keys)[column].rename(title) for title in known], axis=1)
     values = 100 * wide.unstack("trial").dropna().stack("trial", future_stack=True)
-    row: dict[str, Any] = {"Films": values.index.get_level_values("image_id").nunique()}
+    row: dict[str, Any] = {"Images": values.index.get_level_values("image_id").nunique()}
     row |= {title: f"{values[title].mean():.1f}" if title in known and len(values) else "–" for title in _CONTROLS}
     for title, other in _LESS.items():
         row[title] = "–"
@@ -175,7 +190,7 @@ def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) ->
     rows = []
     for model in [name for name in params.models if name in set(probes["model"])]:
         part = probes[probes["model"] == model]
-        row: dict[str, Any] = {"Model": model_title(model), "Films": part["image_id"].nunique()}
+        row: dict[str, Any] = {"Model": model_title(model), "Images": part["image_id"].nunique()}
         for name in ("deletion", "insertion"):
             chance = part.drop(columns=name).rename(columns={f"{name}_chance": name})
             row[f"{name.capitalize()} less random"] = _difference(part, chance, name, paths)
@@ -190,33 +205,33 @@ def sanity_means(sanity: pd.DataFrame) -> pd.DataFrame:
 
 
 def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
-    """How alike maps stay as more and more weights are drawn anew, beside maps of different films.
+    """How alike maps stay as more and more weights are re-initialised, beside maps of different images.
 
     Args:
         sanity: ``sanity.csv`` of :func:`manet_lib.attention.probes.probe_attention`.
         paths: of the run.
 
     Returns:
-        One row for each model: mean similarity of maps of different films, that after each number of stages, what
-        is left in the end beyond different films (with a 95% interval over films), after which stages it is told
+        One row for each model: mean similarity of maps of different images, that after each number of stages, what
+        is left in the end beyond different images (with a 95% interval over images), after which stages it is told
         from these, and how many maps have no order to compare, as all their places are alike.
     """
     rows = []
     for model, part in sanity.groupby("model", sort=False):
         stages = sorted(set(part["stages"]) - {0})
         means = part.groupby("stages")["similarity"].mean()
-        row = {"Model": model_title(str(model)), "Films": str(part["image_id"].nunique())}
-        row |= {"Different films": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
+        row = {"Model": model_title(str(model)), "Images": str(part["image_id"].nunique())}
+        row |= {"Different images": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
         beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
-        row["In the end less different films"] = beyond[stages[-1]]
-        row["Beyond different films after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
+        row["In the end less different images"] = beyond[stages[-1]]
+        row["Beyond different images after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
         row["Without an order"] = str(int(part["similarity"].isna().sum()))
         rows.append(row)
     table = pd.DataFrame(rows).fillna("–")
     return table.assign(**{_STILL: table[_STILL].replace("", "none")})
 
 
-_STILL = "Beyond different films after"
+_STILL = "Beyond different images after"
 
 
 def _mean(value: float) -> str:
@@ -231,60 +246,30 @@ def _beyond_unrelated(part: pd.DataFrame, stage: int, paths: RunPaths) -> str:
     return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def sanity_in_words(table: pd.DataFrame) -> str:
-    """Whether maps lose their likeness when the weights are drawn anew, and how hard that test is, by model.
+def sanity_figure(table: pd.DataFrame) -> Figure:
+    """How alike maps stay to those of the trained network while its layers are re-initialised, from last to first.
 
     Args:
-        table: from :func:`sanity_table`.
+        table: from :func:`manet_lib.report.attention.sanity_means`; stage 0 holds unrelated maps, drawn dotted.
     """
-    verdicts = {1: "still more alike than", -1: "less alike than", 0: "not told from"}
-    said = []
-    for row in table.to_dict("records"):
-        unrelated = 0.0 if row["Different films"] == "–" else float(row["Different films"])
-        end = row["In the end less different films"]
-        text = (
-            f"{row['Model']}: with all weights drawn anew, maps are {verdicts[side(end)]} those of different films"
-        )
-        if unrelated > 0.3:
-            text += f", which are alike by {unrelated:.2f} themselves, so that the test is easy to pass"
-        still = row[_STILL]
-        if end == "–":
-            said.append(f"{row['Model']}: no map has an order that could be compared.")
-            continue
-        said.append(f"{text} (on the way beyond them after stages: {still}).")
-    least = table["Films"].astype(int).min()
-    return f"{' '.join(said)} With {least} films the intervals are wide: not told apart is not the same as alike."
-
-
-def repeats_in_words(alike: Mapping[str, Sequence[float]]) -> str:
-    """How alike the maps of the same film are in two trials, for each network that has several.
-
-    Args:
-        alike: similarities of pairs of maps, by model with several trials; see
-            :func:`manet_lib.attention.probes.repeatability`.
-    """
-    if not alike:
-        return "Each network was trained once, so no map can be compared with that of another training."
-    parts = [f"{model_title(model)} {np.nanmean(values):.2f}" for model, values in alike.items()]
-    return f"Maps of the same film in two trials are alike (rank correlation) by: {', '.join(parts)}."
-
-
-def attention_in_words(scores: pd.DataFrame, controls: pd.DataFrame) -> str:
-    """How far the maps of each network lean to lungs and lesions, beside what knows nothing, in sentences.
-
-    Args:
-        scores: see :func:`attention_table`.
-        controls: see :func:`attention_table`.
-    """
-    blob = controls[controls["control"] == "centre blob"]
-    said = []
-    for region in _regions(scores):
-        area, chance = (100 * blob[f"{region}_{name}"].mean() for name in ("area", "share"))
-        shares = 100 * scores.groupby("model", sort=False)[f"{region}_share"].mean()
-        parts = ", ".join(f"{model_title(str(model))} {share:.0f}%" for model, share in shares.items())
-        above = [model_title(str(model)) for model, share in shares.items() if share > max(area, chance)]
-        said.append(
-            f"Share of the map in the {region}s: {parts}; a map without preference {area:.0f}%, a blob in the "
-            f"middle {chance:.0f}%. Above both: {', '.join(above) or 'none'}."
-        )
-    return " ".join(said)
+    models = list(dict.fromkeys(table["model"]))
+    figure, panels = backbone_panels(models, 3.1, 2.7)
+    with plt.rc_context(STYLE):
+        for model in models:
+            base, _, kind = model.partition("_")
+            similarity = table[table["model"] == model].set_index("stages")["similarity"]
+            axes, later = panels[base], similarity.drop(0)
+            axes.plot(
+                [0, *later.index],
+                [1, *later],
+                color=COLOURS[kind],
+                marker="o",
+                markersize=3,
+                label=ATTENTION[kind],
+            )
+            axes.axhline(similarity.loc[0], color=COLOURS[kind], linestyle=":", linewidth=1)
+        for axes in panels.values():
+            axes.set(xlabel="stages re-initialised, last first", ylim=(-1, 1.05))
+            axes.legend(frameon=False, loc="lower left", ncols=3)
+        next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
+    return figure

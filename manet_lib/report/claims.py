@@ -12,22 +12,18 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from manet_lib.artifacts import read_table
 from manet_lib.evaluation.paired import compare
-from manet_lib.evaluation.statistics import (
-    bootstrap_interval,
-    crossed_interval,
-    share_interval,
-    student_interval,
-)
+from manet_lib.evaluation.statistics import bootstrap_interval, crossed_interval, share_interval, student_interval
 from manet_lib.params import MODELS, Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.attention import paired_scores
 from manet_lib.report.cost import count_table
-from manet_lib.report.tables import late_jumps, logs, model_title, patients_of, right_by_trial, trained_models
-from manet_lib.steps import attention_step, cost_step, grid, segmentation_step
+from manet_lib.report.results import late_jumps
+from manet_lib.report.tables import logs, model_title, patients_of, right_by_trial, trained_models
 from manet_lib.training.classification import read_predictions
 from manet_lib.training.timing import increase
+from manet_lib.workflow.records import read_table
+from manet_lib.workflow.steps import attention_step, cost_step, grid, segmentation_step
 
 
 class Claim(BaseModel):
@@ -118,19 +114,19 @@ def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
 def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model)
     if not trials or not {"bp", "vp"} <= set(params.classes):
-        return f"{model_title(claim.model)} trained on films of bp and vp"
-    confused, films = [], pd.Index([])
+        return f"{model_title(claim.model)} trained on images of bp and vp"
+    confused, images = [], pd.Index([])
     for trial in trials:
         table = read_predictions(paths, claim.model, trial)
         assert table is not None
         table = table[table["label"].isin(["bp", "vp"])].sort_values("image_id")
         both = table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])
         confused.append(both.to_numpy())
-        films = pd.Index(table["image_id"])
-    if films.empty:
-        return "test films of bp or vp"
-    mean, low, high = share_interval(np.stack(confused), patients_of(paths, films))
-    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these films", _lacks_trials(len(trials)))
+        images = pd.Index(table["image_id"])
+    if images.empty:
+        return "test images of bp or vp"
+    mean, low, high = share_interval(np.stack(confused), patients_of(paths, images))
+    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these images", _lacks_trials(len(trials)))
 
 
 def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -147,7 +143,7 @@ def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
 
 def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not attention_step(params, paths, grid(params)).is_done():
-        return "attention maps of all trainings"
+        return "attention maps of all training runs"
     scores = read_table(paths.attention / "scores.csv")
     first, second = (scores[scores["model"] == name] for name in (claim.model, _plain(claim)))
     both = paired_scores(first, second, "lung_share")
@@ -185,7 +181,7 @@ def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
 
 
 def _generalisation(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
-    return "test films from sources that no training film comes from"
+    return "test images from sources that no training image comes from"
 
 
 QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
@@ -200,6 +196,7 @@ QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
     "generalisation": _generalisation,
 }
 """How each quantity is measured on a run: its evidence, or what is missing."""
+
 
 _OF_ANY_DATA = ("size", "time")
 
@@ -220,7 +217,7 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
     if params.data_source == "phantom" and claim.quantity not in _OF_ANY_DATA:
         return "shown on phantoms" if holds else "not shown on phantoms"
     elsewhere = not params.at_paper_size and claim.quantity not in _OF_ANY_DATA
-    return ("supported" if holds else "not supported") + (" on these films" if elsewhere else "")
+    return ("supported" if holds else "not supported") + (" on these images" if elsewhere else "")
 
 
 def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:

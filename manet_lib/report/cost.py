@@ -1,4 +1,4 @@
-"""Table 3: parameters, FLOPs and running time of all models, from what was measured."""
+"""Notebook 07: Table 3, parameters, FLOPs and running time of all models."""
 
 from __future__ import annotations
 
@@ -38,25 +38,10 @@ def count_table(counts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def fvcore_in_words(counts: pd.DataFrame) -> str:
-    """Where the rule and fvcore's counter are furthest apart, in a sentence.
-
-    Args:
-        counts: from :func:`count_table`.
-    """
-    table = counts.set_index("Model")
-    less = table["FLOPs (M)"].astype(float) - table["FLOPs by fvcore (M)"].astype(float)
-    same = int((table["Params (M)"] == table["Params by fvcore (M)"]).sum())
-    return (
-        f"fvcore counts as many parameters in {same} of {len(table)} networks, and fewer FLOPs by "
-        f"{less.min():.2f} to {less.max():.2f} million ({less.idxmin()}, {less.idxmax()})."
-    )
-
-
 def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Seconds per training step and increase over the plain model (Table 3).
 
-    The paper's increase stands beside it in a run on the paper's data, at its size and with its 16 films on each
+    The paper's increase stands beside it in a run on the paper's data, at its size and with its 16 images on each
     device. No rows where ``cost_repeats`` is 0.
     """
     printed = published("table3_cost").set_index("model")["time_increase_pct"]
@@ -79,22 +64,3 @@ def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
             row["Increase, paper (%)"] = printed.get(name) or "–"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def added_in_words(counts: pd.DataFrame) -> str:
-    """What mask attention and CBAM add to the parameters and FLOPs of the plain networks, in a sentence.
-
-    Args:
-        counts: from :func:`count_table`.
-    """
-    numbers = counts.set_index("Model")[["Params (M)", "FLOPs (M)"]].astype(float)
-    said = []
-    for kind in ("MA", "CBAM"):
-        pairs = [(name, name.removesuffix(f"({kind})")) for name in numbers.index if name.endswith(f"({kind})")]
-        more = [100 * (numbers.loc[name] / numbers.loc[plain] - 1) for name, plain in pairs]
-        most = pd.concat(more, axis=1).max(axis=1)
-        said.append(
-            f"{kind} adds at most {most['Params (M)']:.2g}% to the parameters "
-            f"and {most['FLOPs (M)']:.2g}% to the FLOPs"
-        )
-    return "; ".join(said) + "."

@@ -1,12 +1,12 @@
-"""The map of the project: which notebook asks what, what was found, and how long it takes."""
+"""Notebook 00: which notebook examines which claim, what was found, and how long each takes."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_minutes
+from manet_lib.paths import RunPaths, recorded_minutes
 from manet_lib.report.claims import claims
-from manet_lib.report.readme import CLAIMS_OF
+from manet_lib.report.pages import CLAIMS_OF
 
 PLACES = {
     "gain": ("06_results", "Table 2"),
@@ -42,22 +42,3 @@ def minutes_table() -> pd.DataFrame:
     table = pd.read_csv(recorded_minutes())
     table["Notebook"] = [f"[{name}]({name}.ipynb)" for name in table["notebook"]]
     return table.rename(columns={"minutes": "Minutes"})[["Notebook", "Minutes"]]
-
-
-def minutes_in_words() -> str:
-    """How long the whole default run took, and on what."""
-    table = pd.read_csv(recorded_minutes())
-    others = table[table["run"] != DEFAULT_PROFILE]["notebook"]
-    table = table[table["run"] == DEFAULT_PROFILE]
-    row = table.iloc[0]
-    often = table[table["executions"] > 1]
-    repeated = [
-        f"{name} runs {count} times, {together:.0f} minutes in all; above stands its longest"
-        for name, count, together in zip(often["notebook"], often["executions"], often["together"], strict=True)
-    ]
-    apart = f"{', '.join(others)} {'is' if len(others) == 1 else 'are'} no part of it. " if len(others) else ""
-    return (
-        f"The default run took {table['together'].sum():.0f} minutes ({row['device']}, {row['precision']}). "
-        f"{'; '.join(repeated)}{'. ' if repeated else ''}{apart}A second execution trains "
-        "nothing again."
-    )

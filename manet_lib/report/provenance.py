@@ -8,10 +8,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from manet_lib.artifacts import Known, Step, read_done, write_json
 from manet_lib.params import Params, fingerprint
 from manet_lib.paths import RunPaths, project_root, reproduce_command
-from manet_lib.steps import (
+from manet_lib.workflow.records import Known, Step, read_done, write_json
+from manet_lib.workflow.steps import (
     attention_step,
     clean_masks_step,
     cost_step,
@@ -33,20 +33,20 @@ def _steps(params: Params, paths: RunPaths) -> dict[str, tuple[Step, ...]]:
         make(params, paths) for make in (segmentation_step, raw_masks_step, clean_masks_step)
     )
     attention = attention_step(params, paths, grid(params))
-    trainings = tuple(step for step in attention.inputs if step.name == "classification")
+    runs = tuple(step for step in attention.inputs if step.name == "classification")
     return {
         "figure1": (store,),
         "figure2": (store, raw, clean),
         "figure3": (store, raw, clean),
         **dict.fromkeys(_DRAWN, ()),
         "figure8": (store, manifest, segmentation, raw),
-        "figure9": (store, manifest, clean, *trainings),
-        "figure10": (store, manifest, clean, *trainings),
+        "figure9": (store, manifest, clean, *runs),
+        "figure10": (store, manifest, clean, *runs),
         "table1": (store, manifest),
-        "table2": (store, manifest, clean, *trainings),
+        "table2": (store, manifest, clean, *runs),
         "table3": (cost,),
-        "table4": (store, manifest, clean, *trainings),
-        "table5": (store, manifest, clean, *trainings),
+        "table4": (store, manifest, clean, *runs),
+        "table5": (store, manifest, clean, *runs),
     }
 
 
@@ -56,8 +56,8 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
     Returns:
         By name of the file: ``status``, and of what has been run the seconds of its steps, their devices, versions
         and arithmetic. The status is `reproduced` (the paper's data at its size, or no data at all), `partly`
-        (other films, another size, or too few trainings), `phantoms only` or `not run`. Under ``run`` the profile,
-        its command, the hashes of its parameters and of its films, and the commit.
+        (other images, another size, or too few training runs), `phantoms only` or `not run`. Under ``run`` the
+        profile, its command, the hashes of its parameters and of its images, and the commit.
     """
     known: Known = {}
     everything: dict[str, Any] = {}
@@ -75,13 +75,13 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
         everything[name] = entry
     values = json.dumps({key: getattr(params, key) for key in sorted(used)})
     store = read_done(paths.store)
-    films = store["outputs"]["images.npy"]["sha256"] if store else ""
+    images = store["outputs"]["images.npy"]["sha256"] if store else ""
     run = {
         "profile": params.profile,
         "command": reproduce_command(params.profile),
         "commit": _commit(project_root()),
     }
-    run |= {"parameters": hashlib.sha256(values.encode()).hexdigest()[:16], "films": films[:16]}
+    run |= {"parameters": hashlib.sha256(values.encode()).hexdigest()[:16], "images": images[:16]}
     return {"run": run} | everything
 
 

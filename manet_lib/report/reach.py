@@ -1,12 +1,14 @@
-"""How far mask attention reaches at each image size, and what it changes in accuracy: notebook 08_reach."""
+"""Notebook 08: how far mask attention reaches at each image size, and what it changes in accuracy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from manet_lib.data.scaling import resize
@@ -15,6 +17,7 @@ from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.reach import measure_reach
 from manet_lib.paths import recorded_reach
+from manet_lib.report.style import STYLE
 from manet_lib.report.tables import NETWORKS, model_title
 
 SIZES = (64, 96, 128, 160, 192, 224, 320, 512)
@@ -52,39 +55,39 @@ def reach_table(
     return pd.DataFrame(rows).astype({"side": int})
 
 
-def recorded_trainings() -> pd.DataFrame:
-    """The trainings that benchmarks/reach.py has recorded.
+def recorded_runs() -> pd.DataFrame:
+    """The training runs that benchmarks/reach.py has recorded.
 
     Returns:
         One row per training: settings, image_size, model, trial, seed, accuracy, iou, in_lungs, in_lesions (means
         in percent; see :func:`manet_lib.attention.scores.score_attention`), device, precision, seconds, and
-        ``right``: which of the test films it classifies rightly, bool, by image_id.
+        ``right``: which of the test images it classifies correctly, bool, by image_id.
     """
-    trainings = pd.read_csv(recorded_reach() / "trainings.csv")
-    films = pd.read_csv(recorded_reach() / "predictions.csv", dtype={"image_id": str})
+    runs = pd.read_csv(recorded_reach() / "runs.csv")
+    images = pd.read_csv(recorded_reach() / "predictions.csv", dtype={"image_id": str})
     keys = ["settings", "image_size", "model", "trial"]
-    right = films["label"].eq(films["predicted"]).groupby([films[key] for key in keys])
-    by_film = {key: part.set_axis(films.loc[part.index, "image_id"]).sort_index() for key, part in right}
-    return trainings.assign(right=[by_film[key] for key in trainings[keys].itertuples(index=False, name=None)])
+    right = images["label"].eq(images["predicted"]).groupby([images[key] for key in keys])
+    by_image = {key: part.set_axis(images.loc[part.index, "image_id"]).sort_index() for key, part in right}
+    return runs.assign(right=[by_image[key] for key in runs[keys].itertuples(index=False, name=None)])
 
 
-def gain_table(trainings: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy with MA less that without, on the same films in the same trials, by settings, network and size.
+def gain_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with MA less that without, on the same images in the same trials, by settings, network and size.
 
     Args:
-        trainings: from :func:`recorded_trainings`. Where some settings change MA alone and have no plain network
+        training runs: from :func:`recorded_runs`. Where some settings change MA alone and have no plain network
             of their own, that of ``SHORT`` is the other side.
 
     Returns:
-        Columns settings, network, image_size, trials, films, plain, ma, gain, low, high; accuracies and gains in
-        percentage points, averaged over trials, with a 95% interval over films and trials.
+        Columns settings, network, image_size, trials, images, plain, ma, gain, low, high; accuracies and gains in
+        percentage points, averaged over trials, with a 95% interval over images and trials.
     """
     rows = []
-    for (settings, model, size), part in trainings.groupby(["settings", "model", "image_size"], sort=False):
+    for (settings, model, size), part in runs.groupby(["settings", "model", "image_size"], sort=False):
         base, _, kind = str(model).partition("_")
         if kind != "ma":
             continue
-        sized = trainings[(trainings["model"] == base) & (trainings["image_size"] == size)]
+        sized = runs[(runs["model"] == base) & (runs["image_size"] == size)]
         own = sized[sized["settings"] == settings]
         other = own if len(own) else sized[sized["settings"] == SHORT]
         pairs = part.merge(other, on="trial", suffixes=("", "_plain"))
@@ -96,20 +99,20 @@ def gain_table(trainings: pd.DataFrame) -> pd.DataFrame:
 
 def split_gains() -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """What is recorded, as gain tables: after 8 epochs, the same with other images (seeds), and the controls."""
-    gains = gain_table(recorded_trainings())
+    gains = gain_table(recorded_runs())
     main, seeds = gains["settings"] == SHORT, gains["settings"].str.fullmatch(r"seed\d+")
     return gains[main], gains[seeds], gains[~main & ~seeds]
 
 
 def gain_of_each() -> pd.DataFrame:
-    """What MA changes in each pair of trainings with the default settings, in any trial and from any seed.
+    """What MA changes in each pair of training runs with the default settings, in any trial and from any seed.
 
     Returns:
         Columns network, image_size, seed, trial, gain (points of test accuracy), and the shares of Grad-CAM in the
         lungs, plain and ma, in percent.
     """
-    trainings = recorded_trainings()
-    alike = trainings[trainings["settings"].str.fullmatch(rf"{SHORT}|seed\d+")].copy()
+    runs = recorded_runs()
+    alike = runs[runs["settings"].str.fullmatch(rf"{SHORT}|seed\d+")].copy()
     alike[["network", "kind"]] = alike["model"].str.partition("_")[[0, 2]].to_numpy()
     keys = ["network", "image_size", "seed", "trial"]
     plain, with_ma = (alike[alike["kind"] == kind] for kind in ("", "ma"))
@@ -119,8 +122,8 @@ def gain_of_each() -> pd.DataFrame:
     return pairs.rename(columns=shares)[[*keys, "gain", "plain", "ma"]]
 
 
-def gains_over_trainings() -> pd.DataFrame:
-    """What MA changes from training to training, each pair of trainings one draw; see :func:`gain_of_each`.
+def gains_over_runs() -> pd.DataFrame:
+    """What MA changes from training to training, each pair of training runs one draw; see :func:`gain_of_each`.
 
     Returns:
         One row per network and image size with two pairs or more, as it is shown: the gain of each pair, their
@@ -136,7 +139,7 @@ def gains_over_trainings() -> pd.DataFrame:
             {
                 "Network": model_title(str(network)),
                 "Image size": size,
-                "Pairs of trainings": len(gains),
+                "Pairs of training runs": len(gains),
                 "MA less plain, each (points)": ", ".join(f"{gain:+.1f}" for gain in gains),
                 "Mean": f"{mean:+.1f} ± {half:.1f}",
                 "Grad-CAM in the lungs, plain → MA (%)": f"{part['plain'].mean():.0f} → {part['ma'].mean():.0f}",
@@ -150,7 +153,7 @@ def _gain(pairs: pd.DataFrame) -> dict[str, float]:
     found = compare(with_ma, plain)
     shares = {"plain": plain.mean(), "ma": with_ma.mean()}
     shares |= {"gain": found.difference, "low": found.low, "high": found.high}
-    counts = {"trials": len(pairs), "films": with_ma.shape[1]}
+    counts = {"trials": len(pairs), "images": with_ma.shape[1]}
     return counts | {name: 100 * float(value) for name, value in shares.items()}
 
 
@@ -185,114 +188,69 @@ def printed_gains(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def in_words(table: pd.DataFrame) -> list[str]:
-    """What a :func:`gain_table` says: a sentence for each network and size."""
-    lines = []
-    for row in table.itertuples():
-        change = (
-            "gains" if row.low > 0 else "loses" if row.high < 0 else "is not told apart from the plain network:"
+def reach_figure(table: pd.DataFrame) -> Figure:
+    """What the last lung map tells, by image size: its mean inside and outside the lungs, one panel per network.
+
+    Args:
+        table: from :func:`manet_lib.report.reach.reach_table`, with a column `padding`: `counted` or `left out`.
+    """
+    names = list(dict.fromkeys(table["network"]))
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(names), figsize=(1.9 * len(names), 2.4), squeeze=False, sharey=True, layout="constrained"
         )
-        points = f"{abs(row.gain):.1f} points" if change in ("gains", "loses") else f"{row.gain:+.1f} points"
-        trials = "one trial" if row.trials == 1 else f"{row.trials} trials"
-        where = f"{model_title(row.network)}(MA) at {row.image_size} pixels"
-        lines.append(f"{where} {change} {points} (95% interval {row.low:+.1f} to {row.high:+.1f}, {trials})")
-    return lines
+        for axes, name in zip(panels[0], names, strict=True):
+            part = table[table["network"] == name]
+            counted, left_out = (part[part["padding"] == kind] for kind in ("counted", "left out"))
+            axes.fill_between(
+                counted["image_size"], counted["outside"], counted["inside"], color="#4477aa", alpha=0.2
+            )
+            for place, colour in (("inside", "#4477aa"), ("outside", "#ee6677")):
+                axes.plot(
+                    counted["image_size"], counted[place], color=colour, marker="o", markersize=3, label=place
+                )
+                axes.plot(left_out["image_size"], left_out[place], color=colour, linestyle=":", linewidth=1)
+            axes.set(title=model_title(name), xlabel="image size (pixels)", ylim=(0, 1))
+            axes.set_xscale("log", base=2)
+            axes.set_xticks([64, 128, 224, 512], ["64", "128", "224", "512"])
+            axes.minorticks_off()
+            axes.grid(alpha=0.25)
+        panels[0][0].set_ylabel("last lung map, mean")
+        panels[0][0].legend(frameon=False, loc="upper left")
+    return figure
 
 
-def reach_in_words(table: pd.DataFrame, contrast: float = 0.1) -> str:
-    """From which size on the last map of each network tells inside from outside.
-
-    Args:
-        table: from :func:`reach_table`.
-        contrast: by how much the two are to differ.
-    """
-    said = []
-    for network, part in table.groupby("network", sort=False):
-        enough = part[part["inside"] - part["outside"] >= contrast]["image_size"]
-        size = f"from {enough.min()} pixels on" if len(enough) else "at none of these sizes"
-        said.append(f"{model_title(str(network))} {size}")
-    return f"Inside and outside differ by {contrast:g} or more: {'; '.join(said)}."
-
-
-def padding_in_words(counted: pd.DataFrame, left_out: pd.DataFrame) -> str:
-    """What leaving padding out does to height and contrast of the last maps.
-
-    Args:
-        counted: from :func:`reach_table`, padding counted as no lung.
-        left_out: the same with padding left out, in the same order.
-    """
-    higher = left_out["inside"] - counted["inside"]
-    contrast = (left_out["inside"] - left_out["outside"]) - (counted["inside"] - counted["outside"])
-    where = counted.loc[higher.idxmax()]
-    return (
-        f"With padding left out the map is higher inside the lungs by up to {higher.max():.2f} "
-        f"({model_title(where['network'])} at {where['image_size']} pixels); the distance between inside "
-        f"and outside changes by {contrast.min():+.2f} to {contrast.max():+.2f}."
-    )
-
-
-def over_trainings_in_words(each: pd.DataFrame) -> str:
-    """Whether MA's gain is told from 0 over pairs of trainings, where there are several, a sentence for each size.
+def gain_figure(each: pd.DataFrame) -> Figure:
+    """What MA changes in each pair of training runs, by image size, and the mean; Grad-CAM in the lungs beside it.
 
     Args:
-        each: from :func:`gain_of_each`.
+        each: from :func:`manet_lib.report.reach.gain_of_each`.
     """
-    said = []
-    for (network, size), part in each.groupby(["network", "image_size"]):
-        if len(part) < 2:
-            continue
-        mean, half = student_interval(part["gain"].to_numpy())
-        verdict = "told from 0" if abs(mean) > half else "not told from 0"
-        said.append(
-            f"{model_title(str(network))} at {size} pixels: {mean:+.1f} points, {verdict} by {len(part)} pairs."
-        )
-    return " ".join(said)
-
-
-def attention_moves_in_words(each: pd.DataFrame, area: float) -> str:
-    """In how many pairs of trainings MA draws Grad-CAM into the lungs, and how far at most.
-
-    Args:
-        each: from :func:`gain_of_each`.
-        area: share of the film that the lungs are, in [0, 1].
-    """
-    more = each["ma"] - each["plain"]
-    most, above = each.loc[more.idxmax()], int((each["plain"] > 100 * area).sum())
-    return (
-        f"In {int((more > 0).sum())} of {len(each)} pairs more of the Grad-CAM map lies in the lungs with MA, by "
-        f"{more.max():.0f} points at most ({model_title(most['network'])} at {most['image_size']} pixels). The "
-        f"lungs are {100 * area:.0f}% of the film; the plain network has more than that in them in {above} pairs."
-    )
-
-
-def depths_in_words(depths: pd.DataFrame) -> str:
-    """What becomes of the lung map from the first layer to the last.
-
-    Args:
-        depths: from :func:`manet_lib.models.reach.measure_reach`.
-    """
-    first, last = depths.iloc[0], depths.iloc[-1]
-    return (
-        f"From the first to the last map {first['side']:.0f} places a side become {last['side']:.0f}; the mean "
-        f"inside the lungs goes from {first['inside']:.2f} to {last['inside']:.2f}, outside from "
-        f"{first['outside']:.2f} to {last['outside']:.2f},"
-        f" and their distance from {first['inside'] - first['outside']:.2f} to "
-        f"{last['inside'] - last['outside']:.2f}."
-    )
-
-
-def masks_alike_in_words(table: pd.DataFrame) -> str:
-    """By how much the contrast of the last map differs at most between two sets of masks.
-
-    Args:
-        table: from :func:`recorded_maps`, of two sets of masks, with one kind of padding.
-    """
-    contrast = table.assign(contrast=table["inside"] - table["outside"])
-    wide = contrast.pivot(index=["network", "image_size"], columns="masks", values="contrast")
-    one, other = wide.columns
-    apart = (wide[one] - wide[other]).abs()
-    network, size = apart.idxmax()
-    return (
-        f"The distance between inside and outside differs by at most {apart.max():.3f} between masks of {one} "
-        f"and of {other} ({model_title(network)} at {size} pixels)."
-    )
+    colours = dict(zip(NETWORKS, ("#ee6677", "#4477aa", "#228833", "#aa3377"), strict=True))
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.9), layout="constrained")
+        for network, part in each.groupby("network"):
+            colour, means = colours[str(network)], part.groupby("image_size")[["gain", "plain", "ma"]].mean()
+            title = model_title(str(network))
+            left.plot(means.index, means["gain"], color=colour, marker="o", markersize=5, label=title)
+            left.plot(part["image_size"], part["gain"], "o", color=colour, markersize=3, fillstyle="none")
+            right.plot(means.index, means["ma"], color=colour, marker="o", markersize=4, label=f"{title}(MA)")
+            right.plot(
+                means.index,
+                means["plain"],
+                color=colour,
+                marker="o",
+                fillstyle="none",
+                markersize=6,
+                linestyle=":",
+                label=title,
+            )
+        left.axhline(0, color="black", linewidth=0.8)
+        left.set(ylabel="MA less plain (points of accuracy)")
+        right.set(ylabel="Grad-CAM in the lungs (%)", ylim=(0, 60))
+        for axes in (left, right):
+            axes.set_xlabel("image size (pixels)")
+            axes.set_xticks(sorted(set(each["image_size"])))
+            axes.grid(alpha=0.25)
+            axes.legend(frameon=False, fontsize=8, loc="upper left" if axes is left else "lower right")
+    return figure

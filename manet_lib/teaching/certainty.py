@@ -1,4 +1,4 @@
-"""Checks of exercises on how sure an answer is, and on films that are unlike the training's (11)."""
+"""Checks of exercises on how sure an answer is, and on images that are unlike the training's (11)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from scipy.spatial.distance import cdist
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from manet_lib.evaluation.calibration import fit_temperature
 from manet_lib.evaluation.scores import bin_of, calibration_values
+from manet_lib.inference.calibration import fit_temperature
 from manet_lib.params import CLASSES
-from manet_lib.teaching.films import SIZE, drawn
+from manet_lib.teaching.images import SIZE, drawn
 from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture
 
 Numbers = NDArray[np.float64]
@@ -27,9 +27,9 @@ TEN_ANSWERS = pd.DataFrame(
         "confidence": [0.62, 0.66, 0.82, 0.84, 0.86, 0.88, 0.92, 0.94, 0.96, 0.98],
         "right": [True, True, True, False, True, True, True, True, False, True],
     },
-    index=pd.Index(range(1, 11), name="film"),
+    index=pd.Index(range(1, 11), name="image"),
 )
-"""How sure a network is of its answers to ten films, and whether they are right."""
+"""How sure a network is of its predictions to ten images, and whether they are right."""
 
 
 @check
@@ -57,21 +57,21 @@ def check_calibration_error(answer: Any) -> str:
             )
     differences = (table["confidence"] - table["right"]).to_numpy()
     for reason, other in (
-        ("the bins count alike in it; weigh each with its films", np.abs(differences).mean()),
+        ("the bins count alike in it; weigh each with its images", np.abs(differences).mean()),
         (
             "too sure and not sure enough cancel in it; take each difference without its sign",
             abs(float((counts * differences).sum())) / 10,
         ),
-        ("it is the sum of the three; weigh each with its share of the films", np.abs(differences).sum()),
-        ("it is taken film by film; average in each bin first", np.abs(confidence - right).mean()),
-        ("empty bins are counted; they hold no film and weigh nothing", np.abs(differences).sum() / 10),
+        ("it is the sum of the three; weigh each with its share of the images", np.abs(differences).sum()),
+        ("it is taken image by image; average in each bin first", np.abs(confidence - right).mean()),
+        ("empty bins are counted; they hold no image and weigh nothing", np.abs(differences).sum() / 10),
     ):
         if close(error, other):
             raise NotYet(f"the error is not {error:.3f}: {reason}.")
     wanted = float(calibration_values(confidence[None], right[None]).mean())
     if not close(error, wanted):
         raise NotYet(
-            f"the error is not {error:.3f}: add up films × difference of the three bins, and divide by ten."
+            f"the error is not {error:.3f}: add up images × difference of the three bins, and divide by ten."
         )
     return (
         f"the error is {wanted:.3f}, although on average {confidence.mean():.2f} is close to {right.mean():.2f}: "
@@ -80,14 +80,14 @@ def check_calibration_error(answer: Any) -> str:
 
 
 class Answered(NamedTuple):
-    """Logits (N, 5) of invented films, and the number of their true class, int (N,)."""
+    """Logits (N, 5) of invented images, and the number of their true class, int (N,)."""
 
     logits: Numbers
     classes: NDArray[np.int64]
 
 
 @cache
-def answered_films(temperature: float = 2.5, count: int = 600, seed: int = 0) -> Answered:
+def answered_images(temperature: float = 2.5, count: int = 600, seed: int = 0) -> Answered:
     """Logits that are too large by a factor; divided by it, softmax says how often each class is the true one."""
     rng = np.random.default_rng(seed)
     true = 3 / np.sqrt(temperature) * rng.normal(size=(count, len(CLASSES)))
@@ -98,10 +98,10 @@ def answered_films(temperature: float = 2.5, count: int = 600, seed: int = 0) ->
 @check
 def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], float]) -> str:
     """11, second exercise: the number by which logits are divided so that the true classes are most probable."""
-    sets = [answered_films(true, seed=seed) for true, seed in ((2.5, 0), (0.6, 1), (4.0, 2))]
-    found = np.array([float(ask(temperature_of, *films)) for films in sets])
-    wanted = np.array([fit_temperature(*films) for films in sets])
-    words = f"for three sets of films you say {', '.join(f'{one:.3g}' for one in found)}"
+    sets = [answered_images(true, seed=seed) for true, seed in ((2.5, 0), (0.6, 1), (4.0, 2))]
+    found = np.array([float(ask(temperature_of, *images)) for images in sets])
+    wanted = np.array([fit_temperature(*images) for images in sets])
+    words = f"for three sets of images you say {', '.join(f'{one:.3g}' for one in found)}"
     if (found <= 0).any():
         raise NotYet(f"{words}: a temperature is above 0.")
     for reason, others in (
@@ -109,7 +109,7 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
         (
             "with these the mean confidence is the accuracy, which is a near thing; take those at which the true "
             "classes have the largest sum of logarithms",
-            np.array([_as_sure_as_right(*films) for films in sets]),
+            np.array([_as_sure_as_right(*images) for images in sets]),
         ),
     ):
         if (abs(found / others - 1) < 0.01).all():
@@ -125,16 +125,16 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
         raise NotYet(f"{right_ones}: near, but try more temperatures around yours.")
     if away > 0.02:
         raise NotYet(f"{right_ones}: is it the *largest* mean, at the true class, of logits *divided* by it?")
-    logits, classes = answered_films()
+    logits, classes = answered_images()
     by_hand = float(ask(temperature_of, logits, classes))
-    new = answered_films(seed=9)
+    new = answered_images(seed=9)
     right = (new.logits.argmax(axis=1) == new.classes)[None]
     before, after = (
         float(calibration_values(softmax(new.logits / by, axis=1).max(axis=1)[None], right).mean())
         for by in (1.0, by_hand)
     )
     return (
-        f"divided by {by_hand:.2f} the logits of *new* films have an expected calibration error of {after:.3f} "
+        f"divided by {by_hand:.2f} the logits of *new* images have an expected calibration error of {after:.3f} "
         f"instead of {before:.3f}, and {100 * right.mean():.0f}% of them are right before and after."
     )
 
@@ -145,35 +145,35 @@ def _as_sure_as_right(logits: Numbers, classes: NDArray[np.int64]) -> float:
 
 
 class Halves(NamedTuple):
-    """Two features of films: the mean grey value of the left half and of the right, each float (N, 2).
+    """Two features of images: the mean grey value of the left half and of the right, each float (N, 2).
 
     Attributes:
-        training: of films that a distance is fitted to.
+        training: of images that a distance is fitted to.
         validation: of others of the same kind.
-        unlike: of films whose left half is a tenth darker.
+        unlike: of images whose left half is a tenth darker.
     """
 
     training: Numbers
     validation: Numbers
-    unlike: Numbers
+    outside: Numbers
 
 
 @cache
 def halves() -> Halves:
     """Features of 150 phantoms; nothing but the balance of the two halves tells the unlike ones."""
-    films = np.stack([drawn(CLASSES[number % 5], number).image for number in range(150)]).astype(float)
-    features = np.stack([films[:, :, : SIZE // 2].mean((1, 2)), films[:, :, SIZE // 2 :].mean((1, 2))], axis=1)
+    images = np.stack([drawn(CLASSES[number % 5], number).image for number in range(150)]).astype(float)
+    features = np.stack([images[:, :, : SIZE // 2].mean((1, 2)), images[:, :, SIZE // 2 :].mean((1, 2))], axis=1)
     return Halves(features[:60], features[60:100], features[100:] * (0.9, 1))
 
 
 @check
-def check_unlike(
+def check_out_of_distribution(
     distance: Callable[[Numbers, Numbers], Numbers],
     limit: Callable[[Numbers], float],
     auroc: Callable[[Numbers, Numbers], float],
 ) -> str:
     """11, third exercise: Mahalanobis distance on two features, a limit that 95% pass, AUROC by counting pairs."""
-    usual, unlike = _distances(distance)
+    usual, outside = _distances(distance)
     _check_limit(limit)
     _check_auroc(auroc)
     training, validation, foreign = halves()
@@ -182,9 +182,10 @@ def check_unlike(
     )
     straight = auroc_by_rank(*(np.linalg.norm(part - training.mean(0), axis=1) for part in (validation, foreign)))
     bound = float(limit(usual))
-    told = 100 * (unlike > bound).mean()
+    told = 100 * (outside > bound).mean()
     return (
-        f"AUROC is {auroc_by_rank(usual, unlike):.2f}, and {told:.0f}% of the unlike films lie above the limit of "
+        f"AUROC is {auroc_by_rank(usual, outside):.2f}, and {told:.0f}% of the out-of-distribution "
+        "images lie above the limit of "
         f"{bound:.1f}. Low values of the left half alone have an AUROC of {alone:.2f}, and a distance that knows "
         f"no directions has {straight:.2f}: it is the difference of the halves that is unusual."
     )
@@ -208,7 +209,7 @@ def _distances(distance: Callable[[Numbers, Numbers], Numbers]) -> tuple[Numbers
                 np.sqrt((off**2 / training.var(axis=0, ddof=1)).sum(axis=1)),
             ),
             (
-                "mean or covariance are of the films that are asked about; take both from the training's",
+                "mean or covariance are of the images that are asked about; take both from the training's",
                 mahalanobis(part, part),
             ),
             (
@@ -220,15 +221,15 @@ def _distances(distance: Callable[[Numbers, Numbers], Numbers]) -> tuple[Numbers
                 raise NotYet(f"distance: {reason}.")
         if not np.allclose(one, wanted, rtol=0.02):
             place = int(np.argmax(np.abs(one / wanted - 1)))
-            raise NotYet(f"distance: film {place} is {wanted[place]:.2f} away, and you say {one[place]:.2f}.")
+            raise NotYet(f"distance: image {place} is {wanted[place]:.2f} away, and you say {one[place]:.2f}.")
         found.append(wanted)
     return found[0], found[1]
 
 
-def mahalanobis(films: Numbers, training: Numbers) -> Numbers:
-    """Mahalanobis distance of films (N, F) from those of a training (M, F): (N,), by SciPy."""
+def mahalanobis(images: Numbers, training: Numbers) -> Numbers:
+    """Mahalanobis distance of images (N, F) from those of a training (M, F): (N,), by SciPy."""
     inverse = np.linalg.inv(np.cov(training.T))
-    return cdist(films, training.mean(axis=0, keepdims=True), "mahalanobis", VI=inverse)[:, 0]
+    return cdist(images, training.mean(axis=0, keepdims=True), "mahalanobis", VI=inverse)[:, 0]
 
 
 def _check_limit(limit: Callable[[Numbers], float]) -> None:
@@ -240,7 +241,7 @@ def _check_limit(limit: Callable[[Numbers], float]) -> None:
             raise NotYet(f"limit: {100 * passed:.0f}% lie below yours; 95% are to pass.")
         if abs(passed - 0.95) > 0.006:
             raise NotYet(
-                f"limit: of {count} films 95% are to lie at or below it; yours, {found:.2f}, lets "
+                f"limit: of {count} images 95% are to lie at or below it; yours, {found:.2f}, lets "
                 f"{100 * passed:.1f}% pass. These distances follow no bell curve: count instead of using "
                 "mean and spread."
             )
@@ -248,31 +249,31 @@ def _check_limit(limit: Callable[[Numbers], float]) -> None:
 
 def _check_auroc(auroc: Callable[[Numbers, Numbers], float]) -> None:
     rng = np.random.default_rng(0)
-    for usual, unlike in (
+    for usual, outside in (
         (rng.normal(size=30), rng.normal(1, size=20)),
         (np.array([1.0, 2, 2, 3]), np.array([2.0, 2, 4])),
     ):
-        found, wanted = float(ask(auroc, usual, unlike)), auroc_by_rank(usual, unlike)
-        pairs = len(usual) * len(unlike)
-        above = float((unlike[None] > usual[:, None]).mean())
+        found, wanted = float(ask(auroc, usual, outside)), auroc_by_rank(usual, outside)
+        pairs = len(usual) * len(outside)
+        above = float((outside[None] > usual[:, None]).mean())
         for reason, other in (
-            ("the pairs are counted the other way round; the unlike film is to score higher", 1 - wanted),
+            ("the pairs are counted the other way round; the unlike image is to score higher", 1 - wanted),
             ("this is a number of pairs; divide by all pairs", wanted * pairs),
             ("a pair with the same score counts a half, and you count none", above),
             (
                 "a pair with the same score counts a half, and you count it whole",
-                float((unlike[None] >= usual[:, None]).mean()),
+                float((outside[None] >= usual[:, None]).mean()),
             ),
         ):
             if close(found, other) and not close(other, wanted):
                 raise NotYet(f"AUROC: {found:.3f}: {reason}.")
         if not close(found, wanted):
             raise NotYet(
-                f"AUROC: of {len(usual)} × {len(unlike)} pairs a share of {wanted:.3f} is in order, and you "
+                f"AUROC: of {len(usual)} × {len(outside)} pairs a share of {wanted:.3f} is in order, and you "
                 f"say {found:.3f}."
             )
 
 
-def auroc_by_rank(usual: Numbers, unlike: Numbers) -> float:
-    """AUROC of scores that should be higher on unlike films, by scikit-learn."""
-    return float(roc_auc_score(np.repeat([0, 1], [len(usual), len(unlike)]), np.append(usual, unlike)))
+def auroc_by_rank(usual: Numbers, outside: Numbers) -> float:
+    """AUROC of scores that should be higher on out-of-distribution images, by scikit-learn."""
+    return float(roc_auc_score(np.repeat([0, 1], [len(usual), len(outside)]), np.append(usual, outside)))

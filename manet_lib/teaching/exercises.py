@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from manet_lib.artifacts import write_text
 from manet_lib.params import UserError
 from manet_lib.paths import project_root
+from manet_lib.workflow.records import write_text
 
 START, END = "# solution", "# end of solution"
 STUB = "...  # your code"
@@ -30,14 +30,14 @@ def exercise_file(solution: Path) -> Path:
 
 
 def without_answer(source: str, name: str = "cell") -> str:
-    """The code of a cell with its answers taken out.
+    """The code of a cell with its predictions taken out.
 
     Args:
         source: of the cell.
         name: of the notebook, for the error.
 
     Raises:
-        UserError: the two marks do not alternate.
+        UserError: the two markers do not alternate.
     """
     return "\n".join(_kept(source.splitlines(), name))
 
@@ -58,10 +58,10 @@ def _kept(lines: list[str], name: str) -> Iterator[str]:
 
 
 def exercise_of(solution: Path) -> str:
-    """The text of the notebook that a student gets: no answers and no outputs.
+    """The text of the notebook that a student gets: no predictions and no outputs.
 
     Raises:
-        UserError: the marks of a cell do not alternate.
+        UserError: the markers of a cell do not alternate.
     """
     notebook: dict[str, Any] = json.loads(solution.read_text(encoding="utf-8"))
     for cell in notebook["cells"]:

@@ -85,7 +85,7 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
                 raise NotYet(f"{pair[0]:.3f} {reason}.")
         if not close(pair[0], wanted):
             raise NotYet(
-                f"on film {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."
+                f"on image {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."
             )
         if close(pair[1], 0.5) or not close(pair[1], chance):
             raise NotYet(
@@ -102,7 +102,7 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
             "it."
         )
     return (
-        f"the lungs are {100 * chance:.0f}% of the last film, and a blob in the middle, which knows nothing of "
+        f"the lungs are {100 * chance:.0f}% of the last image, and a blob in the middle, which knows nothing of "
         "it, has "
         f"{100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
     )
@@ -123,8 +123,8 @@ class TinyCNN(nn.Module):
 
 
 @cache
-def some_films() -> tuple[Tensor, Tensor, Tensor]:
-    """Films (N, 1, 48, 48) in [-1, 1], lung masks (N, 1, 48, 48) and class numbers (N,) of 40 phantoms."""
+def some_images() -> tuple[Tensor, Tensor, Tensor]:
+    """Images (N, 1, 48, 48) in [-1, 1], lung masks (N, 1, 48, 48) and class numbers (N,) of 40 phantoms."""
     phantoms = [draw_phantom(CLASSES[number % 5], number, size=48) for number in range(40)]
     image = to_signed(torch.from_numpy(np.stack([phantom.image * phantom.lungs for phantom in phantoms])))
     mask = torch.from_numpy(np.stack([phantom.lungs for phantom in phantoms])).float()
@@ -136,7 +136,7 @@ def _trained() -> TinyCNN:
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         torch.manual_seed(0)
         network = TinyCNN()
-        image, mask, target = some_films()
+        image, mask, target = some_images()
         optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
         for _ in range(60):
             optimiser.zero_grad()
@@ -146,7 +146,7 @@ def _trained() -> TinyCNN:
 
 
 def trained_cnn() -> TinyCNN:
-    """A copy of a :class:`TinyCNN` that has learnt :func:`some_films` a little, in evaluation mode."""
+    """A copy of a :class:`TinyCNN` that has learnt :func:`some_images` a little, in evaluation mode."""
     return copy.deepcopy(_trained())
 
 
@@ -179,14 +179,14 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
         raise NotYet(
             "the same seed gives other weights each time: call `torch.manual_seed(seed)` before you draw."
         )
-    image, mask, target = (part[:10] for part in some_films())
+    image, mask, target = (part[:10] for part in some_images())
     own = grad_cam(network, image, mask, target)
     others = [grad_cam(ask(redrawn, network, seed), image, mask, target) for seed in range(1, 6)]
     maps = np.concatenate(others)
     alike = [similarity(one, two) for one, two in zip(np.tile(own, (5, 1, 1)), maps, strict=True)]
-    films = [similarity(one, two) for one, two in zip(own, np.roll(own, 1, axis=0), strict=True)]
+    images = [similarity(one, two) for one, two in zip(own, np.roll(own, 1, axis=0), strict=True)]
     return (
         f"five times redrawn, {int(maps.any(axis=(1, 2)).sum())} of {len(maps)} maps are not black, and are like "
-        f"the trained network's by {np.nanmean(alike):.2f} (Spearman's correlation); maps of different films by "
-        f"{np.nanmean(films):.2f}. Maps that stay as they were would show the film and not what was learnt."
+        f"the trained network's by {np.nanmean(alike):.2f} (Spearman's correlation); maps of different images by "
+        f"{np.nanmean(images):.2f}. Maps that stay as they were would show the image and not what was learnt."
     )

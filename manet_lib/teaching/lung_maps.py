@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.models.mask_attention import MaskPool, attend, mask_maps
-from manet_lib.report.schematics import small_mask
+from manet_lib.report.classification import small_mask
 from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture
 
 Layers = Sequence[tuple[int, int, int]]
@@ -24,8 +24,8 @@ def pooled(
     mask: Any, kernel: int, stride: int, padding: int, count_include_pad: bool = True
 ) -> NDArray[np.float64]:
     """P(M; k, s, p) of Eq. 1, by PyTorch: mask (H, W) to map (H', W')."""
-    film = torch.as_tensor(np.asarray(mask, dtype=np.float64))[None, None]
-    return F.avg_pool2d(film, kernel, stride, padding, count_include_pad=count_include_pad)[0, 0].numpy()
+    image = torch.as_tensor(np.asarray(mask, dtype=np.float64))[None, None]
+    return F.avg_pool2d(image, kernel, stride, padding, count_include_pad=count_include_pad)[0, 0].numpy()
 
 
 @check
@@ -55,7 +55,7 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
             f"{mean:.3f} is not the mean map of ones: corners are 4/9, edges 6/9, the four in the middle 1."
         )
     return (
-        f"the counts over 9 are the lung map. Even a film that is all lung has {mean:.2f} on average: borders "
+        f"the counts over 9 are the lung map. Even an image that is all lung has {mean:.2f} on average: borders "
         "fade."
     )
 
@@ -142,7 +142,7 @@ def check_attention(forward: Callable[[SmallCNN, Tensor, Tensor], Tensor]) -> st
         if close(found, network(image), 1e-5):
             raise NotYet("the mask changes nothing: multiply by its maps after each batch norm.")
         if not close(black, black[:1], 1e-5):
-            raise NotYet("with a mask of zeros the answers still depend on the film: a product is missing.")
+            raise NotYet("with a mask of zeros the predictions still depend on the image: a product is missing.")
         if not close(black, network.fc.bias, 1e-5):
             raise NotYet(
                 "with a mask of zeros something passes: the product belongs behind the batch norm, which adds."
@@ -165,7 +165,7 @@ def check_attention(forward: Callable[[SmallCNN, Tensor, Tensor], Tensor]) -> st
             raise NotYet(
                 "the logits are not those of Eq. 1: convolution, batch norm, product, ReLU, in this order?"
             )
-    return "with a mask of zeros nothing passes, and the network answers every film by the bias of its last layer."
+    return "with a mask of zeros nothing passes, and only the bias of the last layer is left."
 
 
 def _attended(
@@ -209,7 +209,7 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                 )
     return (
         f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the "
-        "film."
+        "image."
     )
 
 

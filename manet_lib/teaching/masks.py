@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def small_pair() -> tuple[Mask, Mask]:
-    """A predicted and a drawn mask of 4×4 pixels."""
+    """A predicted and an annotated mask of 4×4 pixels."""
     predicted, drawn = np.zeros((2, 4, 4), bool)
     predicted[:3, :3] = drawn[1:, 1:3] = True
     return predicted, drawn
@@ -80,7 +80,7 @@ def check_dice(dice: Callable[[Mask, Mask], float]) -> str:
         raise NotYet("two empty masks give 0 / 0 = nan; they agree on every pixel, so say 1.")
     if not close(both, 1):
         raise NotYet(f"two empty masks agree on every pixel, and you say {both:g}; say 1.")
-    return "it is 0 where one mask is empty and 1 where both are; a single nan would spoil a mean over films."
+    return "it is 0 where one mask is empty and 1 where both are; a single nan would spoil a mean over images."
 
 
 @check
@@ -111,7 +111,7 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     if close(value, rough) and not close(rough, wanted):
         raise NotYet("`smooth` is missing: add 1 above and below the fraction.")
     if not close(value, wanted):
-        raise NotYet(f"for a batch of three films the loss is {wanted:.4f}, and yours is {value:.4f}.")
+        raise NotYet(f"for a batch of three images the loss is {wanted:.4f}, and yours is {value:.4f}.")
     empty = torch.zeros(1, 1, 8, 8)
     if not close(float(ask(loss, empty, empty)), 0):
         raise NotYet("an empty mask that is predicted empty should cost nothing: is `smooth` above and below?")
@@ -166,7 +166,7 @@ def check_order_matters(mask: Any) -> str:
 
 
 @check
-def check_parted(part: Callable[[Mask], NDArray[np.int64]]) -> str:
+def check_separated(part: Callable[[Mask], NDArray[np.int64]]) -> str:
     """03, third exercise: labels 1 and 2 for two lungs that a bridge joins, 0 outside."""
     worst = 1.0
     for patient in range(5):
@@ -177,7 +177,7 @@ def check_parted(part: Callable[[Mask], NDArray[np.int64]]) -> str:
         if len(found) != 2:
             names = ", ".join(str(name) for name in found) or "none"
             more = "more springs than lungs: keep the two largest" if found[1:] else "each lung needs a spring"
-            raise NotYet(f"two labels are asked for, one for each lung; film {patient} has {names}: {more}.")
+            raise NotYet(f"two labels are asked for, one for each lung; image {patient} has {names}: {more}.")
         if (labels[~joined] != 0).any():
             raise NotYet("pixels outside of the mask have a label: give `mask=` to `watershed`.")
         sides = [lungs & (label(lungs)[0] == number) for number in _two_largest(lungs)]
@@ -186,7 +186,7 @@ def check_parted(part: Callable[[Mask], NDArray[np.int64]]) -> str:
         first = [int(np.bincount(labels[side].astype(int)).argmax()) for side in sides]
         if first[0] == first[1] or worst < 0.9:
             raise NotYet(
-                f"on film {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two markers?"
+                f"on image {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two markers?"
             )
     return (
         f"every lung has at least {100 * worst:.1f}% of its pixels in one piece; the bridge itself is shared out."
@@ -249,7 +249,7 @@ def check_surface_distance(distance: Callable[[Mask, Mask], float]) -> str:
         smaller = overlap.grown(lungs, -2)
         away = overlap.surface_distance(lungs, smaller)
         words.append(
-            f"{away:.2f} pixels off on a film of {size} pixels, with an IoU of {_iou(lungs, smaller):.2f}"
+            f"{away:.2f} pixels off on an image of {size} pixels, with an IoU of {_iou(lungs, smaller):.2f}"
         )
     return f"lungs shrunk by 2 pixels lie {' and '.join(words)}: IoU depends on their size, this score hardly."
 

@@ -14,34 +14,34 @@ from numpy.typing import NDArray
 from torch import nn
 
 from manet_lib.evaluation.metrics import classification_report
-from manet_lib.evaluation.paired import films_needed, mcnemar_p
+from manet_lib.evaluation.paired import images_needed, mcnemar_p
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.cost import Cost, measure_cost
 from manet_lib.report.tables import published
 from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers
 
-TEN_FILMS = pd.DataFrame(
+TEN_IMAGES = pd.DataFrame(
     {"plain": [1, 1, 0, 0, 1, 0, 0, 1, 0, 1], "MA": [1, 1, 1, 1, 1, 1, 0, 0, 1, 1]},
-    index=pd.Index(range(1, 11), name="film"),
+    index=pd.Index(range(1, 11), name="image"),
 ).astype(bool)
-"""Whether two networks classify ten films rightly."""
+"""Whether two networks classify ten images correctly."""
 
 
 @check
 def check_mcnemar(answer: Any) -> str:
-    """06, first exercise: films that MA alone gets right, films that plain alone gets right, exact p."""
+    """06, first exercise: images that MA alone gets right, images that plain alone gets right, exact p."""
     gained, lost, p = numbers(answer, ("MA alone", "plain alone", "p"))
     wanted = (
-        int((TEN_FILMS["MA"] & ~TEN_FILMS["plain"]).sum()),
-        int((TEN_FILMS["plain"] & ~TEN_FILMS["MA"]).sum()),
+        int((TEN_IMAGES["MA"] & ~TEN_IMAGES["plain"]).sum()),
+        int((TEN_IMAGES["plain"] & ~TEN_IMAGES["MA"]).sum()),
     )
-    if (gained, lost) == (TEN_FILMS["MA"].sum(), TEN_FILMS["plain"].sum()):
-        raise NotYet("these are all films that each gets right; leave out those that both do.")
+    if (gained, lost) == (TEN_IMAGES["MA"].sum(), TEN_IMAGES["plain"].sum()):
+        raise NotYet("these are all images that each gets right; leave out those that both do.")
     if (gained, lost) == wanted[::-1]:
         raise NotYet("the two counts are exchanged: MA alone comes first.")
     if (gained, lost) != wanted:
-        raise NotYet(f"{gained:g} and {lost:g} are not the films that only one of the two gets right.")
+        raise NotYet(f"{gained:g} and {lost:g} are not the images that only one of the two gets right.")
     right, total = mcnemar_p(*wanted), sum(wanted)
     if close(p, right / 2):
         raise NotYet(f"{p:.3f} is one side: the other network could have been ahead as well, so take it twice.")
@@ -50,7 +50,7 @@ def check_mcnemar(answer: Any) -> str:
     if close(p, 2 / 2**total):
         raise NotYet(f"{p:.3f} is for 0 against {total} alone; add {wanted[1]} against {wanted[0]}.")
     if close(p, float(scipy.stats.chi2.sf((gained - lost) ** 2 / total, 1))):
-        raise NotYet(f"{p:.3f} is the chi-squared approximation, which is for many films; count outcomes.")
+        raise NotYet(f"{p:.3f} is the chi-squared approximation, which is for many images; count outcomes.")
     if not close(p, right, 6e-3):
         raise NotYet(
             f"p is not {p:.3f}: of 2^{total} outcomes count those with {wanted[1]} or fewer on one side, twice."
@@ -71,7 +71,7 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
         wanted, found = float(classes["f1"].mean()), float(ask(macro_f1, matrix))
         for reason, other in (
             (
-                "the average weighted by films (Table 4's last line), in which BP alone has four of ten",
+                "the average weighted by images (Table 4's last line), in which BP alone has four of ten",
                 weighted["f1"],
             ),
             ("accuracy", np.trace(matrix) / matrix.sum()),
@@ -95,7 +95,7 @@ def check_macro_f1(macro_f1: Callable[[NDArray[np.int64]], float]) -> str:
         )
     first = classification_report(printed)
     return (
-        f"the paper's Table 5 gives {first['f1'].iloc[:-1].mean():.3f}; weighted by films it is "
+        f"the paper's Table 5 gives {first['f1'].iloc[:-1].mean():.3f}; weighted by images it is "
         f"{first['f1'].iloc[-1]:.3f}, because the class that does worst, {first['f1'].iloc[:-1].idxmin()}, is "
         "rare."
     )
@@ -106,7 +106,7 @@ def check_evidence(
     interval: Callable[[Sequence[float], Sequence[float]], tuple[float, float]],
     needed: Callable[[float, float], float],
 ) -> str:
-    """06, third exercise: 95% interval of MA's gain over three trials; test films to see a gain."""
+    """06, third exercise: 95% interval of MA's gain over three trials; test images to see a gain."""
     table = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
     for name in ("resnet50", "vgg16"):
         attention, plain = table.loc[f"{name}_ma"].to_numpy(), table.loc[name].to_numpy()
@@ -131,23 +131,24 @@ def check_evidence(
             )
     gain = float((table.loc["resnet50_ma"] - table.loc["resnet50"]).mean()) / 100
     for difference, discordant in ((gain, 0.05), (0.02, 0.1)):
-        films, wanted = float(ask(needed, difference, discordant)), films_needed(difference, discordant)
+        images, wanted = float(ask(needed, difference, discordant)), images_needed(difference, discordant)
         chance = scipy.stats.norm.ppf(0.975) ** 2 * discordant / difference**2
-        if abs(films / chance - 1) < 0.01:
+        if abs(images / chance - 1) < 0.01:
             raise NotYet(
-                f"with {films:,.0f} films half of the attempts see nothing: 0.84 for a power of 80% is missing."
+                f"with {images:,.0f} images half of the attempts see nothing: 0.84 for a power of 80% is missing."
             )
-        if abs(films / (wanted / 1e4) - 1) < 0.2:
-            raise NotYet(f"{films:,.1f} films: gain and share are both shares, not percent.")
-        if abs(films / wanted - 1) > 0.01:
+        if abs(images / (wanted / 1e4) - 1) < 0.2:
+            raise NotYet(f"{images:,.1f} images: gain and share are both shares, not percent.")
+        if abs(images / wanted - 1) > 0.01:
             raise NotYet(
-                f"a gain of {difference:.4f} with {discordant} discordant films needs {wanted:,}, and you say "
-                f"{films:,.0f}."
+                f"a gain of {difference:.4f} with {discordant} discordant images needs {wanted:,}, and you say "
+                f"{images:,.0f}."
             )
     mean, half = student_interval((table.loc["resnet50_ma"] - table.loc["resnet50"]).to_numpy())
     return (
         f"ResNet50 gains {mean:.2f} points, with an interval from {mean - half:.2f} to {mean + half:.2f}. If 5% "
-        f"of the films are right with one network only, it takes {films_needed(gain, 0.05):,} test films to see "
+        f"of the images are right with one network only, it takes {images_needed(gain, 0.05):,} test images "
+        "to see "
         "this gain, and the paper has 680."
     )
 
@@ -181,7 +182,7 @@ def check_parameters(answer: Any) -> str:
         raise NotYet(
             f"the linear layer has 512 weights and a bias for each of 5 classes, and {linear:g} is not that."
         )
-    return "none of the three knows the size of the film: 64 or 512 pixels, the parameters are the same."
+    return "none of the three knows the size of the image: 64 or 512 pixels, the parameters are the same."
 
 
 @check
@@ -212,7 +213,7 @@ def check_flops(flops: Callable[[nn.Conv2d, int], int]) -> str:
                 f"for {layer} on {side} pixels it is {wanted:,} ({out}×{out} places), and you say {found:,.0f}."
             )
     return (
-        "at twice the side a convolution costs four times as much: FLOPs know the film's size, parameters do not."
+        "at twice the side a convolution costs four times as much: FLOPs know the image's size, parameters do not."
     )
 
 
@@ -247,7 +248,7 @@ def check_vgg_row(row: Callable[[Sequence[int | str], int], tuple[float, float]]
         for reason, size in (
             ("the biases of the convolutions are missing", 4224 / 1e6),
             ("the batch norms are missing, 2 for each channel", 8448 / 1e6),
-            ("the film has one channel, not three", -2 * 9 * 64 / 1e6),
+            ("the image has one channel, not three", -2 * 9 * 64 / 1e6),
             (
                 "the three linear layers are missing",
                 (25088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 5 + 5) / 1e6,

@@ -44,11 +44,11 @@ def check(judge: Callable[..., str]) -> Callable[..., Verdict]:
     """
 
     @wraps(judge)
-    def judged(*answers: Any) -> Verdict:
-        if any(_untouched(answer) for answer in answers):
+    def judged(*predictions: Any) -> Verdict:
+        if any(_untouched(answer) for answer in predictions):
             return Verdict(False, "nothing is filled in yet: replace the `...` by your code.")
         try:
-            return Verdict(True, judge(*answers))
+            return Verdict(True, judge(*predictions))
         except NotYet as reason:
             return Verdict(False, str(reason))
         except Exception as error:

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from manet_lib.artifacts import atomic_path, changed_modules
-from manet_lib.digests import sha256_of
 from manet_lib.params import UserError, default_of
+from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.records import atomic_path, changed_modules
 
 _KEPT = 2
 
@@ -57,7 +57,7 @@ def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") 
 
     Args:
         folder: of this training's checkpoints.
-        key: what the training depends on; see :meth:`manet_lib.artifacts.Step.key`.
+        key: what the training depends on; see :meth:`manet_lib.workflow.records.Step.key`.
         old_code: `rerun` or `keep`.
 
     Returns:

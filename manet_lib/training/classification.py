@@ -1,4 +1,4 @@
-"""Stage 2: train a classifier on segmented films (section 4.2) and write what it predicts."""
+"""Stage 2: train a classifier on segmented images (section 4.2) and write what it predicts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path, read_table
 from manet_lib.data.augment import Pairs, classification_augmentation
 from manet_lib.data.manifest import read_manifest
+from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.models import create_model
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths, weights_of
-from manet_lib.seeds import stable_hash
-from manet_lib.steps import classification_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import Batch, Training, fit, loss_scaler, prepare, use_threads
+from manet_lib.workflow.records import Step, atomic_path, read_table
+from manet_lib.workflow.steps import classification_step
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -35,7 +35,7 @@ def logits_of(model: nn.Module, batch: Batch) -> Tensor:
 def segmented_pairs(
     params: Params, paths: RunPaths, manifest: pd.DataFrame, sides: list[str], trial: int | None = None
 ) -> Pairs:
-    """Segmented films and predicted masks of some sides of the split, as stage 2 sees them.
+    """Segmented images and predicted masks of some sides of the split, as stage 2 sees them.
 
     Args:
         params: classes, normalisation; for training, those of the augmentation.
@@ -60,10 +60,10 @@ def segmented_pairs(
 
 
 def train_classifier(params: Params, paths: RunPaths, model: str, trial: int) -> bool:
-    """Train one model in one trial and predict the validation and test films.
+    """Train one model in one trial and predict the validation and test images.
 
     SGD with momentum, cosine from the initial learning rate to 0, cross entropy (section 4.2). The weights of the
-    last epoch are tested; nothing is chosen on the validation films.
+    last epoch are tested; nothing is chosen on the validation images.
 
     Returns:
         Whether there was anything to do.
@@ -121,10 +121,10 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
 
 
 def _write(
-    params: Params, paths: RunPaths, films: pd.DataFrame, logits: np.ndarray, model: str, trial: int
+    params: Params, paths: RunPaths, images: pd.DataFrame, logits: np.ndarray, model: str, trial: int
 ) -> None:
     probability = torch.from_numpy(logits).double().softmax(1).numpy()
-    table = films[["image_id", "split", "label"]].copy()
+    table = images[["image_id", "split", "label"]].copy()
     table["predicted"] = [params.classes[number] for number in probability.argmax(1)]
     for number, label in enumerate(params.classes):
         table[f"p_{label}"] = probability[:, number]

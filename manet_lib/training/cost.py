@@ -9,15 +9,15 @@ from functools import partial
 import pandas as pd
 import torch
 
-from manet_lib.artifacts import atomic_path
 from manet_lib.models import create_model, model_names
 from manet_lib.models.cost import measure_cost
 from manet_lib.params import Params, view
 from manet_lib.paths import RunPaths
-from manet_lib.steps import cost_step
 from manet_lib.training.distributed import device_name, own_gpu, pick_device, resolved_precision, set_arithmetic
 from manet_lib.training.loop import part_size, use_threads
 from manet_lib.training.timing import interleaved_steps
+from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.steps import cost_step
 
 TABLE_3_SIZE = 512
 """Pixels at which Table 3 counts, whatever the size of a run."""
@@ -53,7 +53,7 @@ def measure(params: Params, paths: RunPaths) -> bool:
     """Count all ten models, and time training steps of the run's models, each backbone's in turn.
 
     ``counts.csv`` is :func:`counts`; ``seconds.csv`` has one row per round and one column per model. A step has
-    the films that one device sees at a time: the batch, divided among nodes and devices and by ``accumulate``.
+    the images that one device sees at a time: the batch, divided among nodes and devices and by ``accumulate``.
 
     Returns:
         Whether there was anything to do.

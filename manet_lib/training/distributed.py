@@ -18,10 +18,10 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from manet_lib.artifacts import Step, claimed
-from manet_lib.machine import processor_has_bf16, processor_name
 from manet_lib.params import Params, UserError
 from manet_lib.paths import checkpoints_of
+from manet_lib.workflow.machine import processor_has_bf16, processor_name
+from manet_lib.workflow.records import Step, claimed
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def own_gpus(count: int) -> Iterator[list[int]]:
                     free.append(number)
         if len(free) < count:
             print(
-                f"{here - len(free)} of {here} GPUs are at work for other trainings of yours; sharing", flush=True
+                f"{here - len(free)} of {here} GPUs are at work for other training runs of yours; sharing",
+                flush=True,
             )
             others = [number for number in range(here) if number not in free]
             turn = os.getpid() % max(1, len(others))  # not everybody shares the first one
@@ -186,8 +187,8 @@ def joined(params: Params) -> Iterator[Ranks]:
 def set_arithmetic(precision: str) -> None:
     """How GPUs compute: fp32 in full, as the paper's P100 did, unless TF32 is asked for.
 
-    Convolutions are chosen by measurement (cudnn.benchmark), as every batch has the same size; two GPU trainings
-    may therefore differ in their last bits.
+    Convolutions are chosen by measurement (cudnn.benchmark), as every batch has the same size; two GPU training
+    runs may therefore differ in their last bits.
     """
     tf32 = precision == "tf32"
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32

@@ -1,4 +1,4 @@
-"""Scoring every film of a set once, on any number of ranks."""
+"""Scoring every image of a set once, on any number of ranks."""
 
 from __future__ import annotations
 

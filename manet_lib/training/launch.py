@@ -19,14 +19,14 @@ from pathlib import Path
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from manet_lib.artifacts import save_settings
 from manet_lib.params import MODELS, Params, UserError, load_params
 from manet_lib.paths import RunPaths, project_root
-from manet_lib.processes import die_with_parent
-from manet_lib.steps import classification_step, segmentation_step
 from manet_lib.training.classification import train_classifier
 from manet_lib.training.distributed import own_gpus, pick_device, under_torchrun
 from manet_lib.training.segmentation import train_segmenter
+from manet_lib.workflow.processes import die_with_parent
+from manet_lib.workflow.records import save_settings
+from manet_lib.workflow.steps import classification_step, segmentation_step
 
 _TAIL = 30
 

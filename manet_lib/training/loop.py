@@ -20,14 +20,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from manet_lib.artifacts import atomic_path
 from manet_lib.data.augment import EpochOrder, Pairs
+from manet_lib.data.seeds import stable_hash
 from manet_lib.params import Params, UserError
 from manet_lib.paths import checkpoints_of, log_of, timing_of
-from manet_lib.progress import bar
-from manet_lib.seeds import stable_hash
 from manet_lib.training.checkpoint import load_checkpoint, save_checkpoint
 from manet_lib.training.distributed import Ranks, resolved_precision
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import atomic_path
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 _LOSSES_CHECKED_EVERY = 20
@@ -110,7 +110,7 @@ def batches(data: Pairs, params: Params, ranks: Ranks, order: EpochOrder, batch_
 
 
 def to_device(batch: Batch, data: Pairs, params: Params, device: torch.device) -> Batch:
-    """A batch as the networks take it: on the device, in their memory format, films scaled, masks float32."""
+    """A batch as the networks take it: on the device, in their memory format, images scaled, masks float32."""
     image, mask, target, row = batch
     layout = torch.channels_last if params.channels_last else torch.contiguous_format
     return (

@@ -1,4 +1,4 @@
-"""Stage 1: train the ResUNet (section 4.1) and predict the lung masks of all films."""
+"""Stage 1: train the ResUNet (section 4.1) and predict the lung masks of all images."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from manet_lib.artifacts import Step, atomic_path
 from manet_lib.data.augment import Pairs, segmentation_augmentation
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.scaling import to_unit
+from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import create_segmenter, soft_dice_loss
 from manet_lib.params import Params, UserError, view
 from manet_lib.paths import RunPaths, weights_of
-from manet_lib.progress import bar
-from manet_lib.seeds import stable_hash
-from manet_lib.steps import raw_masks_step, segmentation_step
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader, in_batches
@@ -32,6 +29,9 @@ from manet_lib.training.loop import (
     part_size,
     prepare,
 )
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import Step, atomic_path
+from manet_lib.workflow.steps import raw_masks_step, segmentation_step
 
 
 def _loss(model: nn.Module, batch: Batch) -> Tensor:
@@ -112,7 +112,7 @@ def _batch_size(params: Params, pairs: int) -> int:
 
 
 def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
-    """Predict the lung masks of all films with the trained ResUNet (section 4.1).
+    """Predict the lung masks of all images with the trained ResUNet (section 4.1).
 
     Returns:
         Whether there was anything to do.

@@ -13,8 +13,8 @@ from torch import nn
 
 from manet_lib.evaluation.statistics import bootstrap_interval
 from manet_lib.params import Params
-from manet_lib.progress import bar
 from manet_lib.training.loop import autocast, memory_named, prepare
+from manet_lib.workflow.progress import bar
 
 WARM_UP = 3
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from manet_lib.attention.maps import chosen_films, heat_maps
+from manet_lib.attention.maps import chosen_images, heat_maps
 from manet_lib.attention.scores import (
     CONTROLS,
     MEASURES,
@@ -79,7 +79,7 @@ def test_the_blob_is_highest_in_the_middle_and_round():
 
 @pytest.fixture(scope="module")
 def scored(tiny_run, tmp_path_factory):
-    """A copy of the tiny run with two trained models, its scores and the films that they are of."""
+    """A copy of the tiny run with two trained models, its scores and the images that they are of."""
     with pytest.MonkeyPatch.context() as patch:
         run = tiny_run.copy_to(tmp_path_factory.mktemp("scored"), patch)
     params = run.params.model_copy(update={"cam_per_class": 2})
@@ -88,62 +88,62 @@ def scored(tiny_run, tmp_path_factory):
         train_classifier(params, run.paths, *pair)
     assert score_attention(params, run.paths, trained)
     assert not score_attention(params, run.paths, trained), "done is done"
-    films = chosen_films(read_manifest(run.paths), params.classes, 2)
-    return run, pd.read_csv(run.paths.attention / "scores.csv"), films
+    images = chosen_images(read_manifest(run.paths), params.classes, 2)
+    return run, pd.read_csv(run.paths.attention / "scores.csv"), images
 
 
 @pytest.mark.slow  # trains two models
 class TestScores:
-    def test_every_model_is_scored_on_the_same_films(self, scored):
-        _, scores, films = scored
-        assert films["label"].nunique() == 5
+    def test_every_model_is_scored_on_the_same_images(self, scored):
+        _, scores, images = scored
+        assert images["label"].nunique() == 5
         expected = [
-            ("resnet34" + suffix, 1, film.image_id, film.label)
+            ("resnet34" + suffix, 1, image.image_id, image.label)
             for suffix in ("", "_ma")
-            for film in films.itertuples()
+            for image in images.itertuples()
         ]
         assert list(scores[["model", "trial", "image_id", "label"]].itertuples(index=False, name=None)) == expected
 
     def test_the_area_is_the_mean_of_the_clean_mask(self, scored):
-        run, scores, films = scored
-        masks = np.load(run.paths.clean_masks)[films.index]
+        run, scores, images = scored
+        masks = np.load(run.paths.clean_masks)[images.index]
         np.testing.assert_allclose(scores["lung_area"], np.tile(masks.mean(axis=(1, 2)), 2), atol=1e-6)
 
     def test_the_share_is_that_of_the_heat_maps(self, scored):
-        run, scores, films = scored
-        masks = np.load(run.paths.clean_masks)[films.index]
-        maps, *_ = heat_maps(run.params, run.paths, films, "resnet34_ma", 1)
+        run, scores, images = scored
+        masks = np.load(run.paths.clean_masks)[images.index]
+        maps, *_ = heat_maps(run.params, run.paths, images, "resnet34_ma", 1)
         with np.errstate(invalid="ignore"):  # 0 / 0 of an empty map
             expected = (maps * masks).sum(axis=(1, 2)) / maps.sum(axis=(1, 2))
         np.testing.assert_allclose(scores.loc[scores["model"] == "resnet34_ma", "lung_share"], expected, atol=1e-4)
         assert np.isfinite(expected).any()
 
     def test_lesions_are_scored_where_there_are_some(self, scored):
-        run, scores, films = scored
+        run, scores, images = scored
         drawn = [
             np.asarray(Image.open(run.paths.phantoms / path.replace("masks", "lesions"))) > 127
-            for path in films["mask_path"]
+            for path in images["mask_path"]
         ]
-        area = np.tile([lesion.mean() for lesion in drawn], 2)  # the tiny run's films are not resized
+        area = np.tile([lesion.mean() for lesion in drawn], 2)  # the tiny run's images are not resized
         np.testing.assert_allclose(scores["lesion_area"].fillna(0), area, atol=1e-6)
         assert (scores["lesion_area"].isna() == (area == 0)).all()
         assert scores.loc[area == 0, "lesion_share"].isna().all()
         assert (area[scores["label"] == "normal"] == 0).all()
         assert (area > 0).any()
-        maps, *_ = heat_maps(run.params, run.paths, films, "resnet34", 1)
+        maps, *_ = heat_maps(run.params, run.paths, images, "resnet34", 1)
         share = [heat[lesion].sum() / heat.sum() for heat, lesion in zip(maps, drawn, strict=True) if heat.any()]
         found = scores[scores["model"] == "resnet34"]
         np.testing.assert_allclose(found.loc[maps.any(axis=(1, 2)), "lesion_share"].fillna(0), share, atol=1e-4)
 
-    def test_controls_are_of_the_same_films(self, scored):
-        run, scores, films = scored
+    def test_controls_are_of_the_same_images(self, scored):
+        run, scores, images = scored
         controls = pd.read_csv(run.paths.attention / "controls.csv")
         assert set(controls["control"]) == set(CONTROLS)
         for (control, model), part in controls.groupby(["control", "model"], dropna=False):
-            assert part["image_id"].tolist() == films["image_id"].tolist(), (control, model)
+            assert part["image_id"].tolist() == images["image_id"].tolist(), (control, model)
         given = controls[controls["control"] == "that mask"].groupby("model")["lung_area"].apply(list)
         own = scores.groupby("model")["lung_area"].apply(list)
-        turn = 2  # masks of another class, as there are two films of each
+        turn = 2  # masks of another class, as there are two images of each
         for name in ("resnet34", "resnet34_ma"):
             np.testing.assert_allclose(given[name], np.roll(own[name], turn), atol=1e-6)
 

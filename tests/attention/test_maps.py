@@ -27,8 +27,8 @@ def by_hand(model, image, mask, target):
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_maps_have_the_size_of_the_image_and_reach_from_zero_to_one(classifier, films, name):
-    image, mask = films(name, 3)
+def test_maps_have_the_size_of_the_image_and_reach_from_zero_to_one(classifier, images, name):
+    image, mask = images(name, 3)
     maps = grad_cam(classifier(name), image, mask, torch.tensor([0, 2, 4]))
     assert maps.shape == (3, *image.shape[2:])
     assert maps.dtype == np.float32
@@ -41,8 +41,8 @@ def test_maps_have_the_size_of_the_image_and_reach_from_zero_to_one(classifier, 
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50_cbam", "vgg16_ma", "inceptionv3_ma"])
-def test_maps_are_those_of_the_definition(classifier, films, name):
-    image, mask = films(name, 2)
+def test_maps_are_those_of_the_definition(classifier, images, name):
+    image, mask = images(name, 2)
     target = torch.tensor([1, 3])
     maps = grad_cam(classifier(name), image, mask, target)
     expected = by_hand(classifier(name), image, mask, target)
@@ -52,42 +52,42 @@ def test_maps_are_those_of_the_definition(classifier, films, name):
     assert np.isfinite(expected).any()
 
 
-def test_maps_belong_to_the_class_that_is_asked_for(classifier, films):
-    image, mask = (part[:1].repeat(5, 1, 1, 1) for part in films("resnet34"))
+def test_maps_belong_to_the_class_that_is_asked_for(classifier, images):
+    image, mask = (part[:1].repeat(5, 1, 1, 1) for part in images("resnet34"))
     maps = grad_cam(classifier("resnet34"), image, mask, torch.arange(5))
     assert len(np.unique(maps.round(4), axis=0)) > 2
 
 
-def test_maps_of_a_batch_do_not_mix(classifier, films):
-    image, mask = films("resnet34_ma", 3)
+def test_maps_of_a_batch_do_not_mix(classifier, images):
+    image, mask = images("resnet34_ma", 3)
     target = torch.tensor([0, 1, 2])
     together = grad_cam(classifier("resnet34_ma"), image, mask, target)
     alone = grad_cam(classifier("resnet34_ma"), image[1:2], mask[1:2], target[1:2])
     np.testing.assert_allclose(together[1:2], alone, atol=1e-3)
 
 
-def test_weights_and_hooks_are_left_alone(classifier, films):
+def test_weights_and_hooks_are_left_alone(classifier, images):
     model = copy.deepcopy(classifier("resnet34_ma"))
-    grad_cam(model, *films("resnet34_ma"), torch.tensor([0, 1]))
+    grad_cam(model, *images("resnet34_ma"), torch.tensor([0, 1]))
     for name, value in classifier("resnet34_ma").state_dict().items():
         assert torch.equal(value, model.state_dict()[name])
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_small_score_is_stretched_like_a_large_one(classifier, films):
+def test_a_small_score_is_stretched_like_a_large_one(classifier, images):
     faint = copy.deepcopy(classifier("resnet34"))
     with torch.no_grad():
         faint.fc.weight *= 1e-6
     target = torch.tensor([0, 1])
-    expected = grad_cam(classifier("resnet34"), *films("resnet34"), target)
-    np.testing.assert_allclose(grad_cam(faint, *films("resnet34"), target), expected, atol=1e-2)
+    expected = grad_cam(classifier("resnet34"), *images("resnet34"), target)
+    np.testing.assert_allclose(grad_cam(faint, *images("resnet34"), target), expected, atol=1e-2)
 
 
-def test_a_class_that_nothing_speaks_for_has_an_empty_map(classifier, films):
+def test_a_class_that_nothing_speaks_for_has_an_empty_map(classifier, images):
     model = copy.deepcopy(classifier("resnet34"))
     with torch.no_grad():
         model.fc.weight[1] = -1  # features are not negative after their ReLU
-    image, mask = (nn.functional.interpolate(part, size=128) for part in films("resnet34"))
+    image, mask = (nn.functional.interpolate(part, size=128) for part in images("resnet34"))
     maps = grad_cam(model, image, mask, torch.tensor([1, 1]))
     assert cam_layer_at(model, 128) is model.layer4[-1]
     assert (maps == 0).all()
@@ -104,7 +104,7 @@ def test_maps_have_four_places_a_side_where_the_network_has_such_a_layer(classif
     assert (layer is model.cam_layer) == (size >= 128 or not name.startswith("resnet"))
 
 
-def test_a_class_that_does_not_exist_is_an_error(classifier, films):
+def test_a_class_that_does_not_exist_is_an_error(classifier, images):
     with pytest.raises((RuntimeError, IndexError)) as caught:
-        grad_cam(classifier("resnet34"), *films("resnet34"), torch.tensor([0, 7]))
+        grad_cam(classifier("resnet34"), *images("resnet34"), torch.tensor([0, 7]))
     assert not isinstance(caught.value, UnboundLocalError)

@@ -49,61 +49,61 @@ def corner_map():
 
 
 @pytest.fixture
-def film():
+def image():
     generator = torch.Generator().manual_seed(0)
     return 0.8 * torch.rand((1, 1, SIDE, SIDE), generator=generator), torch.ones(1, 1, SIDE, SIDE)
 
 
-def test_a_map_of_the_true_reasons_is_faithful_and_its_opposite_is_not(film):
-    right = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film")
-    wrong = faithfulness(Corner(), *film, LUNGS, 1, 1 - corner_map(), "film")
+def test_a_map_of_the_true_reasons_is_faithful_and_its_opposite_is_not(image):
+    right = faithfulness(Corner(), *image, LUNGS, 1, corner_map(), "image")
+    wrong = faithfulness(Corner(), *image, LUNGS, 1, 1 - corner_map(), "image")
     assert right["deletion"] < right["deletion_chance"] < wrong["deletion"]
     assert wrong["insertion"] < right["insertion_chance"] < right["insertion"]
 
 
-def test_road_sees_what_its_neighbours_do_not_give_back(film):
-    image, heat = torch.full((1, 1, SIDE, SIDE), -0.2), np.zeros((SIDE, SIDE), np.float32)
-    image[..., 8:20, 8:20] = 1  # small and bright; imputed from around, it is gone
+def test_road_sees_what_its_neighbours_do_not_give_back(image):
+    grey, heat = torch.full((1, 1, SIDE, SIDE), -0.2), np.zeros((SIDE, SIDE), np.float32)
+    grey[..., 8:20, 8:20] = 1  # small and bright; imputed from around, it is gone
     heat[8:20, 8:20] = 1
     right, wrong = (
-        faithfulness(Corner(), image, film[1], LUNGS, 1, one, "film")["road"] for one in (heat, 1 - heat)
+        faithfulness(Corner(), grey, image[1], LUNGS, 1, one, "image")["road"] for one in (heat, 1 - heat)
     )
     assert right > 0.05
     assert wrong < -0.05
 
 
-def test_a_map_of_zeros_is_not_probed_and_ties_are_no_order(film):
-    nothing = faithfulness(Corner(), *film, LUNGS, 1, np.zeros((SIDE, SIDE), np.float32), "film")
+def test_a_map_of_zeros_is_not_probed_and_ties_are_no_order(image):
+    nothing = faithfulness(Corner(), *image, LUNGS, 1, np.zeros((SIDE, SIDE), np.float32), "image")
     assert np.isnan(list(nothing.values())).all()
     flat = [
-        faithfulness(Corner(), *film, LUNGS, 1, np.ones((SIDE, SIDE), np.float32), f"film{n}") for n in range(12)
+        faithfulness(Corner(), *image, LUNGS, 1, np.ones((SIDE, SIDE), np.float32), f"image{n}") for n in range(12)
     ]
     # from top to bottom, the deciding half would go first
     assert np.mean([one["deletion"] - one["deletion_chance"] for one in flat]) == pytest.approx(0, abs=0.03)
     assert np.mean([one["road"] for one in flat]) == pytest.approx(0, abs=0.03)
 
 
-def test_probes_are_the_same_every_time_and_leave_the_random_state(film):
+def test_probes_are_the_same_every_time_and_leave_the_random_state(image):
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    first = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film")
+    first = faithfulness(Corner(), *image, LUNGS, 1, corner_map(), "image")
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(10)
-    assert faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "film") == first
-    other = faithfulness(Corner(), *film, LUNGS, 1, corner_map(), "another film")
+    assert faithfulness(Corner(), *image, LUNGS, 1, corner_map(), "image") == first
+    other = faithfulness(Corner(), *image, LUNGS, 1, corner_map(), "another image")
     assert other["deletion"] == pytest.approx(first["deletion"], abs=0.01)  # but for the order of ties
     assert other["deletion_chance"] != first["deletion_chance"]
 
 
-def test_curves_are_the_mean_probability_over_the_levels(film):
+def test_curves_are_the_mean_probability_over_the_levels(image):
     """Where all patches matter alike, the curve can be written down."""
-    image, mask = torch.full((1, 1, SIDE, SIDE), 0.0), film[1]
+    grey, mask = torch.full((1, 1, SIDE, SIDE), 0.0), image[1]
 
     class Mean(nn.Module):
-        def forward(self, image, mask):
-            return torch.stack([torch.zeros(len(image)), image.mean(dim=(1, 2, 3))], dim=1)
+        def forward(self, grey, mask):
+            return torch.stack([torch.zeros(len(grey)), grey.mean(dim=(1, 2, 3))], dim=1)
 
-    found = faithfulness(Mean(), image, mask, LUNGS, 1, corner_map(), "film")
+    found = faithfulness(Mean(), grey, mask, LUNGS, 1, corner_map(), "image")
     removed = np.round(np.linspace(0, PATCHES**2, LEVELS + 1)) / PATCHES**2
     probability = 1 / (1 + np.exp(removed))  # the mean falls from 0 to -1
     expected = np.trapezoid(probability, dx=1 / LEVELS)
@@ -125,20 +125,20 @@ def test_patches_are_removed_highest_first_and_all_at_last():
             assert order[fewer].min() > order[~fewer].max()
 
 
-def test_only_the_lungs_are_removed(film):
-    image, mask = film
+def test_only_the_lungs_are_removed(image):
+    grey, mask = image
     lungs = np.zeros_like(LUNGS)
     lungs[SIDE // 2 :] = True
     seen = []
 
     class Spy(nn.Module):
-        def forward(self, image, mask):
-            seen.append(image)
-            return torch.zeros(len(image), 2)
+        def forward(self, grey, mask):
+            seen.append(grey)
+            return torch.zeros(len(grey), 2)
 
-    faithfulness(Spy(), image, mask, lungs, 1, corner_map(), "film")
+    faithfulness(Spy(), grey, mask, lungs, 1, corner_map(), "image")
     without = seen[0]
-    assert torch.equal(without[-1, 0, : SIDE // 2], image[0, 0, : SIDE // 2])
+    assert torch.equal(without[-1, 0, : SIDE // 2], grey[0, 0, : SIDE // 2])
     assert (without[-1, 0, SIDE // 2 :] == -1).all()
 
 
@@ -153,7 +153,7 @@ def test_patch_means_and_similarity():
     assert np.isnan(similarity(maps[0], np.zeros((SIDE, SIDE), np.float32)))
 
 
-def test_layers_are_drawn_anew_from_the_last_and_the_network_is_left_alone(classifier, films):
+def test_layers_are_drawn_anew_from_the_last_and_the_network_is_left_alone(classifier, images):
     model = classifier("resnet34_ma")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     seen, fresh = [], create_model("resnet34_ma")
@@ -166,7 +166,7 @@ def test_layers_are_drawn_anew_from_the_last_and_the_network_is_left_alone(class
     assert len(seen) == STAGES
     assert all(torch.equal(value, random.state_dict()[name]) for name, value in fresh.state_dict().items())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    image, mask = films("resnet34_ma")
+    image, mask = images("resnet34_ma")
     assert grad_cam(random, image, mask, torch.tensor([0, 1])).shape == (2, *image.shape[2:])
 
 

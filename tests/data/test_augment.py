@@ -29,11 +29,11 @@ def _disc(x: float, y: float, radius: float, size: int = SIZE) -> NDArray[np.flo
     return np.clip(radius + 0.5 - np.hypot(columns - x, rows - y), 0, 1)
 
 
-def _films() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _images() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     rng = np.random.default_rng(0)
-    films = rng.integers(1, 256, (COUNT, SIZE, SIZE), dtype=np.uint8)
+    images = rng.integers(1, 256, (COUNT, SIZE, SIZE), dtype=np.uint8)
     masks = np.stack([_disc(26 + n, 34, 14 + n / 2) > 0.5 for n in range(COUNT)])
-    return films, masks.astype(np.uint8)
+    return images, masks.astype(np.uint8)
 
 
 def _pairs(
@@ -42,23 +42,31 @@ def _pairs(
     *,
     segmented: bool = True,
     key: tuple[int, int] = (0, 1),
-    films: NDArray[np.uint8] | None = None,
+    images: NDArray[np.uint8] | None = None,
     masks: NDArray[np.uint8] | None = None,
     rows: list[int] | None = None,
     names: list[str] | None = None,
 ) -> Pairs:
-    default = _films()
-    films = default[0] if films is None else films
+    default = _images()
+    images = default[0] if images is None else images
     masks = default[1] if masks is None else masks
-    chosen = np.arange(len(films)) if rows is None else np.array(rows)
+    chosen = np.arange(len(images)) if rows is None else np.array(rows)
     targets = chosen % 5
     return Pairs(
-        films, masks, chosen, targets, params, segmented=segmented, augmentation=augmentation, key=key, names=names
+        images,
+        masks,
+        chosen,
+        targets,
+        params,
+        segmented=segmented,
+        augmentation=augmentation,
+        key=key,
+        names=names,
     )
 
 
 def _scaled(pairs: Pairs, epoch: int, position: int) -> Item:
-    """An item with its film as the networks take it."""
+    """An item with its image as the networks take it."""
     image, *others = pairs[epoch, position]
     return pairs.scale(image), *others
 
@@ -85,13 +93,13 @@ class TestItems:
         params = _params()
         image, mask, _, _ = _scaled(_pairs(params, segmentation_augmentation(params), segmented=False), 0, 2)
         assert (image.min(), image.max()) == (0, 1)
-        assert image[mask == 0].max() > 0.5  # the whole film, not the lungs alone
+        assert image[mask == 0].max() > 0.5  # the whole image, not the lungs alone
         assert set(mask.unique().tolist()) == {0, 1}
 
-    def test_unaugmented_film_is_the_segmented_film(self) -> None:
-        films, masks = _films()
+    def test_unaugmented_image_is_the_segmented_image(self) -> None:
+        images, masks = _images()
         image, mask, _, _ = _scaled(_pairs(_params(normalisation="divide"), None), 5, 3)
-        np.testing.assert_allclose(image[0], films[3] * (masks[3] / 255) * 2 - 1, atol=1e-6)
+        np.testing.assert_allclose(image[0], images[3] * (masks[3] / 255) * 2 - 1, atol=1e-6)
         assert np.array_equal(mask[0], masks[3])
 
     def test_rows_are_rows_of_the_store(self) -> None:
@@ -103,7 +111,7 @@ class TestItems:
 
 
 class TestRandomness:
-    def test_is_a_function_of_seed_trial_epoch_and_film(self) -> None:
+    def test_is_a_function_of_seed_trial_epoch_and_image(self) -> None:
         params = _params()
         one = _pairs(params, classification_augmentation(params))
         wanted = one[4, 6]
@@ -112,22 +120,22 @@ class TestRandomness:
             assert _same(one[4, 6], wanted)
         assert _same(_pairs(params, classification_augmentation(params))[4, 6], wanted)
 
-    @pytest.mark.parametrize("what", ["seed", "trial", "epoch", "film"])
+    @pytest.mark.parametrize("what", ["seed", "trial", "epoch", "image"])
     def test_differs_with_each_of_them(self, what: str) -> None:
         params = _params(augment_probability=1.0)
-        films, masks = (np.repeat(array[:1], 8, axis=0) for array in _films())
+        images, masks = (np.repeat(array[:1], 8, axis=0) for array in _images())
 
         def draw(number: int) -> bytes:
             key = (number if what == "seed" else 0, number if what == "trial" else 1)
-            pairs = _pairs(params, classification_augmentation(params), key=key, films=films, masks=masks)
-            item = pairs[number if what == "epoch" else 0, number if what == "film" else 0]
+            pairs = _pairs(params, classification_augmentation(params), key=key, images=images, masks=masks)
+            item = pairs[number if what == "epoch" else 0, number if what == "image" else 0]
             return item[0].numpy().tobytes()
 
         assert len({draw(number) for number in range(8)}) == 8
 
-    def test_goes_with_the_films_name_not_its_place(self) -> None:
+    def test_goes_with_the_images_name_not_its_place(self) -> None:
         params = _params()
-        names = [f"film{number}" for number in range(COUNT)]
+        names = [f"image{number}" for number in range(COUNT)]
         whole = _pairs(params, classification_augmentation(params), names=names)
         part = _pairs(params, classification_augmentation(params), rows=[8, 3], names=[names[8], names[3]])
         assert _same(part[2, 0], whole[2, 8])
@@ -155,10 +163,10 @@ class TestRandomness:
             assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
         assert not torch.equal(alone[0][0], alone[3][0])  # the second epoch is another one
 
-    def test_films_of_one_batch_are_drawn_apart(self) -> None:
+    def test_images_of_one_batch_are_drawn_apart(self) -> None:
         params = _params(augment_probability=1.0)
-        films, masks = (np.repeat(array[:1], 8, axis=0) for array in _films())
-        pairs = _pairs(params, segmentation_augmentation(params), segmented=False, films=films, masks=masks)
+        images, masks = (np.repeat(array[:1], 8, axis=0) for array in _images())
+        pairs = _pairs(params, segmentation_augmentation(params), segmented=False, images=images, masks=masks)
         batches = list(
             DataLoader(pairs, batch_size=4, sampler=EpochOrder(8, (0, 1), shuffle=False), num_workers=2)
         )
@@ -168,35 +176,35 @@ class TestRandomness:
 def _dots(size: int = 128) -> NDArray[np.uint8]:
     """A strong and a weak dot, 40 pixels apart, about the centre."""
     middle = (size - 1) / 2
-    film = _disc(middle - 20, middle, 5, size) * 240 + _disc(middle + 20, middle, 5, size) * 120
-    return np.round(film).astype(np.uint8)
+    image = _disc(middle - 20, middle, 5, size) * 240 + _disc(middle + 20, middle, 5, size) * 120
+    return np.round(image).astype(np.uint8)
 
 
-def _measured(film: NDArray[np.uint8]) -> tuple[float, float, float, float]:
+def _measured(image: NDArray[np.uint8]) -> tuple[float, float, float, float]:
     """Shift right and down in pixels, scale, and angle in degrees, from where the two dots came to lie."""
-    rows, columns = np.mgrid[: film.shape[0], : film.shape[1]]
-    strong = film > 160
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    strong = image > 160
     # A disc dimmed by interpolation at its edge still has its centre where it was.
     near = np.hypot(columns - columns[strong].mean(), rows - rows[strong].mean()) < 12
     points = []
     for part in (near, ~near):
-        weight = film * part
+        weight = image * part
         points.append(((columns * weight).sum() / weight.sum(), (rows * weight).sum() / weight.sum()))
     (x1, y1), (x2, y2) = points
-    middle = (film.shape[0] - 1) / 2
+    middle = (image.shape[0] - 1) / 2
     angle = np.degrees(np.arctan2(y2 - y1, x2 - x1))
     return (x1 + x2) / 2 - middle, (y1 + y2) / 2 - middle, np.hypot(x2 - x1, y2 - y1) / 40, angle
 
 
-def _both(compose: A.Compose, film: NDArray[np.uint8], mask: NDArray[np.uint8], count: int) -> list[Any]:
-    """Grey film and mask in so many epochs, as a data set draws them; the film is not segmented."""
-    pairs = _pairs(_params(), compose, segmented=False, films=film[None], masks=mask[None])
+def _both(compose: A.Compose, image: NDArray[np.uint8], mask: NDArray[np.uint8], count: int) -> list[Any]:
+    """Grey image and mask in so many epochs, as a data set draws them; the image is not segmented."""
+    pairs = _pairs(_params(), compose, segmented=False, images=image[None], masks=mask[None])
     items = [pairs[epoch, 0] for epoch in range(count)]
-    return [(image[0].numpy(), mask[0].numpy()) for image, mask, _, _ in items]
+    return [(drawn[0].numpy(), mask[0].numpy()) for drawn, mask, _, _ in items]
 
 
-def _draws(compose: A.Compose, film: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
-    return [image for image, _ in _both(compose, film, np.zeros_like(film), count)]
+def _draws(compose: A.Compose, image: NDArray[np.uint8], count: int) -> list[NDArray[np.uint8]]:
+    return [drawn for drawn, _ in _both(compose, image, np.zeros_like(image), count)]
 
 
 @pytest.mark.parametrize(("stage", "rotation"), [(1, 10.0), (2, 30.0)])
@@ -204,12 +212,12 @@ def _draws(compose: A.Compose, film: NDArray[np.uint8], count: int) -> list[NDAr
 def test_ranges_of_the_paper(stage: int, rotation: float, joint: bool) -> None:
     params = _params(augment_probability=1.0, brightness=0.0, contrast=0.0, joint_affine=joint)
     compose = segmentation_augmentation(params) if stage == 1 else classification_augmentation(params)
-    measured = np.array([_measured(film) for film in _draws(compose, _dots(), 300)])
+    measured = np.array([_measured(image) for image in _draws(compose, _dots(), 300)])
     centre = [0, 0, 1, 0]
     limits = np.array([0.0625 * 128, 0.0625 * 128, 0.2, rotation])
     slack = np.array([0.6, 0.6, 0.02, 1.0])
     if not joint:
-        slack[:2] += 2.5  # scaled and turned after the shift, about the centre of the film
+        slack[:2] += 2.5  # scaled and turned after the shift, about the centre of the image
     offset = measured - centre
     assert (np.abs(offset) <= limits + slack).all()
     # Albumentations shifts by whole pixels and drops the fraction.
@@ -224,8 +232,8 @@ def test_scale_keeps_proportions() -> None:
     params = _params(augment_probability=1.0, shift=0.0, scale=0.4, seg_rotation=0.0)
     ratios = []
     disc = np.round(_disc(63.5, 63.5, 30, 128) * 255).astype(np.uint8)
-    for film in _draws(segmentation_augmentation(params), disc, 40):
-        inside = film > 127
+    for image in _draws(segmentation_augmentation(params), disc, 40):
+        inside = image > 127
         ratios.append(inside.any(axis=0).sum() / inside.any(axis=1).sum())
     np.testing.assert_allclose(ratios, 1, atol=0.06)
 
@@ -234,20 +242,20 @@ def test_scale_keeps_proportions() -> None:
 def test_probability(joint: bool, expected: float) -> None:
     compose = segmentation_augmentation(_params(joint_affine=joint))
     small = _dots(64)
-    changed = [not np.array_equal(film, small) for film in _draws(compose, small, 400)]
+    changed = [not np.array_equal(image, small) for image in _draws(compose, small, 400)]
     assert abs(np.mean(changed) - expected) < 4 * np.sqrt(0.25 / 400)
 
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_augmentations_are_drawn_apart(joint: bool) -> None:
-    # Each with probability 0.5 (section 2.3): a film that was moved is brightened no more often than another.
+    # Each with probability 0.5 (section 2.3): an image that was moved is brightened no more often than another.
     params = _params(joint_affine=joint)
-    film = np.repeat(np.array([0, 100, 150], np.uint8), 32)[None].repeat(96, axis=0)
+    image = np.repeat(np.array([0, 100, 150], np.uint8), 32)[None].repeat(96, axis=0)
     mask = np.round(_disc(60, 40, 12, 96)).astype(np.uint8)
     counts = np.zeros((2, 2), int)
-    for image, moved_mask in _both(classification_augmentation(params), film, mask, 400):
+    for drawn, moved_mask in _both(classification_augmentation(params), image, mask, 400):
         moved = not np.array_equal(moved_mask, mask)
-        counts[int(moved), int(image[48, 48] != 100)] += 1
+        counts[int(moved), int(drawn[48, 48] != 100)] += 1
     assert chi2_contingency(counts).pvalue > 1e-4
     assert counts.min() > 10
 
@@ -256,8 +264,8 @@ def test_amounts_are_drawn_apart() -> None:
     # Shift to the right, contrast and the rest, each of its own draw.
     params = _params(augment_probability=1.0, joint_affine=False, rotation=0.0, scale=0.0)
     draws = _draws(classification_augmentation(params), _dots(), 200)
-    contrast = [float(film.max()) - float(np.median(film)) for film in draws]
-    strong = [np.argwhere(film >= film.max() - 20).mean(axis=0) for film in draws]
+    contrast = [float(image.max()) - float(np.median(image)) for image in draws]
+    strong = [np.argwhere(image >= image.max() - 20).mean(axis=0) for image in draws]
     for place in np.array(strong).T:
         assert abs(np.corrcoef(place, contrast)[0, 1]) < 0.35
 
@@ -280,8 +288,8 @@ def test_zero_ranges_change_nothing() -> None:
 def test_brightness_and_contrast() -> None:
     params = _params(augment_probability=1.0, shift=0.0, scale=0.0, rotation=0.0)
     levels = np.array([0, 100, 150], np.uint8)
-    film = np.repeat(levels, 32)[None].repeat(96, axis=0)
-    draws = np.array([draw[0, 16::32] for draw in _draws(classification_augmentation(params), film, 400)], float)
+    image = np.repeat(levels, 32)[None].repeat(96, axis=0)
+    draws = np.array([draw[0, 16::32] for draw in _draws(classification_augmentation(params), image, 400)], float)
     lifted = draws[:, 0][draws[:, 0] > 0]
     assert len(lifted) > 120
     assert lifted.max() <= 51  # 0.2 of 255
@@ -292,11 +300,11 @@ def test_brightness_and_contrast() -> None:
     assert abs(slopes.mean() - 1) < 0.03
 
 
-def test_film_and_mask_move_together() -> None:
+def test_image_and_mask_move_together() -> None:
     params = _params(augment_probability=1.0)
     masks = np.stack([_disc(28, 36, 10 + n) > 0.5 for n in range(8)]).astype(np.uint8)
     pairs = _pairs(
-        params, segmentation_augmentation(params), segmented=False, films=masks * np.uint8(255), masks=masks
+        params, segmentation_augmentation(params), segmented=False, images=masks * np.uint8(255), masks=masks
     )
     for number in range(8):
         image, mask, _, _ = pairs[1, number]
@@ -308,8 +316,8 @@ def test_film_and_mask_move_together() -> None:
 @pytest.mark.parametrize("border", ["constant", "reflect"])
 def test_what_comes_in_at_the_border(border: str) -> None:
     params = _params(augment_probability=1.0, border=border)
-    film = np.full((SIZE, SIZE), 200, np.uint8)
-    draws = _draws(segmentation_augmentation(params), film, 30)
+    image = np.full((SIZE, SIZE), 200, np.uint8)
+    draws = _draws(segmentation_augmentation(params), image, 30)
     black = [bool((draw == 0).any()) for draw in draws]
     assert any(black) == (border == "constant")
     assert all(draw[SIZE // 2, SIZE // 2] == 200 for draw in draws)
@@ -340,8 +348,8 @@ class TestRemasking:
 
     def test_empty_mask(self) -> None:
         params = _params(augment_probability=1.0)
-        films, masks = _films()
-        pairs = _pairs(params, classification_augmentation(params), films=films, masks=np.zeros_like(masks))
+        images, masks = _images()
+        pairs = _pairs(params, classification_augmentation(params), images=images, masks=np.zeros_like(masks))
         image, mask, _, _ = _scaled(pairs, 0, 0)
         assert (image == -1).all()
         assert (mask == 0).all()
@@ -359,7 +367,7 @@ def _order(count: int, epoch: int = 0, key: tuple[int, int] = (0, 1), **options:
 class TestEpochOrder:
     @pytest.mark.parametrize("world", [1, 2, 3, 4])
     @pytest.mark.parametrize("count", [680, 679, 2, 1])
-    def test_evaluation_sees_each_film_once(self, count: int, world: int) -> None:
+    def test_evaluation_sees_each_image_once(self, count: int, world: int) -> None:
         seen = [_order(count, shuffle=False, batch_size=64, rank=rank, world=world) for rank in range(world)]
         assert Counter(position for part in seen for position in part) == Counter(range(count))
         assert all(part == sorted(part) for part in seen)
@@ -388,7 +396,7 @@ class TestEpochOrder:
         assert len({tuple(order) for order in orders}) == 27
         assert _order(100, 2, (1, 1), **options) == _order(100, 2, (1, 1), **options)
 
-    def test_dropped_films_change_from_epoch_to_epoch(self) -> None:
+    def test_dropped_images_change_from_epoch_to_epoch(self) -> None:
         dropped = [set(range(70)) - set(_order(70, epoch, shuffle=True, batch_size=64)) for epoch in range(100)]
         assert set.union(*dropped) == set(range(70))
 
@@ -403,17 +411,17 @@ VIEWS = {
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("augmented", [False, True])
-def test_each_view_shows_its_part_of_the_film(view: str, augmented: bool) -> None:
+def test_each_view_shows_its_part_of_the_image(view: str, augmented: bool) -> None:
     params = _params(view=view, brightness=0.4, augment_probability=1.0)
     augmentation = classification_augmentation(params) if augmented else None
     whole = _pairs(_params(view="whole", brightness=0.4, augment_probability=1.0), augmentation)
     for position in range(COUNT):
         image, mask, _, _ = _pairs(params, augmentation)[3, position]
-        film, same, _, _ = whole[3, position]
+        unmasked, same, _, _ = whole[3, position]
         assert torch.equal(mask, same)
         shown, lungs = image[0].numpy(), mask[0].numpy() > 0
         if view == "shape" or not augmented:  # brightness is drawn for what is seen
-            np.testing.assert_array_equal(shown, VIEWS[view](film[0].numpy(), lungs))
+            np.testing.assert_array_equal(shown, VIEWS[view](unmasked[0].numpy(), lungs))
         elif view != "whole":
             assert (shown[lungs if view == "background" else ~lungs] == 0).all()
             assert shown.any()
@@ -434,17 +442,17 @@ def test_attention_gets_its_own_mask_or_ones_or_anothers(augmented: bool) -> Non
         pairs = _pairs(params, augmentation, rows=[4, 7, 9])
         return [pairs[1, position] for position in range(3)]
 
-    _, masks = _films()
+    _, masks = _images()
     own, ones, another = items("own"), items("ones"), items("another")
     for first, second, third, partner in zip(own, ones, another, [7, 9, 4], strict=True):
-        assert torch.equal(first[0], second[0])  # the film is segmented by its own mask
+        assert torch.equal(first[0], second[0])  # the image is segmented by its own mask
         assert torch.equal(first[0], third[0])
         assert (second[1] == 1).all()
         np.testing.assert_array_equal(third[1][0], masks[partner])
 
 
-def test_stage_1_sees_the_whole_film_whatever_the_view() -> None:
-    films, masks = _films()
+def test_stage_1_sees_the_whole_image_whatever_the_view() -> None:
+    images, masks = _images()
     image, mask, _, _ = _pairs(_params(view="shape", attention_mask="ones"), None, segmented=False)[0, 5]
-    np.testing.assert_array_equal(image[0], films[5])
+    np.testing.assert_array_equal(image[0], images[5])
     np.testing.assert_array_equal(mask[0], masks[5])

@@ -122,7 +122,7 @@ def test_a_server_without_ranges_starts_again(tmp_path, server):
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("missing.zip", 0, "the server answers 404"),
+        ("missing.zip", 0, "the server predictions 404"),
         ("whole.zip", 17, "1,280,000 bytes, expected 17; not kept"),
         ("stall.zip", 0, "timed out; call again"),
     ],
@@ -183,7 +183,7 @@ def test_an_archive_with_a_link_is_refused(tmp_path):
 def test_a_truncated_archive_is_refused_whole(tmp_path, kept):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
-        opened.writestr("film.png", CONTENT[:100_000])
+        opened.writestr("image.png", CONTENT[:100_000])
     (tmp_path / "a.zip").write_bytes(buffer.getvalue()[:kept])
     with pytest.raises(UserError, match=r"a\.zip: damaged or truncated"):
         unpack(tmp_path / "a.zip", tmp_path / "out")

@@ -105,7 +105,7 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 def test_folders_of_systems_and_of_own_pictures_are_left_out(tmp_path: Path) -> None:
-    for folder in (".git", "__MACOSX", "answers", "films"):
+    for folder in (".git", "__MACOSX", "predictions", "images"):
         (tmp_path / folder).mkdir()
         picture("PNG")(tmp_path / folder / "a.png")
-    assert [path.parent.name for path in images_in(tmp_path, [tmp_path / "answers"]).images] == ["films"]
+    assert [path.parent.name for path in images_in(tmp_path, [tmp_path / "predictions"]).images] == ["images"]

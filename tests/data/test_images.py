@@ -47,7 +47,7 @@ def _dicom(values: NDArray[Any], interpretation: str = "MONOCHROME2", **elements
     return buffer.getvalue()
 
 
-def _read(data: bytes, name: str = "film.png") -> NDArray[np.uint8]:
+def _read(data: bytes, name: str = "image.png") -> NDArray[np.uint8]:
     pixels = read_grey(Path(name), data)
     assert pixels.dtype == np.uint8
     assert pixels.ndim == 2
@@ -127,8 +127,8 @@ class TestModes:
     def test_not_a_number_is_refused(self, value: float, refused: Any) -> None:
         values = GREY.astype(np.float32)
         values[3, 4] = value
-        with refused("film.tif"):
-            _read(_encoded(Image.fromarray(values), "TIFF"), "film.tif")
+        with refused("image.tif"):
+            _read(_encoded(Image.fromarray(values), "TIFF"), "image.tif")
 
     @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
     def test_jpeg(self, mode: str) -> None:
@@ -140,7 +140,7 @@ class TestModes:
         options = {"lossless": True} if ending == "WEBP" else {}
         assert np.abs(_read(_encoded(Image.fromarray(GREY), ending, **options)).astype(int) - GREY).max() <= 1
 
-    @pytest.mark.parametrize("name", ["film.jpg", "film.dcm", "film.csv", "film"])
+    @pytest.mark.parametrize("name", ["image.jpg", "image.dcm", "image.csv", "image"])
     def test_the_name_does_not_matter(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(_encoded(Image.fromarray(GREY)))
         assert np.array_equal(read_grey(tmp_path / name), GREY)
@@ -177,14 +177,14 @@ class TestDicom:
         dataset.NumberOfFrames, dataset.PixelData = 2, 2 * dataset.PixelData
         data = io.BytesIO()
         dataset.save_as(data)
-        with refused("film.dcm", "holds 2 pictures"):
-            read_grey(Path("film.dcm"), data.getvalue())
+        with refused("image.dcm", "holds 2 pictures"):
+            read_grey(Path("image.dcm"), data.getvalue())
 
     @pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 0.95])
     def test_truncated_is_refused(self, share: float, refused: Any) -> None:
         data = _dicom(self.deep)
-        with refused("film.dcm"):
-            _read(data[: max(140, int(len(data) * share))], "film.dcm")
+        with refused("image.dcm"):
+            _read(data[: max(140, int(len(data) * share))], "image.dcm")
 
 
 class TestBadFiles:
@@ -193,7 +193,7 @@ class TestBadFiles:
     def test_truncated(self, ending: str, share: float, refused: Any) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (60, 80), dtype=np.uint8)
         data = _encoded(Image.fromarray(noise), ending)
-        with refused("film.png"):
+        with refused("image.png"):
             _read(data[: int(len(data) * share)])
 
     @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ class TestBadFiles:
         ],
     )
     def test_no_image(self, data: bytes, part: str, refused: Any) -> None:
-        with refused("film.png", part):
+        with refused("image.png", part):
             _read(data)
 
     @pytest.mark.parametrize("shape", [(1, 1), (SMALLEST - 1, 100), (100, SMALLEST - 1)])
     def test_too_small(self, shape: tuple[int, int], refused: Any) -> None:
-        with refused("film.png", f"{shape[1]}×{shape[0]}", str(SMALLEST)):
+        with refused("image.png", f"{shape[1]}×{shape[0]}", str(SMALLEST)):
             _read(_encoded(Image.fromarray(np.zeros(shape, np.uint8))))
 
     def test_smallest_is_taken(self) -> None:
@@ -241,7 +241,7 @@ class TestBadFiles:
             try:
                 _read(bytes(data))
             except ValueError:  # a UserError; anything else fails the test
-                with refused("film.png"):
+                with refused("image.png"):
                     _read(bytes(data))
 
     @pytest.mark.filterwarnings("ignore")
@@ -256,7 +256,7 @@ class TestBadFiles:
                 try:
                     _read(bytes(data))
                 except ValueError:
-                    with refused("film.png"):
+                    with refused("image.png"):
                         _read(bytes(data))
 
 
@@ -280,11 +280,11 @@ class TestMask:
         assert not self._mask(np.zeros((30, 40), np.uint8)).any()
 
     @pytest.mark.parametrize("factor", [2, 5])
-    def test_larger_film(self, factor: int) -> None:
+    def test_larger_image(self, factor: int) -> None:
         mask = self._mask(self.drawn * np.uint8(255), (30 * factor, 40 * factor))
         assert np.array_equal(mask, np.kron(self.drawn, np.ones((factor, factor), bool)))
 
-    def test_smaller_film(self) -> None:
+    def test_smaller_image(self) -> None:
         large = np.kron(self.drawn, np.ones((3, 3), bool))
         assert np.array_equal(self._mask(large * np.uint8(255)), self.drawn)
 
@@ -338,39 +338,39 @@ class TestScaling:
         assert to_signed(torch.tensor([[0, 255]], dtype=torch.uint8), "divide").tolist() == [[-1, 1]]
 
     @pytest.mark.parametrize("level", [0, 1, 128, 255])
-    def test_constant_film(self, level: int) -> None:
-        film = torch.full((8, 8), level, dtype=torch.uint8)
-        assert (to_unit(film) == 0).all()
-        assert (to_signed(film) == -1).all()
-        np.testing.assert_allclose(to_unit(film, "divide"), level / 255, atol=1e-7)
+    def test_constant_image(self, level: int) -> None:
+        image = torch.full((8, 8), level, dtype=torch.uint8)
+        assert (to_unit(image) == 0).all()
+        assert (to_signed(image) == -1).all()
+        np.testing.assert_allclose(to_unit(image, "divide"), level / 255, atol=1e-7)
 
     @pytest.mark.parametrize("normalisation", ["min_max", "divide"])
     def test_order_and_range_are_kept(self, normalisation: str) -> None:
-        film = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
-        signed = to_signed(film, normalisation).flatten()
+        image = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+        signed = to_signed(image, normalisation).flatten()
         assert (signed.diff() > 0).all()
         assert (signed[0], signed[-1]) == (-1, 1)
 
     @pytest.mark.parametrize("normalisation", ["min_max", "divide"])
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-    def test_each_film_of_a_batch_is_scaled_by_itself(
+    def test_each_image_of_a_batch_is_scaled_by_itself(
         self, normalisation: str, layout: torch.memory_format
     ) -> None:
         generator = torch.Generator().manual_seed(0)
-        films = torch.randint(40, 200, (5, 1, 9, 7), generator=generator, dtype=torch.uint8)
-        films[1] //= 3
-        films[2] = 17
-        before = films.clone()
-        scaled = to_signed(films.to(memory_format=layout), normalisation)
-        for film, together in zip(films.numpy().astype(np.float64), scaled, strict=True):
-            low, high = (film.min(), film.max()) if normalisation == "min_max" else (0, 255)
-            np.testing.assert_allclose(together, (film - low) / max(high - low, 1) * 2 - 1, atol=2e-7)
-        assert torch.equal(films, before)
+        images = torch.randint(40, 200, (5, 1, 9, 7), generator=generator, dtype=torch.uint8)
+        images[1] //= 3
+        images[2] = 17
+        before = images.clone()
+        scaled = to_signed(images.to(memory_format=layout), normalisation)
+        for image, together in zip(images.numpy().astype(np.float64), scaled, strict=True):
+            low, high = (image.min(), image.max()) if normalisation == "min_max" else (0, 255)
+            np.testing.assert_allclose(together, (image - low) / max(high - low, 1) * 2 - 1, atol=2e-7)
+        assert torch.equal(images, before)
 
-    def test_background_of_a_segmented_film_is_minus_one(self) -> None:
+    def test_background_of_a_segmented_image_is_minus_one(self) -> None:
         mask = (GREY > 100).astype(np.uint8)
-        film = segment(GREY, mask)
-        assert film.dtype == np.uint8
-        assert np.array_equal(film, np.where(mask, GREY, 0))
-        assert (to_signed(torch.from_numpy(film))[torch.from_numpy(mask) == 0] == -1).all()
+        image = segment(GREY, mask)
+        assert image.dtype == np.uint8
+        assert np.array_equal(image, np.where(mask, GREY, 0))
+        assert (to_signed(torch.from_numpy(image))[torch.from_numpy(mask) == 0] == -1).all()
         assert (to_signed(torch.from_numpy(np.zeros_like(GREY))) == -1).all()

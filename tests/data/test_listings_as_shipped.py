@@ -23,16 +23,16 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 
 ROWS = [
-    ("films/a.png", "healthy", "masks/a.png", "Ann"),
-    ("films/b.png", "healthy", "", "Ben"),
-    ("films/c.png", "sick", "masks/c.png;masks/d.png", "Cy"),
-    ("films/d.png", "sick", "masks/d.png", "Dee"),
+    ("images/a.png", "healthy", "masks/a.png", "Ann"),
+    ("images/b.png", "healthy", "", "Ben"),
+    ("images/c.png", "sick", "masks/c.png;masks/d.png", "Cy"),
+    ("images/d.png", "sick", "masks/d.png", "Dee"),
 ]
 HEADER = ("path", "label", "mask_path", "patient")
 
 
 def _picture(path: Path, number: int, *, mask: bool = False, shape: tuple[int, int] = (40, 48)) -> None:
-    """A film of its own noise, or a mask of its own size."""
+    """An image of its own noise, or a mask of its own size."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
     lungs = np.zeros(shape, np.uint8)
@@ -42,9 +42,9 @@ def _picture(path: Path, number: int, *, mask: bool = False, shape: tuple[int, i
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Four films and three masks, without a table."""
+    """Four images and three masks, without a table."""
     for number, name in enumerate("abcd"):
-        _picture(tmp_path / f"own/films/{name}.png", number)
+        _picture(tmp_path / f"own/images/{name}.png", number)
         _picture(tmp_path / f"own/masks/{name}.png", number, mask=True)
     return tmp_path / "own"
 
@@ -149,14 +149,14 @@ class TestTables:
     def test_a_wrong_label_is_named_with_its_line(
         self, comma: str, end: bool, folder: Path, own_params: Any, refused: Any
     ) -> None:
-        rows = [*ROWS[:2], ("films/c.png", "sik", "", "Cy"), ROWS[3]]
+        rows = [*ROWS[:2], ("images/c.png", "sik", "", "Cy"), ROWS[3]]
         table = _table(rows, comma=comma, end=f"{comma}\n" if end else "\n")
         (folder / "index.csv").write_text(table)
         with refused("index.csv", "'sik'", "line 4", "healthy, sick"):
             _rows(own_params(folder))
 
     def test_lines_are_counted_as_an_editor_does(self, folder: Path, own_params: Any, refused: Any) -> None:
-        lines = _table([*ROWS[:3], ("films/d.png", "sik", "", "Dee")]).splitlines()
+        lines = _table([*ROWS[:3], ("images/d.png", "sik", "", "Dee")]).splitlines()
         (folder / "index.csv").write_text("\n".join([*lines[:2], "", *lines[2:]]))
         with refused("'sik'", "line 6"):
             _rows(own_params(folder))
@@ -174,20 +174,27 @@ class TestTables:
 
     @pytest.mark.parametrize(
         "again",
-        ["films/a.png", "./films/a.png", "films//a.png", "films/../films/a.png", "films\\a.png", " films/a.png"],
+        [
+            "images/a.png",
+            "./images/a.png",
+            "images//a.png",
+            "images/../images/a.png",
+            "images\\a.png",
+            " images/a.png",
+        ],
     )
     @pytest.mark.parametrize("label", ["healthy", "sick"], ids=["same label", "another label"])
-    def test_a_film_listed_twice_is_refused(
+    def test_a_image_listed_twice_is_refused(
         self, again: str, label: str, folder: Path, own_params: Any, refused: Any
     ) -> None:
         (folder / "index.csv").write_text(_table([*ROWS, (again, label, "", "Ann")]))
-        with refused("index.csv", "twice", "films/a.png"):
+        with refused("index.csv", "twice", "images/a.png"):
             _rows(own_params(folder))
 
     @pytest.mark.parametrize(
         "content", [_table(comma=";"), _table(_backslashes())], ids=["semicolons", "backslashes"]
     )
-    @pytest.mark.parametrize("name", ["films/b.png", "masks/a.png"])
+    @pytest.mark.parametrize("name", ["images/b.png", "masks/a.png"])
     def test_a_changed_file_is_read_again(
         self, content: str, name: str, folder: Path, own_params: Any, paths: RunPaths
     ) -> None:
@@ -200,7 +207,7 @@ class TestTables:
 class TestRareClass:
     @pytest.fixture
     def built(self, tmp_path: Path, own_params: Any, paths: RunPaths) -> Callable[..., tuple[Params, RunPaths]]:
-        """The store of 33 common and 3 rare films, each with a mask and a patient of its own."""
+        """The store of 33 common and 3 rare images, each with a mask and a patient of its own."""
 
         def make(**changes: Any) -> tuple[Params, RunPaths]:
             rows = []
@@ -217,7 +224,7 @@ class TestRareClass:
 
     @staticmethod
     def _lacking(seed: int) -> set[str]:
-        """The sides without a rare film; rows 0, 1 and 2 are rare."""
+        """The sides without a rare image; rows 0, 1 and 2 are rare."""
         return {*SPLITS} - set(split_images(36, 0.1, 0.1, seed)[:3])
 
     @pytest.mark.parametrize("lacking", [("val",), ("test",), ("val", "test"), ("train", "val")], ids=" and ".join)
@@ -228,8 +235,8 @@ class TestRareClass:
         params, paths = built(seed=seed)
         build_manifest(params, paths)
         said = capsys.readouterr().out
-        assert f"rare has no film in {' and '.join(lacking)}; " in said
-        assert all(way in said for way in ("add films", "fraction", "seed", "split: patient"))
+        assert f"rare has no image in {' and '.join(lacking)}; " in said
+        assert all(way in said for way in ("add images", "fraction", "seed", "split: patient"))
         assert "common" not in said
 
     def test_a_seed_that_gives_every_side_one_is_taken(self, built: Any) -> None:
@@ -248,7 +255,7 @@ METADATA = "patientid,finding,view,modality,folder,filename,notes\n"
 
 
 def _cohen(folder: Path, *names: str, notes: str = "", encoding: str = "utf-8", there: bool = True) -> None:
-    """Cohen's collection with these films."""
+    """Cohen's collection with these images."""
     for number, name in enumerate(names if there else ()):
         _picture(folder / "images" / name, number)
     folder.mkdir(parents=True, exist_ok=True)
@@ -258,7 +265,7 @@ def _cohen(folder: Path, *names: str, notes: str = "", encoding: str = "utf-8", 
 
 @pytest.fixture
 def collections(tmp_path: Path) -> Path:
-    """All four public collections, two or three films of each, in their original layouts."""
+    """All four public collections, two or three images of each, in their original layouts."""
     data = tmp_path / "data"
     for number, name in enumerate(("MCUCXR_0001_0.png", "MCUCXR_0002_1.png")):
         _picture(data / "MontgomerySet/CXR_png" / name, number)
@@ -281,7 +288,7 @@ def _gathered(data: Path) -> pd.DataFrame:
 
 
 def _litter(data: Path) -> None:
-    """What macOS and Windows leave beside every film and mask, and in a tree of its own."""
+    """What macOS and Windows leave beside every image and mask, and in a tree of its own."""
     for path in sorted(data.rglob("*")):
         relative = path.relative_to(data)
         shadow = data / "__MACOSX" / relative.with_name(f"._{path.name}")
@@ -354,11 +361,11 @@ class TestArchives:
         assert not rows["path"].str.contains("__MACOSX").any()
         assert all((tmp_path / "shelf" / path).is_file() for path in rows["path"])
 
-    def test_such_files_alone_are_no_film(self, tmp_path: Path, refused: Any) -> None:
+    def test_such_files_alone_are_no_image(self, tmp_path: Path, refused: Any) -> None:
         folder = tmp_path / "chest_xray/train/NORMAL"
         folder.mkdir(parents=True)
         (folder / "._IM-0001-0001.jpeg").write_bytes(b"\0\5\x16\7")
-        with refused("kermany: no film found"):
+        with refused("kermany: no image found"):
             kermany.read(tmp_path)
 
 
@@ -403,7 +410,7 @@ class TestCohen:
             pytest.param("a-b_1.2.jpeg", "a-b_1.2.jpg", id="a point in the name"),
         ],
     )
-    def test_a_film_with_another_ending_is_found(self, collections: Path, listed: str, file: str) -> None:
+    def test_a_image_with_another_ending_is_found(self, collections: Path, listed: str, file: str) -> None:
         folder = collections / "covid-chestxray-dataset"
         _cohen(folder, "a.jpg", listed, there=False)
         _picture(folder / "images" / file, 5)
@@ -415,11 +422,11 @@ class TestCohen:
         assert row["mask_path"].endswith(f"{Path(listed).stem}_mask.png")
         assert (rows["source"] == "cohen").sum() == 2
 
-    def test_a_missing_film_does_not_take_another_one_s_file(self, collections: Path) -> None:
+    def test_a_missing_image_does_not_take_another_one_s_file(self, collections: Path) -> None:
         folder = collections / "covid-chestxray-dataset"
         _cohen(folder, "a.jpg", "b.png", "a.png", "b.jpeg", "d.jpg", there=False)
         for name in ("d.txt", "d.nii.gz", "d.csv"):
-            (folder / "images" / name).write_bytes(b"no film")
+            (folder / "images" / name).write_bytes(b"no image")
         rows = _gathered(collections)
         found = [Path(path).name for path in rows.loc[rows["source"] == "cohen", "path"]]
         assert found == ["a.jpg", "b.png"]

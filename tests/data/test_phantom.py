@@ -23,7 +23,7 @@ PATIENTS = range(6)
 
 
 @cache
-def _films(label: str) -> list[Phantom]:
+def _images(label: str) -> list[Phantom]:
     return [draw_phantom(label, patient, size=96) for patient in PATIENTS]
 
 
@@ -49,9 +49,9 @@ def test_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     one, two, three = (_bytes_of(tmp_path / name) for name in ("one", "two", "three"))
     assert len(one) == 3 * 10 + 1
     assert one == two
-    films = [name for name in one if name.startswith("images/")]
-    assert all(one[name] != three[name] for name in films)
-    assert len({one[name] for name in films}) == 10
+    images = [name for name in one if name.startswith("images/")]
+    assert all(one[name] != three[name] for name in images)
+    assert len({one[name] for name in images}) == 10
 
 
 def test_set_is_spread_evenly_and_indexed(tmp_path: Path) -> None:
@@ -60,39 +60,39 @@ def test_set_is_spread_evenly_and_indexed(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "index.csv", dtype=str), index, check_dtype=False)
     for name in [*index["path"], *index["mask_path"]]:
         assert (tmp_path / name).is_file()
-    films = index.groupby(["label", "patient"]).size()
-    assert films.groupby("label").apply(lambda counts: sorted(counts)).tolist() == [[1, 1, 1, 1, 2, 2]] * 5
+    images = index.groupby(["label", "patient"]).size()
+    assert images.groupby("label").apply(lambda counts: sorted(counts)).tolist() == [[1, 1, 1, 1, 2, 2]] * 5
 
 
 @pytest.mark.parametrize("label", CLASSES)
 class TestFilm:
     def test_form(self, label: str) -> None:
-        for film in _films(label):
-            assert film.image.dtype == np.uint8
-            assert film.image.shape == film.lungs.shape == film.lesions.shape == (96, 96)
-            assert film.lungs.dtype == film.lesions.dtype == np.bool_
-            assert film.source in SOURCES
+        for image in _images(label):
+            assert image.image.dtype == np.uint8
+            assert image.image.shape == image.lungs.shape == image.lesions.shape == (96, 96)
+            assert image.lungs.dtype == image.lesions.dtype == np.bool_
+            assert image.source in SOURCES
 
     def test_lesions_are_in_the_lungs(self, label: str) -> None:
-        for film in _films(label):
-            assert not (film.lesions & ~film.lungs).any()
-            assert film.lesions.any() == (label != "normal")
+        for image in _images(label):
+            assert not (image.lesions & ~image.lungs).any()
+            assert image.lesions.any() == (label != "normal")
 
     def test_two_lungs_of_plausible_size(self, label: str) -> None:
-        for film in _films(label):
-            assert 0.12 < film.lungs.mean() < 0.45
-            assert 0.25 < _left(film.lungs) / film.lungs.sum() < 0.75
-            edge = [film.lungs[0], film.lungs[-1], film.lungs[:, 0], film.lungs[:, -1]]
+        for image in _images(label):
+            assert 0.12 < image.lungs.mean() < 0.45
+            assert 0.25 < _left(image.lungs) / image.lungs.sum() < 0.75
+            edge = [image.lungs[0], image.lungs[-1], image.lungs[:, 0], image.lungs[:, -1]]
             assert not np.concatenate(edge).any()
 
     def test_air_is_dark(self, label: str) -> None:
-        for film in _films(label):
-            body = film.image[48, 20:76]  # across the chest at half height
-            inside = film.lungs[48, 20:76]
+        for image in _images(label):
+            body = image.image[48, 20:76]  # across the chest at half height
+            inside = image.lungs[48, 20:76]
             assert body[inside].mean() < body[~inside].mean()
 
-    def test_films_of_a_patient_share_the_anatomy(self, label: str) -> None:
-        one, again = (draw_phantom(label, 1, film, size=64) for film in (0, 1))
+    def test_images_of_a_patient_share_the_anatomy(self, label: str) -> None:
+        one, again = (draw_phantom(label, 1, image, size=64) for image in (0, 1))
         other = draw_phantom(label, 2, 0, size=64)
         assert np.array_equal(one.lungs, again.lungs)
         assert not np.array_equal(one.image, again.image)
@@ -100,37 +100,37 @@ class TestFilm:
 
 
 def test_heart_takes_from_the_lung_on_the_right_of_the_picture() -> None:
-    films = [film for label in CLASSES for film in _films(label)]
-    assert all(_right(film.lungs) < _left(film.lungs) for film in films)
+    images = [image for label in CLASSES for image in _images(label)]
+    assert all(_right(image.lungs) < _left(image.lungs) for image in images)
 
 
 def test_covid19_is_bilateral_and_peripheral() -> None:
     axis = np.abs(np.arange(96) - 47.5)
-    for film in _films("covid19"):
-        assert min(_left(film.lesions), _right(film.lesions)) > 0.1 * film.lesions.sum()
-        from_the_middle = [np.average(axis, weights=mask.sum(axis=0)) for mask in (film.lesions, film.lungs)]
+    for image in _images("covid19"):
+        assert min(_left(image.lesions), _right(image.lesions)) > 0.1 * image.lesions.sum()
+        from_the_middle = [np.average(axis, weights=mask.sum(axis=0)) for mask in (image.lesions, image.lungs)]
         assert from_the_middle[0] > from_the_middle[1]
 
 
 def test_tb_is_in_the_upper_zones() -> None:
     rows = np.arange(96)
-    for film in _films("tb"):
-        lesions, lungs = (np.average(rows, weights=mask.sum(axis=1)) for mask in (film.lesions, film.lungs))
+    for image in _images("tb"):
+        lesions, lungs = (np.average(rows, weights=mask.sum(axis=1)) for mask in (image.lesions, image.lungs))
         assert lesions < lungs
-        assert film.lesions[: int(lungs)].sum() > 0.9 * film.lesions.sum()
+        assert image.lesions[: int(lungs)].sum() > 0.9 * image.lesions.sum()
 
 
 def test_bacterial_pneumonia_is_one_sided() -> None:
     sides = set()
-    for film in _films("bp"):
-        assert min(_left(film.lesions), _right(film.lesions)) == 0
-        sides.add(_left(film.lesions) > 0)
+    for image in _images("bp"):
+        assert min(_left(image.lesions), _right(image.lesions)) == 0
+        sides.add(_left(image.lesions) > 0)
     assert sides == {True, False}
 
 
 def test_viral_pneumonia_is_in_both_lungs() -> None:
-    for film in _films("vp"):
-        assert min(_left(film.lesions), _right(film.lesions)) > 0.25 * film.lesions.sum()
+    for image in _images("vp"):
+        assert min(_left(image.lesions), _right(image.lesions)) > 0.25 * image.lesions.sum()
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -169,8 +169,8 @@ def test_confounders_reach_the_edge_of_the_lungs_as_far_as_the_limitations_say(s
 
 
 def test_confounders_grow_with_their_strength() -> None:
-    films = [draw_phantom("bp", 1, size=64, confounder_strength=s).image.astype(float) for s in (0, 0.25, 0.5, 1)]
-    change = [np.abs(film - films[0]).mean() for film in films]
+    images = [draw_phantom("bp", 1, size=64, confounder_strength=s).image.astype(float) for s in (0, 0.25, 0.5, 1)]
+    change = [np.abs(image - images[0]).mean() for image in images]
     assert change == sorted(change)
     assert len(set(change)) == 4
 
@@ -179,25 +179,25 @@ def test_confounders_grow_with_their_strength() -> None:
 def unmarked(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]]:
-    """400 films of 64 pixels without confounders: index, films, lung masks."""
+    """400 images of 64 pixels without confounders: index, images, lung masks."""
     folder = tmp_path_factory.mktemp("unmarked")
     index = write_phantoms(folder, 400, 64, 0, 0.0)
-    films, masks = (
+    images, masks = (
         np.stack([np.asarray(Image.open(folder / name)) for name in index[column]])
         for column in ("path", "mask_path")
     )
-    return index, films, (masks > 127).astype(np.uint8)
+    return index, images, (masks > 127).astype(np.uint8)
 
 
 @pytest.mark.slow
 def test_brightness_alone_does_not_tell_the_classes(
     unmarked: tuple[pd.DataFrame, NDArray[np.uint8], NDArray[np.uint8]],
 ) -> None:
-    index, films, masks = unmarked
+    index, images, masks = unmarked
     hits = total = 0
     for seed in range(10):
         manifest = index.assign(split=split_images(len(index), 0.1, 0.2, seed))
-        right, count = lung_statistics_accuracy(films, masks, manifest)
+        right, count = lung_statistics_accuracy(images, masks, manifest)
         hits, total = hits + right, total + count
     assert total == 10 * 80
     assert 0.2 < hits / total < 0.5

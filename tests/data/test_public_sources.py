@@ -15,8 +15,7 @@ import papermill
 import pytest
 from PIL import Image
 
-from manet_lib.artifacts import read_table
-from manet_lib.data.manifest import build_manifest, identical_films
+from manet_lib.data.manifest import build_manifest, identical_images
 from manet_lib.data.sources import cohen, kermany, montgomery, shenzhen
 from manet_lib.data.sources.base import ROW_COLUMNS
 from manet_lib.data.sources.public import SOURCES, compose, gather
@@ -24,12 +23,13 @@ from manet_lib.data.splits import join_patients
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, UserError, load_params
 from manet_lib.paths import RunPaths, params_file, project_root, sample_dir
+from manet_lib.workflow.records import read_table
 
 LISTS = sample_dir() / "original"
 needs_lists = pytest.mark.skipif(
     not LISTS.is_dir(), reason="no original file lists; set MANET_CXR_DIR to a folder with original/"
 )
-FILM = np.tile(np.arange(0, 240, 6, dtype=np.uint8), (40, 1))
+IMAGE = np.tile(np.arange(0, 240, 6, dtype=np.uint8), (40, 1))
 
 
 def touch(folder, names):
@@ -72,9 +72,9 @@ def collections(tmp_path_factory):
     return data
 
 
-def film(number, white=False):
-    """A small film of its own, or a mask, as PNG; readers go by content, not by the ending of a name."""
-    pixels = FILM.copy()
+def image(number, white=False):
+    """A small image of its own, or a mask, as PNG; readers go by content, not by the ending of a name."""
+    pixels = IMAGE.copy()
     pixels[20, :4] = np.frombuffer(np.uint32(number).tobytes(), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels // 180 * 255 if white else pixels).save(buffer, "PNG")
@@ -98,7 +98,7 @@ def pack(data, shelf):
                 inside = path.relative_to(data).as_posix()
                 if name.startswith("8gf9"):  # the masks come in a folder of another name
                     inside = f"masks/{path.name}"
-                picture = film(zlib.crc32(inside.encode()), white="mask" in inside.lower())
+                picture = image(zlib.crc32(inside.encode()), white="mask" in inside.lower())
                 opened.writestr(inside, path.read_bytes() or picture)
 
 
@@ -148,7 +148,7 @@ def test_the_published_setting_builds_its_data_from_a_server_end_to_end(collecti
     assert set(lock) == {path.name for path in shelf.iterdir()}
 
 
-def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
+def test_all_images_but_identical_ones_under_all(tmp_path, monkeypatch):
     rows = pd.DataFrame(
         [(f"{number}.png", CLASSES[number % 5], "x", f"p{number}", "", "") for number in range(60)],
         columns=list(ROW_COLUMNS),
@@ -156,7 +156,7 @@ def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
     for number in range(60):
-        (data / f"{number}.png").write_bytes(film(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
+        (data / f"{number}.png").write_bytes(image(number - number % 20 // 19))  # 19, 39 and 59 are 18, 38, 58
     rows["mask_path"] = "mask.png"
     Image.fromarray(np.repeat(np.uint8([[0, 255]]), 16, axis=1).repeat(32, axis=0)).save(data / "mask.png")
     monkeypatch.setattr("manet_lib.data.sources.gather", lambda *_: rows)
@@ -167,14 +167,14 @@ def test_all_films_but_identical_ones_under_all(tmp_path, monkeypatch):
     build_store(params, paths)
     build_manifest(params, paths)
     manifest = read_table(paths.manifest)
-    twins = identical_films(manifest)
+    twins = identical_images(manifest)
     assert twins["image_ids"].tolist() == ["18, 19", "38, 39", "58, 59"]
     dropped = manifest[manifest["split"] == ""]
     assert dropped["image_id"].tolist() == ["19", "39", "59"]
     assert (dropped["seg_split"] == "").all()
 
 
-def test_the_papers_composition_needs_the_papers_films(refused):
+def test_the_papers_composition_needs_the_papers_images(refused):
     rows = pd.DataFrame([("a.png", "tb", "x", "p", "", "")], columns=list(ROW_COLUMNS))
     with refused("composition: paper needs", "set composition: all"):
         compose(rows, "paper", 0)
@@ -197,8 +197,8 @@ def test_masks_and_original_splits(collections):
         ("shenzhen", "tb"): 287,
         ("cohen", "covid19"): 154,
     }
-    films = rows[rows["source"] == "kermany"]
-    sides = pd.crosstab(films["original_split"], films["label"])
+    images = rows[rows["source"] == "kermany"]
+    sides = pd.crosstab(images["original_split"], images["label"])
     assert sides.loc["test", ["normal", "bp", "vp"]].tolist() == [234, 242, 148]
     assert sides.loc["train", ["normal", "bp", "vp"]].tolist() == [1349, 2538, 1345]
     assert all((collections / path).is_file() for path in rows["path"])
@@ -208,7 +208,7 @@ def test_masks_and_original_splits(collections):
 def test_composition_of_the_paper(collections):
     rows = compose(gather(collections, download=False), "paper", seed=0)
     counts = rows["label"].value_counts().to_dict()
-    # Table 1, but for one COVID-19 film more: the listing has 434 frontal ones, the paper 433.
+    # Table 1, but for one COVID-19 image more: the listing has 434 frontal ones, the paper 433.
     assert counts == {"normal": 1840, "covid19": 434, "tb": 394, "bp": 2780, "vp": 1345}
     assert (rows.loc[rows["label"] == "vp", "original_split"] == "train").all()
     again = compose(gather(collections, download=False), "paper", seed=0)
@@ -271,10 +271,10 @@ def test_left_and_right_masks_are_merged(tmp_path):
         target.parent.mkdir(parents=True)
         Image.fromarray(mask).save(target)
     (tmp_path / "MontgomerySet/CXR_png").mkdir()
-    Image.fromarray(FILM).save(tmp_path / "MontgomerySet/CXR_png/MCUCXR_0001_0.png")
+    Image.fromarray(IMAGE).save(tmp_path / "MontgomerySet/CXR_png/MCUCXR_0001_0.png")
     (row,) = read(tmp_path).itertuples()
-    film = _load(tmp_path, row.path, row.mask_path, 40, dark=False)
-    assert film.mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
+    image = _load(tmp_path, row.path, row.mask_path, 40, dark=False)
+    assert image.mask[5:30].mean(axis=0).round().tolist() == [1] * 15 + [0] * 10 + [1] * 15
 
 
 def test_an_offline_reader_is_told_what_to_fetch(tmp_path):
@@ -295,11 +295,11 @@ def test_an_empty_collection_is_refused_by_name(tmp_path, module):
         folder.write_text("patientid,finding,view,modality,folder,filename\n")
     else:
         folder.mkdir(parents=True)
-    with pytest.raises(UserError, match=f"{module.SOURCE.name}: no film found"):
+    with pytest.raises(UserError, match=f"{module.SOURCE.name}: no image found"):
         module.SOURCE.read(tmp_path)
 
 
-def test_patients_with_an_identical_film_are_one():
+def test_patients_with_an_identical_image_are_one():
     patients = pd.Series(["a", "a", "b", "c", "d", "e"])
     hashes = pd.Series(["1", "2", "2", "3", "3", "4"])
     assert join_patients(patients, hashes).tolist() == ["a", "a", "a", "c", "c", "e"]

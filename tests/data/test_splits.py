@@ -70,7 +70,7 @@ class TestOverImages:
 
 
 def _hospital(seed: int, patients: int = 400) -> pd.DataFrame:
-    """Films of patients with one to eight films; some patients have films of two classes."""
+    """Images of patients with one to eight images; some patients have images of two classes."""
     rng = np.random.default_rng(seed)
     rows = []
     for patient in range(patients):
@@ -83,41 +83,41 @@ def _hospital(seed: int, patients: int = 400) -> pd.DataFrame:
 class TestOverPatients:
     @pytest.mark.parametrize("seed", range(5))
     def test_no_patient_is_on_two_sides(self, seed: int) -> None:
-        films = _hospital(seed)
-        films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.2, seed)
-        assert (films.groupby("patient")["split"].nunique() == 1).all()
-        assert set(films["split"]) == set(SPLITS)
+        images = _hospital(seed)
+        images["split"] = split_patients(images["label"], images["patient"], 0.1, 0.2, seed)
+        assert (images.groupby("patient")["split"].nunique() == 1).all()
+        assert set(images["split"]) == set(SPLITS)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_every_class_gets_about_its_shares(self, seed: int) -> None:
-        films = _hospital(seed)
-        films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.2, seed)
-        shares = pd.crosstab(films["label"], films["split"], normalize="index")
+        images = _hospital(seed)
+        images["split"] = split_patients(images["label"], images["patient"], 0.1, 0.2, seed)
+        shares = pd.crosstab(images["label"], images["split"], normalize="index")
         for side, wanted in (("train", 0.7), ("val", 0.1), ("test", 0.2)):
             assert (shares[side] - wanted).abs().max() < 0.08
 
-    def test_patients_with_many_films_are_on_all_sides_alike(self) -> None:
+    def test_patients_with_many_images_are_on_all_sides_alike(self) -> None:
         shares = []
         for seed in range(20):
-            films = _hospital(seed)
-            films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.2, seed)
-            many = films.groupby("patient")["label"].transform("size") > 1
-            shares.append(many.groupby(films["split"]).mean())
+            images = _hospital(seed)
+            images["split"] = split_patients(images["label"], images["patient"], 0.1, 0.2, seed)
+            many = images.groupby("patient")["label"].transform("size") > 1
+            shares.append(many.groupby(images["split"]).mean())
         mean = pd.DataFrame(shares).mean()
         assert mean.max() - mean.min() < 0.05, "dealt out from the largest, training alone would have them"
 
-    def test_single_films_are_divided_exactly(self) -> None:
+    def test_single_images_are_divided_exactly(self) -> None:
         labels = pd.Series(np.repeat(["a", "b"], [50, 200]))
         sides = split_patients(labels, pd.Series(range(250)).astype(str), 0.1, 0.1, 0)
         assert pd.crosstab(labels, pd.Series(sides)).loc["b"].to_dict() == {"test": 20, "train": 160, "val": 20}
         assert pd.crosstab(labels, pd.Series(sides)).loc["a"].to_dict() == {"test": 5, "train": 40, "val": 5}
 
-    def test_seeded_and_independent_of_the_order_of_the_films(self) -> None:
-        films = _hospital(1)
-        films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.1, 7)
-        mixed = films.sample(frac=1, random_state=5, ignore_index=True)
+    def test_seeded_and_independent_of_the_order_of_the_images(self) -> None:
+        images = _hospital(1)
+        images["split"] = split_patients(images["label"], images["patient"], 0.1, 0.1, 7)
+        mixed = images.sample(frac=1, random_state=5, ignore_index=True)
         assert split_patients(mixed["label"], mixed["patient"], 0.1, 0.1, 7) == mixed["split"].tolist()
-        assert split_patients(films["label"], films["patient"], 0.1, 0.1, 8) != films["split"].tolist()
+        assert split_patients(images["label"], images["patient"], 0.1, 0.1, 8) != images["split"].tolist()
 
 
 class TestJoinedPatients:
@@ -126,12 +126,12 @@ class TestJoinedPatients:
         patients = pd.Series(rng.integers(0, 60, 120).astype(str))
         hashes = pd.Series(rng.integers(0, 140, 120).astype(str))
         joined = join_patients(patients, hashes)
-        films = list(zip(patients, hashes, strict=True))
+        images = list(zip(patients, hashes, strict=True))
         group = list(range(120))
-        for _ in range(120):  # spread each film's group to all that share its patient or its hash
+        for _ in range(120):  # spread each image's group to all that share its patient or its hash
             group = [
-                min(group[other] for other in range(120) if films[other][0] == p or films[other][1] == h)
-                for p, h in films
+                min(group[other] for other in range(120) if images[other][0] == p or images[other][1] == h)
+                for p, h in images
             ]
         assert np.array_equal(pd.factorize(joined)[0], pd.factorize(pd.Series(group))[0])
         assert set(joined) <= set(patients)
@@ -155,7 +155,7 @@ class TestOverPairs:
         assert pairs == {"train": int(printed["train_pairs"]), "test": int(printed["test_pairs"]), "": 6792 - 906}
         assert pairs["test"] == 91
 
-    def test_only_films_with_a_mask_and_seeded(self) -> None:
+    def test_only_images_with_a_mask_and_seeded(self) -> None:
         has_mask = pd.Series(np.random.default_rng(0).random(300) < 0.4)
         sides = split_images(300, 0.1, 0.1, 0)
         drawn = [split_pairs(has_mask, sides, "image", 0.1, seed) for seed in (0, 0, 1)]
@@ -163,14 +163,14 @@ class TestOverPairs:
         assert drawn[0] == drawn[1] != drawn[2]
 
     def test_over_patients_no_tested_patient_is_trained_on(self) -> None:
-        films = _hospital(2)
-        sides = split_patients(films["label"], films["patient"], 0.1, 0.2, 0)
-        has_mask = films["label"].isin(["normal", "tb"])
-        films["pairs"] = split_pairs(has_mask, sides, "patient", 0.1, 0)
-        tested = set(films.loc[np.array(sides) == "test", "patient"])
-        assert not films.loc[films["pairs"] == "train", "patient"].isin(tested).any()
-        assert films.loc[films["pairs"] == "test", "patient"].isin(tested).all()
-        assert ((films["pairs"] != "") == has_mask).all()
+        images = _hospital(2)
+        sides = split_patients(images["label"], images["patient"], 0.1, 0.2, 0)
+        has_mask = images["label"].isin(["normal", "tb"])
+        images["pairs"] = split_pairs(has_mask, sides, "patient", 0.1, 0)
+        tested = set(images.loc[np.array(sides) == "test", "patient"])
+        assert not images.loc[images["pairs"] == "train", "patient"].isin(tested).any()
+        assert images.loc[images["pairs"] == "test", "patient"].isin(tested).all()
+        assert ((images["pairs"] != "") == has_mask).all()
 
     @pytest.mark.parametrize("masks", [0, 1])
     def test_too_few_masks(self, masks: int, refused: Any) -> None:
@@ -218,8 +218,8 @@ class TestManifest:
             contents.append(paths.manifest.read_bytes())
         assert contents[0] == contents[2] != contents[1]
 
-    def test_identical_films(self, own_films: Any, own_params: Any, paths: RunPaths) -> None:
-        folder = own_films(each=20, masked=10)
+    def test_identical_images(self, own_images: Any, own_params: Any, paths: RunPaths) -> None:
+        folder = own_images(each=20, masked=10)
         for number in (1, 2):
             (folder / f"healthy{number}.png").write_bytes((folder / "healthy0.png").read_bytes())
         params = own_params(folder, split="patient", test_fraction=0.2, batch_size=8)
@@ -235,10 +235,10 @@ class TestManifest:
             assert (unused["seg_split"] == "").all()
             assert Counter(manifest["split"]).total() == 40
 
-    def test_too_few_films(self, own_films: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
-        params = own_params(own_films(each=4, masked=2))
+    def test_too_few_images(self, own_images: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
+        params = own_params(own_images(each=4, masked=2))
         build_store(params, paths)
-        with refused("8 films", "val"):
+        with refused("8 images", "val"):
             build_manifest(params, paths)
 
     def test_before_it_is_written(self, paths: RunPaths, refused: Any) -> None:
@@ -247,15 +247,16 @@ class TestManifest:
 
 
 def test_share_of_patients_on_both_sides() -> None:
-    films = _hospital(3)
-    films["split"] = split_images(len(films), 0.1, 0.2, 0)
-    share = same_patient_share(films)
+    images = _hospital(3)
+    images["split"] = split_images(len(images), 0.1, 0.2, 0)
+    share = same_patient_share(images)
     for label in CLASSES:
-        tested = films[(films["split"] == "test") & (films["label"] == label)]
+        tested = images[(images["split"] == "test") & (images["label"] == label)]
         known = [
-            any((films["patient"] == film.patient) & (films["split"] == "train")) for film in tested.itertuples()
+            any((images["patient"] == image.patient) & (images["split"] == "train"))
+            for image in tested.itertuples()
         ]
         assert share[label] == pytest.approx(sum(known) / len(known))
     assert share.max() > 0
-    films["split"] = split_patients(films["label"], films["patient"], 0.1, 0.2, 0)
-    assert (same_patient_share(films) == 0).all()
+    images["split"] = split_patients(images["label"], images["patient"], 0.1, 0.2, 0)
+    assert (same_patient_share(images) == 0).all()

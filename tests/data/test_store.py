@@ -23,8 +23,8 @@ def _decoded(path: Path, size: int) -> np.ndarray:
 
 
 @pytest.fixture
-def run(own_films: Callable[..., Path], own_params: Callable[..., Params], paths: RunPaths) -> Any:
-    folder = own_films()
+def run(own_images: Callable[..., Path], own_params: Callable[..., Params], paths: RunPaths) -> Any:
+    folder = own_images()
     return folder, own_params(folder), paths
 
 
@@ -58,7 +58,7 @@ def test_is_memory_mapped_and_read_only(run: Any) -> None:
         opened.images[0, 0, 0] = 1
 
 
-def test_films_of_the_size_of_the_store_are_kept_as_they_are(paths: RunPaths) -> None:
+def test_images_of_the_size_of_the_store_are_kept_as_they_are(paths: RunPaths) -> None:
     params = Params(profile="x", phantom_images=10, phantom_size=64, image_size=64, models=["vgg16"])
     build_store(params, paths)
     opened = Store.open(paths.store)
@@ -92,7 +92,7 @@ def test_bad_files_are_listed_at_once_and_leave_nothing(run: Any, refused: Any) 
     assert len(Store.open(paths.store).index) == 8
 
 
-def test_a_bad_film_does_not_hide_its_bad_mask(run: Any, refused: Any) -> None:
+def test_a_bad_image_does_not_hide_its_bad_mask(run: Any, refused: Any) -> None:
     folder, params, paths = run
     for name in ("sick0.png", "mask_sick0.png"):
         (folder / name).write_bytes(b"no image")
@@ -122,7 +122,7 @@ def test_an_interrupted_build_goes_on_where_it_was(run: Any, monkeypatch: pytest
     facts = paths.store / ".part" / "facts.csv"
     facts.write_text(facts.read_text() + "6,48,4")  # a line that was cut off
     first, second = read[:2]
-    (folder / first).write_bytes((folder / second).read_bytes())  # a film that has changed since
+    (folder / first).write_bytes((folder / second).read_bytes())  # an image that has changed since
     read.clear()
     monkeypatch.setattr(store, "_load", lambda *pair: read.append(pair[1]) or original(*pair))
     build_store(params, paths)
@@ -146,8 +146,8 @@ def test_a_changed_file_or_csv_is_read_again(run: Any) -> None:
     assert len(Store.open(paths.store).index) == 7
 
 
-def test_many_bad_files_stay_readable(own_films: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
-    folder = own_films(each=30, masked=0)
+def test_many_bad_files_stay_readable(own_images: Any, own_params: Any, paths: RunPaths, refused: Any) -> None:
+    folder = own_images(each=30, masked=0)
     for path in folder.glob("*.png"):
         path.write_bytes(b"")
     names = [path.name for path in folder.glob("*.png")]
@@ -200,7 +200,7 @@ def test_failed_rebuild_is_not_taken_for_done(run: Any, refused: Any) -> None:
         ["0001.png", "001.png"],
     ],
 )
-def test_every_film_has_a_name_of_its_own(
+def test_every_image_has_a_name_of_its_own(
     tmp_path: Path, own_params: Any, paths: RunPaths, names: list[str]
 ) -> None:
     for name in names:
@@ -214,7 +214,7 @@ def test_every_film_has_a_name_of_its_own(
 
 
 def _numbered(folder: Path) -> None:
-    """Films called 0000.png, 0001.png, ... of the classes 0 and 1, patients 00 and 01."""
+    """Images called 0000.png, 0001.png, ... of the classes 0 and 1, patients 00 and 01."""
     rng = np.random.default_rng(0)
     rows = []
     for number in range(20):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from manet_lib.evaluation.damage import bridged, damaged, is_parted
-from manet_lib.postprocess import clean_mask
+from manet_lib.data.postprocess import clean_mask
+from manet_lib.evaluation.damage import bridged, damaged, is_separated
 
 
 def _two_lungs(side: int = 96) -> np.ndarray:
@@ -65,16 +65,16 @@ def test_a_single_lung_cannot_be_joined() -> None:
     assert np.array_equal(bridged(mask), mask)
 
 
-def test_lungs_are_parted_if_no_object_holds_both() -> None:
+def test_lungs_are_separated_if_no_object_holds_both() -> None:
     lungs = _two_lungs()
     joined = bridged(lungs, 3)
-    assert is_parted(lungs, lungs)
-    assert not is_parted(joined, lungs)
+    assert is_separated(lungs, lungs)
+    assert not is_separated(joined, lungs)
     cut = joined.copy()
     cut[48 - 30, :48] = False  # two objects, but the bar stays
     assert label(cut)[1] == 2
-    assert not is_parted(cut, lungs)
-    assert not is_parted(lungs & (np.arange(96) < 48), lungs), "a lung that is gone is not parted"
+    assert not is_separated(cut, lungs)
+    assert not is_separated(lungs & (np.arange(96) < 48), lungs), "a lung that is gone is not separated"
     dam = joined.copy()
     dam[:, 48] = False
-    assert is_parted(dam, lungs)
+    assert is_separated(dam, lungs)

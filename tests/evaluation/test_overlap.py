@@ -60,7 +60,7 @@ def test_grown_and_shrunk_are_scikit_images_dilation_and_erosion_by_a_disk(pixel
     np.testing.assert_array_equal(grown(mask, -pixels), erosion(mask, disk(pixels)))
 
 
-def test_outside_of_the_film_is_outside_of_the_mask() -> None:
+def test_outside_of_the_image_is_outside_of_the_mask() -> None:
     whole = np.ones((11, 11), bool)
     assert outline(whole).sum() == 40
     assert grown(whole, -2).sum() == 49

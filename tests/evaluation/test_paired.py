@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from manet_lib.evaluation.paired import compare, false_claim, films_needed, holm, mcnemar_p
+from manet_lib.evaluation.paired import compare, false_claim, holm, images_needed, mcnemar_p
 
 
 @pytest.mark.parametrize(("b", "c"), [(57, 41), (57, 36), (0, 0), (3, 0), (5, 5), (44, 46)])
-def test_mcnemar_is_a_coin_thrown_for_each_discordant_film(b: int, c: int) -> None:
+def test_mcnemar_is_a_coin_thrown_for_each_discordant_image(b: int, c: int) -> None:
     tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c)
     assert mcnemar_p(b, c) == pytest.approx(min(1.0, 2 * tail))
 
@@ -39,7 +39,7 @@ def test_false_claims_are_as_frequent_as_said() -> None:
         assert wrong[chosen].mean() == pytest.approx(said[chosen].mean(), abs=0.01)
 
 
-def test_a_comparison_counts_films_by_trial() -> None:
+def test_a_comparison_counts_images_by_trial() -> None:
     first = np.array([[1, 1, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0]], dtype=bool)
     second = np.array([[1, 0, 0, 0, 1, 0], [1, 1, 0, 0, 1, 1]], dtype=bool)
     found = compare(first, second)
@@ -65,18 +65,18 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-def test_films_needed_are_enough() -> None:
-    films = films_needed(0.05, 0.2)
+def test_images_needed_are_enough() -> None:
+    images = images_needed(0.05, 0.2)
     rng = np.random.default_rng(0)
     shares = [(0.2 + 0.05) / 2, (0.2 - 0.05) / 2, 0.8]
-    p = np.array([mcnemar_p(int(b), int(c)) for b, c, _ in rng.multinomial(films, shares, 2000)])
+    p = np.array([mcnemar_p(int(b), int(c)) for b, c, _ in rng.multinomial(images, shares, 2000)])
     assert (p < 0.05).mean() == pytest.approx(0.8, abs=0.04)  # the exact test is a little shy
 
 
-def test_films_for_the_papers_own_difference() -> None:
-    assert films_needed(0.0024, 0.05) == pytest.approx(68_000, rel=0.01)
+def test_images_for_the_papers_own_difference() -> None:
+    assert images_needed(0.0024, 0.05) == pytest.approx(68_000, rel=0.01)
 
 
 def test_power_agrees_with_the_normal_formula() -> None:
     z = scipy.stats.norm.ppf([0.975, 0.9]).sum()
-    assert films_needed(0.001, 0.1, power=0.9) == pytest.approx(z**2 * 0.1 / 0.001**2, rel=1e-3)
+    assert images_needed(0.001, 0.1, power=0.9) == pytest.approx(z**2 * 0.1 / 0.001**2, rel=1e-3)

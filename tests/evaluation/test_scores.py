@@ -1,4 +1,4 @@
-"""Scores as means over films, against scikit-learn, brute force and simulated coverage."""
+"""Scores as means over images, against scikit-learn, brute force and simulated coverage."""
 
 import numpy as np
 import pytest
@@ -21,14 +21,14 @@ from manet_lib.evaluation.statistics import crossed_interval, share_interval
 
 @pytest.fixture
 def predictions():
-    """Classes (films,) and probabilities (trials, films, classes) that know something of them."""
+    """Classes (images,) and probabilities (trials, images, classes) that know something of them."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 120)
     logits = rng.normal(0, 1, (3, 120, 4)) + 1.5 * np.eye(4)[labels]
     return labels, np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
 
 
-def test_means_over_films_are_scikit_learns_scores(predictions) -> None:
+def test_means_over_images_are_scikit_learns_scores(predictions) -> None:
     labels, probabilities = predictions
     predicted = probabilities.argmax(axis=2)
     for trial in range(3):
@@ -48,20 +48,20 @@ def test_means_over_films_are_scikit_learns_scores(predictions) -> None:
         assert brier_values(np.eye(4, dtype=bool)[labels], probabilities)[trial].mean() == pytest.approx(scaled)
 
 
-def test_a_class_that_is_never_predicted_has_precision_0_and_one_without_films_no_auc() -> None:
-    nothing, all_films = np.zeros((2, 5), bool), np.ones((2, 5), bool)
-    assert (precision_values(all_films, nothing) == 0).all()
-    assert (recall_values(nothing, all_films) == 0).all()
+def test_a_class_that_is_never_predicted_has_precision_0_and_one_without_images_no_auc() -> None:
+    nothing, all_images = np.zeros((2, 5), bool), np.ones((2, 5), bool)
+    assert (precision_values(all_images, nothing) == 0).all()
+    assert (recall_values(nothing, all_images) == 0).all()
     assert (f1_values(nothing, nothing) == 0).all()
     assert np.isnan(auc_values(nothing[0], np.random.default_rng(0).random((2, 5)))).all()
     assert all(np.isnan(share_interval(np.full((2, 5), np.nan))))
 
 
-def test_a_films_value_is_what_leaving_it_out_changes(predictions) -> None:
+def test_a_images_value_is_what_leaving_it_out_changes(predictions) -> None:
     labels, probabilities = predictions
     actual, taken = np.tile(labels == 1, (3, 1)), probabilities.argmax(axis=2) == 1
     area = auc_values(labels == 1, probabilities[:, :, 1])
-    films = len(labels)
+    images = len(labels)
     for values, score in (
         (
             precision_values(actual, taken),
@@ -70,9 +70,9 @@ def test_a_films_value_is_what_leaving_it_out_changes(predictions) -> None:
         (f1_values(actual, taken), lambda keep: sklearn.metrics.f1_score(actual[0, keep], taken[0, keep])),
         (area, lambda keep: sklearn.metrics.roc_auc_score(labels[keep] == 1, probabilities[0, keep, 1])),
     ):
-        whole = score(np.arange(films))
-        left_out = [score(np.delete(np.arange(films), film)) for film in range(films)]
-        jackknife = films * whole - (films - 1) * np.array(left_out)
+        whole = score(np.arange(images))
+        left_out = [score(np.delete(np.arange(images), image)) for image in range(images)]
+        jackknife = images * whole - (images - 1) * np.array(left_out)
         assert np.corrcoef(jackknife, values[0])[0, 1] > 0.99
         assert values[0].std() == pytest.approx(jackknife.std(), rel=0.1)
 
@@ -119,9 +119,9 @@ def test_a_ratio_is_the_sum_over_the_sum() -> None:
 
 @pytest.mark.parametrize("trials", [1, 3])
 def test_intervals_cover_recall_precision_f1_and_auc(trials: int) -> None:
-    """Two classes whose scores are normal, apart by 1.5; films differ, trainings add noise of their own."""
+    """Two classes whose scores are normal, apart by 1.5; images differ, training runs add noise of their own."""
     rng = np.random.default_rng(0)
-    films, share, cut, spread = 200, 0.3, 0.75, np.sqrt(1 + 0.5**2)
+    images, share, cut, spread = 200, 0.3, 0.75, np.sqrt(1 + 0.5**2)
     shown, taken = scipy.stats.norm.sf((cut - 1.5) / spread), scipy.stats.norm.sf(cut / spread)
     hits, false = share * shown, (1 - share) * taken
     truth = {
@@ -132,8 +132,8 @@ def test_intervals_cover_recall_precision_f1_and_auc(trials: int) -> None:
     }
     covered = dict.fromkeys(truth, 0)
     for _ in range(1500):
-        actual = rng.random(films) < share
-        scores = 1.5 * actual + rng.normal(0, 1, films) + rng.normal(0, 0.5, (trials, films))
+        actual = rng.random(images) < share
+        scores = 1.5 * actual + rng.normal(0, 1, images) + rng.normal(0, 0.5, (trials, images))
         sides = np.tile(actual, (trials, 1)), scores > cut
         found = {"recall": recall_values(*sides), "precision": precision_values(*sides), "f1": f1_values(*sides)}
         found["auc"] = auc_values(actual, scores)

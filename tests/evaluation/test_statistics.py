@@ -74,9 +74,11 @@ def test_bootstrap_of_one_or_equal_values() -> None:
     assert bootstrap_interval(np.full(9, 0.25), "median") == (0.25, 0.25)
 
 
-def crossed(rng: np.random.Generator, trials: int, films: int, of_trial: float, of_film: float) -> np.ndarray:
-    """Values of films in trials: mean 0, with an effect of each film, of each trial, and of their pair."""
-    return rng.normal(0, of_trial, (trials, 1)) + rng.normal(0, of_film, films) + rng.normal(0, 1, (trials, films))
+def crossed(rng: np.random.Generator, trials: int, images: int, of_trial: float, of_image: float) -> np.ndarray:
+    """Values of images in trials: mean 0, with an effect of each image, of each trial, and of their pair."""
+    return (
+        rng.normal(0, of_trial, (trials, 1)) + rng.normal(0, of_image, images) + rng.normal(0, 1, (trials, images))
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_crossed_interval_covers_the_mean(trials: int, of_trial: float) -> None:
 
 
 @pytest.mark.parametrize(("trials", "of_trial"), [(1, 0.0), (3, 0.05)])
-def test_crossed_interval_covers_where_patients_have_several_films(trials: int, of_trial: float) -> None:
+def test_crossed_interval_covers_where_patients_have_several_images(trials: int, of_trial: float) -> None:
     rng = np.random.default_rng(0)
     patients = np.repeat(np.arange(90), rng.integers(1, 4, 90))
     inside = {True: 0, False: 0}
@@ -100,16 +102,16 @@ def test_crossed_interval_covers_where_patients_have_several_films(trials: int, 
             _, low, high = crossed_interval(values, patients.tolist() if known else None)
             inside[known] += low <= 0 <= high
     assert 0.93 <= inside[True] / 2000 <= 0.98
-    assert inside[False] / 2000 < inside[True] / 2000 - 0.01  # films of a patient are no new patients
+    assert inside[False] / 2000 < inside[True] / 2000 - 0.01  # images of a patient are no new patients
 
 
 def test_crossed_interval_is_the_analysis_of_variance() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(0, 1, (4, 30)) + rng.normal(0, 0.5, (4, 1)) + rng.normal(0, 2, 30)
-    trials, films = values.shape
+    trials, images = values.shape
     rows, columns = values.mean(axis=1), values.mean(axis=0)
     rest = values - rows[:, None] - columns + values.mean()
-    squares = films * rows.var(ddof=1), trials * columns.var(ddof=1), (rest**2).sum() / 87
+    squares = images * rows.var(ddof=1), trials * columns.var(ddof=1), (rest**2).sum() / 87
     variance = (squares[0] + squares[1] - squares[2]) / values.size
     freedom = (variance * values.size) ** 2 / sum(
         one**2 / count for one, count in zip(squares, (3, 29, 87), strict=True)
@@ -119,13 +121,13 @@ def test_crossed_interval_is_the_analysis_of_variance() -> None:
     np.testing.assert_allclose(crossed_interval(values), values.mean() + np.array([0, -half, half]))
 
 
-@pytest.mark.parametrize("films", [5, 20, 100])
-def test_crossed_interval_stays_as_wide_as_its_trials_allow(films: int) -> None:
+@pytest.mark.parametrize("images", [5, 20, 100])
+def test_crossed_interval_stays_as_wide_as_its_trials_allow(images: int) -> None:
     """Of networks that hardly differ, a variance may by chance be estimated below its parts."""
     rng = np.random.default_rng(0)
     for trials in (2, 3):
         for _ in range(500):
-            values = rng.choice([-1.0, 0.0, 1.0], (trials, films), p=[0.02, 0.96, 0.02])
+            values = rng.choice([-1.0, 0.0, 1.0], (trials, images), p=[0.02, 0.96, 0.02])
             _, low, high = crossed_interval(values)
             widest = scipy.stats.t.ppf(0.975, trials - 1)  # no variance of a mean of such values exceeds 1
             assert np.isfinite([low, high]).all()
@@ -142,9 +144,9 @@ def test_crossed_interval_of_one_trial_is_students() -> None:
     np.testing.assert_allclose((mean, low, high), (values.mean(), *expected))
 
 
-def test_the_same_film_in_many_trials_is_one_film() -> None:
-    film = np.random.default_rng(0).normal(0, 1, (1, 60))
-    once, often = crossed_interval(film), crossed_interval(np.repeat(film, 8, axis=0))
+def test_the_same_image_in_many_trials_is_one_image() -> None:
+    image = np.random.default_rng(0).normal(0, 1, (1, 60))
+    once, often = crossed_interval(image), crossed_interval(np.repeat(image, 8, axis=0))
     assert often[2] - often[1] == pytest.approx(once[2] - once[1], rel=0.02)
 
 
@@ -156,11 +158,11 @@ def test_crossed_interval_without_any_variation() -> None:
 @pytest.mark.parametrize(("trials", "of_trial"), [(1, 0.0), (3, 0.0), (3, 0.1), (3, 0.25), (10, 0.1)])
 def test_share_interval_covers_the_accuracy(trials: int, of_trial: float, level: float) -> None:
     rng = np.random.default_rng(0)
-    films, of_film = 200, 1.0
-    truth = scipy.stats.norm.cdf(level / np.sqrt(1 + of_film**2 + of_trial**2))
+    images, of_image = 200, 1.0
+    truth = scipy.stats.norm.cdf(level / np.sqrt(1 + of_image**2 + of_trial**2))
     covered = []
     for _ in range(1500):
-        right = crossed(rng, trials, films, of_trial, of_film) + level > 0
+        right = crossed(rng, trials, images, of_trial, of_image) + level > 0
         _, low, high = share_interval(right)
         covered.append(low <= truth <= high)
     assert 0.92 <= np.mean(covered) <= 0.985
@@ -177,10 +179,10 @@ def test_wilson_over_all_trials_together_covers_too_little() -> None:
     assert np.mean(covered) < 0.9
 
 
-@pytest.mark.parametrize("films", [10, 25, 27, 180])
-def test_bounds_of_all_and_none_hold_the_share(films: int) -> None:
+@pytest.mark.parametrize("images", [10, 25, 27, 180])
+def test_bounds_of_all_and_none_hold_the_share(images: int) -> None:
     for share in (0.0, 1.0):
-        mean, low, high = share_interval(np.full((1, films), share))
+        mean, low, high = share_interval(np.full((1, images), share))
         assert 0 <= low <= mean <= high <= 1
 
 

@@ -18,8 +18,8 @@ def error(logits, expected):
 
 
 @every_model
-def test_channels_last_changes_rounding_only(classifier, films, name):
-    image, mask = films(name)
+def test_channels_last_changes_rounding_only(classifier, images, name):
+    image, mask = images(name)
     model = classifier(name)
     twin = copy.deepcopy(model).to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -29,10 +29,10 @@ def test_channels_last_changes_rounding_only(classifier, films, name):
 
 
 @every_model
-def test_bf16_errs_as_weights_rounded_to_bf16_do(classifier, films, name):
+def test_bf16_errs_as_weights_rounded_to_bf16_do(classifier, images, name):
     # Networks with drawn weights magnify small errors, each by its own factor. What rounding the weights alone
     # does to the logits is a yardstick of that factor; autocast rounds the features, too.
-    image, mask = films(name)
+    image, mask = images(name)
     model = classifier(name)
     rounded = {key: value.bfloat16().float() for key, value in model.named_parameters()}
     with torch.no_grad():
@@ -45,8 +45,8 @@ def test_bf16_errs_as_weights_rounded_to_bf16_do(classifier, films, name):
 
 
 @every_model
-def test_the_same_call_gives_the_same_bits(classifier, films, name):
-    image, mask = films(name)
+def test_the_same_call_gives_the_same_bits(classifier, images, name):
+    image, mask = images(name)
     copies = image.clone(), mask.clone()
     with torch.no_grad():
         first, second = (classifier(name)(image, mask) for _ in range(2))
@@ -58,8 +58,8 @@ def test_the_same_call_gives_the_same_bits(classifier, films, name):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("name", ["resnet34_ma"])
-def test_compiled_networks_give_the_same_logits(classifier, films, name):
-    image, mask = films(name)
+def test_compiled_networks_give_the_same_logits(classifier, images, name):
+    image, mask = images(name)
     compiled = torch.compile(classifier(name))
     with torch.no_grad():
         assert error(compiled(image, mask), classifier(name)(image, mask)) < 1e-3
@@ -70,12 +70,12 @@ def test_compiled_networks_give_the_same_logits(classifier, films, name):
     "name", [pytest.param(name, marks=pytest.mark.slow) if "vgg" in name else name for name in model_names()]
 )
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_training_step_reaches_every_parameter(films, name, bf16):
+def test_a_training_step_reaches_every_parameter(images, name, bf16):
     torch.manual_seed(0)
     model = create_model(name).train()
     buffers = {key: value.clone() for key, value in model.named_buffers()}
     head = list(model.parameters())[-1].detach().clone()
-    image, mask = films(name, 3)
+    image, mask = images(name, 3)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         loss = F.cross_entropy(model(image, mask).float(), torch.tensor([0, 2, 4]))
     loss.backward()

@@ -61,7 +61,7 @@ def test_every_block_has_one_of_its_width_after_its_last_batch_norm(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_attention_acts_between_the_last_batch_norm_and_the_addition(classifier, films, name):
+def test_attention_acts_between_the_last_batch_norm_and_the_addition(classifier, images, name):
     model = classifier(name)
     block = model.layer1[0]
     last = block.bn3 if hasattr(block, "bn3") else block.bn2
@@ -72,7 +72,7 @@ def test_attention_acts_between_the_last_batch_norm_and_the_addition(classifier,
         block.register_forward_hook(lambda m, i, o: seen.update(start=i[0].clone(), end=o.clone())),
     ]
     with torch.no_grad():
-        model(*films(name))
+        model(*images(name))
         for hook in hooks:
             hook.remove()
         shortcut = seen["start"] if block.downsample is None else block.downsample(seen["start"])

@@ -36,8 +36,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_logits_have_one_row_per_image_and_one_column_per_class(classifier, films, name):
-    image, mask = films(name, 3)
+def test_logits_have_one_row_per_image_and_one_column_per_class(classifier, images, name):
+    image, mask = images(name, 3)
     with torch.no_grad():
         for batch, width in ((3, image.shape[3]), (1, image.shape[3] - 13)):
             logits = classifier(name)(image[:batch, ..., :width], mask[:batch, ..., :width])
@@ -55,8 +55,8 @@ def test_classes_and_channels_can_be_chosen(name):
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_images_of_a_batch_do_not_mix_in_evaluation(classifier, films, name):
-    image, mask = films(name, 3)
+def test_images_of_a_batch_do_not_mix_in_evaluation(classifier, images, name):
+    image, mask = images(name, 3)
     with torch.no_grad():
         together = classifier(name)(image, mask)
         alone = classifier(name)(image[1:2], mask[1:2])
@@ -64,8 +64,8 @@ def test_images_of_a_batch_do_not_mix_in_evaluation(classifier, films, name):
 
 
 @pytest.mark.parametrize("name", BLIND)
-def test_plain_and_cbam_models_ignore_the_mask(classifier, films, name):
-    image, mask = films(name)
+def test_plain_and_cbam_models_ignore_the_mask(classifier, images, name):
+    image, mask = images(name)
     with torch.no_grad():
         logits = [classifier(name)(image, given) for given in (mask, 1 - mask, None)]
     assert torch.equal(logits[0], logits[1])
@@ -73,8 +73,8 @@ def test_plain_and_cbam_models_ignore_the_mask(classifier, films, name):
 
 
 @pytest.mark.parametrize("name", ATTENDING)
-def test_mask_attention_uses_the_mask_and_wants_one(classifier, films, name):
-    image, mask = films(name)
+def test_mask_attention_uses_the_mask_and_wants_one(classifier, images, name):
+    image, mask = images(name)
     with torch.no_grad():
         logits, others = classifier(name)(image, mask), classifier(name)(image, 1 - mask)
     assert (logits - others).abs().max() > 1e-3 * logits.abs().max()
@@ -101,16 +101,16 @@ def test_cbam_adds_names_and_changes_none(name):
 
 
 @pytest.mark.parametrize("base", TORCHVISION)
-def test_plain_models_compute_what_torchvision_computes(classifier, films, base):
+def test_plain_models_compute_what_torchvision_computes(classifier, images, base):
     ours = classifier(base)
     state = ours.state_dict()
     first = next(iter(state))
     with torch.device("meta"):
         reference = TORCHVISION[base](weights=None, num_classes=5)
-    # a grey film in three channels, of which the reference looks at the first only
+    # a grey image in three channels, of which the reference looks at the first only
     state[first] = torch.cat([state[first], torch.zeros_like(state[first]).repeat(1, 2, 1, 1)], dim=1)
     reference.load_state_dict(state, assign=True)
-    image, mask = films(base)
+    image, mask = images(base)
     with torch.no_grad():
         expected = reference.eval()(image.expand(-1, 3, -1, -1))
         torch.testing.assert_close(ours(image, mask), expected, rtol=1e-4, atol=1e-4)

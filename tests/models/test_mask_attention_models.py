@@ -189,8 +189,8 @@ def test_masks_are_pooled_at_the_layers_of_the_table(name):
 
 @every_model
 @pytest.mark.parametrize("count_include_pad", [True, False])
-def test_logits_are_those_of_the_plain_network_weighted_from_outside(classifier, films, name, count_include_pad):
-    image, mask = films(name)
+def test_logits_are_those_of_the_plain_network_weighted_from_outside(classifier, images, name, count_include_pad):
+    image, mask = images(name)
     plain = classifier(name.removesuffix("_ma"))
     with torch.no_grad():
         logits = classifier(name, count_include_pad=count_include_pad)(image, mask)
@@ -200,8 +200,8 @@ def test_logits_are_those_of_the_plain_network_weighted_from_outside(classifier,
 
 
 @every_model
-def test_under_autocast_maps_are_rounded_like_features(classifier, films, name):
-    image, mask = films(name)
+def test_under_autocast_maps_are_rounded_like_features(classifier, images, name):
+    image, mask = images(name)
     plain = classifier(name.removesuffix("_ma"))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         logits = classifier(name)(image, mask).float()
@@ -211,16 +211,16 @@ def test_under_autocast_maps_are_rounded_like_features(classifier, films, name):
 
 
 @every_model
-def test_a_mask_of_ones_changes_no_bit_where_padding_is_not_counted(classifier, films, name):
-    image, mask = films(name)
+def test_a_mask_of_ones_changes_no_bit_where_padding_is_not_counted(classifier, images, name):
+    image, mask = images(name)
     with torch.no_grad():
         attending = classifier(name, count_include_pad=False)(image, torch.ones_like(mask))
         assert torch.equal(attending, classifier(name.removesuffix("_ma"))(image))
 
 
 @every_model
-def test_a_mask_of_ones_changes_the_border_only_where_padding_is_counted(classifier, films, name):
-    image, mask = films(name)
+def test_a_mask_of_ones_changes_the_border_only_where_padding_is_counted(classifier, images, name):
+    image, mask = images(name)
     probe = STEM_OUTPUT[name]
     attending = inputs_of(classifier(name), [probe], image, torch.ones_like(mask))[probe]
     plain = inputs_of(classifier(name.removesuffix("_ma")), [probe], image, mask)[probe]
@@ -232,9 +232,9 @@ def test_a_mask_of_ones_changes_the_border_only_where_padding_is_counted(classif
 
 
 @every_model
-def test_without_lung_the_logits_know_nothing_of_the_image(classifier, films, name):
-    image, mask = films(name)
-    other, _ = films(name, seed=1)
+def test_without_lung_the_logits_know_nothing_of_the_image(classifier, images, name):
+    image, mask = images(name)
+    other, _ = images(name, seed=1)
     with torch.no_grad():
         logits = [classifier(name)(given, torch.zeros_like(mask)) for given in (image, other)]
     assert torch.equal(*logits)
@@ -242,8 +242,8 @@ def test_without_lung_the_logits_know_nothing_of_the_image(classifier, films, na
 
 
 @every_model
-def test_one_mask_does_not_reach_another_image(classifier, films, name):
-    image, mask = films(name)
+def test_one_mask_does_not_reach_another_image(classifier, images, name):
+    image, mask = images(name)
     blind = mask.clone()
     blind[1] = 0
     with torch.no_grad():
@@ -296,9 +296,9 @@ def test_every_product_is_zero_exactly_where_its_receptive_field_holds_no_lung(c
 
 @every_model
 @pytest.mark.parametrize("count_include_pad", [True, False])
-def test_all_maps_stay_between_zero_and_one(classifier, films, name, count_include_pad):
+def test_all_maps_stay_between_zero_and_one(classifier, images, name, count_include_pad):
     model = classifier(name, count_include_pad=count_include_pad)
-    image, lungs = films(name)
+    image, lungs = images(name)
     ranges = []
 
     def note(pool, inputs, output):
@@ -315,9 +315,9 @@ def test_all_maps_stay_between_zero_and_one(classifier, films, name, count_inclu
 
 
 @every_model
-def test_the_mask_path_has_no_gradient_and_no_parameter(classifier, films, name):
+def test_the_mask_path_has_no_gradient_and_no_parameter(classifier, images, name):
     model, plain = classifier(name), classifier(name.removesuffix("_ma"))
-    image, mask = films(name)
+    image, mask = images(name)
     image, mask = image.requires_grad_(), mask.requires_grad_()
     before = mask.detach().clone()
     model(image, mask).sum().backward()
@@ -341,8 +341,8 @@ def gradients(model, image, mask):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if "vgg" in name else name for name in TABLES]
 )
-def test_products_in_place_have_the_gradients_of_products_out_of_place(classifier, films, name):
-    image, mask = films(name, 3)
+def test_products_in_place_have_the_gradients_of_products_out_of_place(classifier, images, name):
+    image, mask = images(name, 3)
     model = copy.deepcopy(classifier(name)).train()
     plain = copy.deepcopy(classifier(name.removesuffix("_ma"))).train()
     loss, grads = gradients(model, image, mask)

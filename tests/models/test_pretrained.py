@@ -60,10 +60,10 @@ def test_a_torchvision_file_loads_whole_but_for_the_head(published_resnet34, nam
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_grey_film_keeps_its_response_when_three_channels_become_one(published_resnet34, films, suffix):
+def test_a_grey_image_keeps_its_response_when_three_channels_become_one(published_resnet34, images, suffix):
     reference, folder = published_resnet34
     model = create_model("resnet34", pretrained=str(folder / f"resnet34{suffix}")).eval()
-    image, mask = films("resnet34")
+    image, mask = images("resnet34")
     with torch.no_grad():
         expected = reference.conv1(image.expand(-1, 3, -1, -1))
         torch.testing.assert_close(model.conv1(image), expected, rtol=1e-5, atol=1e-5)

@@ -19,7 +19,7 @@ class OneLayer(nn.Module):
 
 
 def chest(size):
-    """Two lungs as boxes: a sixth of the film each."""
+    """Two lungs as boxes: a sixth of the image each."""
     mask = torch.zeros(1, 1, size, size)
     mask[:, :, size // 4 : 3 * size // 4, size // 8 : 3 * size // 8] = 1
     mask[:, :, size // 4 : 3 * size // 4, 5 * size // 8 : 7 * size // 8] = 1
@@ -67,7 +67,7 @@ def test_each_block_of_inception_has_one_row():
 
 
 @pytest.mark.parametrize("name", ["resnet34_ma", "resnet50_ma", "vgg16_ma"])
-def test_a_larger_film_leaves_more_of_the_map(name):
+def test_a_larger_image_leaves_more_of_the_map(name):
     with torch.device("meta"):
         model = create_model(name)
     last = [measure_reach(model, chest(size)).iloc[-1] for size in (64, 128, 256, 512)]
@@ -87,7 +87,7 @@ def test_leaving_padding_out_gives_height_and_no_contrast_back():
     assert rows[False]["inside"] == pytest.approx(rows[False]["outside"], abs=0.01)
 
 
-def test_a_film_that_is_all_lung_has_no_outside():
+def test_a_image_that_is_all_lung_has_no_outside():
     row = measure_reach(OneLayer(count_include_pad=False), torch.ones(1, 1, 8, 8)).iloc[0]
     assert row["inside"] == pytest.approx(1)
     assert np.isnan(row["outside"])

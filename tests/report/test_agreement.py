@@ -31,7 +31,7 @@ def test_one_training_run_has_no_tolerance() -> None:
 
 
 RECORD: dict[str, Any] = {
-    "facts": {"films": [3, 4], "split": "abc", "not of this run": 1},
+    "facts": {"images": [3, 4], "split": "abc", "not of this run": 1},
     "measured": {"iou": 96.0, "accuracy resnet50": 60.0, "accuracy resnet50_ma": 75.0, "gain resnet50_ma": 15.0},
     "repeats": {
         "accuracy resnet50": [58.0, 62.0, 60.0],
@@ -51,7 +51,7 @@ def compare(monkeypatch: pytest.MonkeyPatch, paths: RunPaths, facts: Any, number
 
 def test_a_run_that_agrees(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> None:
     numbers = {"iou": 90.0, "accuracy resnet50": 64.0, "accuracy resnet50_ma": 71.0, "gain resnet50_ma": 7.0}
-    exact, measured = compare(monkeypatch, paths, {"films": (3, 4), "split": "abc"}, numbers)
+    exact, measured = compare(monkeypatch, paths, {"images": (3, 4), "split": "abc"}, numbers)
     assert exact["Same"].tolist() == [True, True]
     tolerance = 4.30265 * np.sqrt(2) * 2  # two degrees of freedom, standard deviation 2
     assert measured["Tolerance"].tolist() == ["–", *3 * [f"{tolerance:.2f}"]]  # the spread of the IoU is unknown
@@ -62,7 +62,7 @@ def test_a_run_that_agrees(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> 
 
 def test_a_run_that_does_not(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> None:
     numbers = {"accuracy resnet50": 60.0, "accuracy resnet50_ma": 40.0}
-    exact, measured = compare(monkeypatch, paths, {"films": (3, 4), "split": "abd"}, numbers)
+    exact, measured = compare(monkeypatch, paths, {"images": (3, 4), "split": "abd"}, numbers)
     said = verdict(exact, measured)
     assert "does NOT agree" in said
     assert "split" in said

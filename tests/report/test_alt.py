@@ -11,8 +11,7 @@ import pytest
 from nbclient import NotebookClient
 
 from manet_lib.paths import project_root
-from manet_lib.report.alt import alternative_text, described
-from manet_lib.report.figures import picture_grid
+from manet_lib.report.style import alternative_text, described, picture_grid
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +33,9 @@ def test_a_figure_without_words_says_nothing():
 
 
 def test_pictures_are_told_by_their_columns_and_rows():
-    film = np.zeros((4, 4), np.uint8)
-    figure = picture_grid([[film, film], [film, film]], ["Normal", "TB"], ["film", "truth"])
-    assert alternative_text(figure) == "Pictures: columns Normal, TB; rows film, truth"
+    image = np.zeros((4, 4), np.uint8)
+    figure = picture_grid([[image, image], [image, image]], ["Normal", "TB"], ["image", "truth"])
+    assert alternative_text(figure) == "Pictures: columns Normal, TB; rows image, truth"
 
 
 def test_lines_bars_and_intervals_are_told_by_their_numbers():
@@ -45,10 +44,10 @@ def test_lines_bars_and_intervals_are_told_by_their_numbers():
     left.axhline(10)
     left.set(title="ResNet50", xlabel="epoch", ylabel="accuracy (%)")
     middle.errorbar([0.1, 0.9], [0.25, 0.75], yerr=[0.1, 0.1], label="MA")
-    right.bar([0, 1], [3, 4.5], label="films")
+    right.bar([0, 1], [3, 4.5], label="images")
     assert alternative_text(figure) == (
         "ResNet50, accuracy (%) by epoch: plain from 20 at 1 to 64.4 at 8. "
-        "MA from 0.25 at 0.1 to 0.75 at 0.9. films 3, 4.5"
+        "MA from 0.25 at 0.1 to 0.75 at 0.9. images 3, 4.5"
     )
 
 
@@ -72,7 +71,7 @@ def test_a_long_text_ends_at_a_word():
 def test_notebooks_keep_the_words_from_the_first_figure_on(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(project_root()))
     draw = "figure, axes = plt.subplots()\naxes.set_title('{}')"
-    first = "from manet_lib.report import figures\nimport matplotlib.pyplot as plt\n"
+    first = "from manet_lib.report import style\nimport matplotlib.pyplot as plt\n"
     cells = [first + draw.format("one"), draw.format("two"), draw.format("three") + "\nfigure"]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     NotebookClient(notebook, kernel_name="python3").execute()

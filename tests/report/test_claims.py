@@ -1,4 +1,4 @@
-"""The paper's claims: decided by quantity, side and margin; phantoms never decide for films."""
+"""The paper's claims: decided by quantity, side and margin; phantoms never decide for images."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ ABOVE = Claim(
     side="above",
     margin=1.0,
     why="one point matters",
-    needs="films",
+    needs="images",
 )
 BELOW = ABOVE.model_copy(update={"side": "below"})
 
@@ -56,7 +56,7 @@ def test_claims_are_the_papers() -> None:
 def test_the_interval_decides(claim: Claim, low: float, high: float, expected: str) -> None:
     evidence = Evidence.of((low + high) / 2, low, high, "points")
     assert verdict(claim, evidence, PAPER) == expected
-    elsewhere = expected if "undecided" in expected else f"{expected} on these films"
+    elsewhere = expected if "undecided" in expected else f"{expected} on these images"
     assert verdict(claim, evidence, OWN) == elsewhere
     said = verdict(claim, evidence, PHANTOMS)
     assert said in ("shown on phantoms", "not shown on phantoms", expected)
@@ -92,8 +92,8 @@ def predicted(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> Any:
                 guess = np.where(np.arange(200) % 3 == 0, "covid19", guess)
             file = paths.predictions(model, trial)
             file.parent.mkdir(parents=True)
-            films = [f"film{number:03d}" for number in range(200)]
-            table = pd.DataFrame({"image_id": films, "split": "test", "label": labels, "predicted": guess})
+            images = [f"image{number:03d}" for number in range(200)]
+            table = pd.DataFrame({"image_id": images, "split": "test", "label": labels, "predicted": guess})
             table.to_csv(file, index=False)
             done.append((model, trial))
     paths.manifest.parent.mkdir(parents=True)
@@ -114,19 +114,19 @@ def test_gain_accuracy_and_pneumonias_of_a_run(predicted: RunPaths) -> None:
     assert isinstance(accuracy, Evidence)
     assert accuracy.low < accuracy.value < accuracy.high < 100
     assert isinstance(mixed, Evidence)
-    assert mixed.value == pytest.approx(5.0)  # 5 of 50 films of bp, of 100 of both
+    assert mixed.value == pytest.approx(5.0)  # 5 of 50 images of bp, of 100 of both
     assert found["accuracy-vgg16"] == "VGG16(MA) and VGG16 trained in one trial at least"
 
 
-def test_pneumonias_that_no_test_film_has_are_missing(predicted: RunPaths) -> None:
+def test_pneumonias_that_no_test_image_has_are_missing(predicted: RunPaths) -> None:
     for trial in (1, 2, 3):
         file = predicted.predictions("resnet50_ma", trial)
         table = pd.read_csv(file)
         table[~table["label"].isin(["bp", "vp"])].to_csv(file, index=False)
     (claim,) = (claim for claim in claims() if claim.quantity == "pneumonias")
     evidence = QUANTITIES["pneumonias"](claim, PHANTOMS, predicted)
-    assert evidence == "test films of bp or vp"
-    assert verdict(claim, evidence, PHANTOMS) == "undecided: needs test films of bp or vp"
+    assert evidence == "test images of bp or vp"
+    assert verdict(claim, evidence, PHANTOMS) == "undecided: needs test images of bp or vp"
 
 
 def test_one_training_of_each_decides_nothing(predicted: RunPaths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from manet_lib.paths import RunPaths
-from manet_lib.report import figures
+from manet_lib.report import (
+    attention,
+    classification,
+    confounders,
+    heat_maps,
+    masks,
+    probabilities,
+    reach,
+    results,
+    style,
+)
 from manet_lib.report.tables import published
 
-FILM = np.add.outer(np.arange(32) * 4, np.arange(32) * 3).astype(np.uint8)
+IMAGE = np.add.outer(np.arange(32) * 4, np.arange(32) * 3).astype(np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -37,12 +47,12 @@ def _confusion() -> pd.DataFrame:
 
 
 def _heat() -> Figure:
-    films = np.stack([FILM / 255.0] * 3).astype(np.float32)
+    images = np.stack([IMAGE / 255.0] * 3).astype(np.float32)
     maps = [np.random.default_rng(n).random((3, 32, 32)).astype(np.float32) for n in range(2)]
     classes = ["normal", "covid19", "vp"]
-    masks = np.stack([FILM > 60] * 3).astype(np.uint8)
-    lesions = np.stack([FILM > 250, FILM > 150, FILM > 170])
-    return figures.heat_map_grid(films, masks, lesions, maps, classes, ["resnet50", "resnet50_ma"])
+    masks = np.stack([IMAGE > 60] * 3).astype(np.uint8)
+    lesions = np.stack([IMAGE > 250, IMAGE > 150, IMAGE > 170])
+    return heat_maps.heat_map_grid(images, masks, lesions, maps, classes, ["resnet50", "resnet50_ma"])
 
 
 def _gains() -> pd.DataFrame:
@@ -65,7 +75,7 @@ def _reach() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["network", "image_size", "inside", "outside", "padding"])
 
 
-def _answers() -> tuple[np.ndarray, np.ndarray]:
+def _predictions() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 40)
     return np.eye(3, dtype=bool)[labels], rng.random((2, 40, 3)) + np.eye(3)[labels] / 2
@@ -77,7 +87,7 @@ def _reliability() -> pd.DataFrame:
 
 
 def _by_mask() -> pd.DataFrame:
-    rows = [("resnet50", "its own", 80, 75, 84), ("resnet50", "whole film", 30, 25, 36)]
+    rows = [("resnet50", "its own", 80, 75, 84), ("resnet50", "whole image", 30, 25, 36)]
     return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
 
 
@@ -86,7 +96,7 @@ def _sanity() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "stages", "similarity"])
 
 
-def _doses() -> pd.DataFrame:
+def _strengths() -> pd.DataFrame:
     rows = [
         (test, view, "resnet34", strength, 1, 60.0, 50.0, 70.0)
         for test in ("as trained", "swapped")
@@ -98,23 +108,26 @@ def _doses() -> pd.DataFrame:
 
 
 MAKERS: dict[str, Callable[[], Figure]] = {
-    "pictures": lambda: figures.picture_grid([[FILM, FILM > 60]] * 2, ["film", "mask"], ["one", "two"]),
+    "pictures": lambda: style.picture_grid([[IMAGE, IMAGE > 60]] * 2, ["image", "mask"], ["one", "two"]),
     "heat": _heat,
-    "curves": lambda: figures.accuracy_curves(_logs()),
-    "roc": lambda: figures.roc_figure(_answers()[0], {"resnet50": _answers()[1]}, ["normal", "tb", "vp"]),
-    "reliability": lambda: figures.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
-    "doses": lambda: figures.dose_figure(_doses()),
-    "sanity": lambda: figures.sanity_figure(_sanity()),
-    "by mask": lambda: figures.accuracy_by_mask_figure(_by_mask()),
-    "overview": lambda: figures.overview_figure(
-        FILM, (FILM > 60).astype(np.uint8), FILM > 150, np.clip(FILM / 200, 0, 1).astype(np.float32), "attention"
+    "curves": lambda: results.accuracy_curves(_logs()),
+    "roc": lambda: probabilities.roc_figure(
+        _predictions()[0], {"resnet50": _predictions()[1]}, ["normal", "tb", "vp"]
     ),
-    "reach": lambda: figures.reach_figure(_reach()),
-    "gain": lambda: figures.gain_figure(_gains()),
-    "confusion": lambda: figures.confusion_figure(_confusion()),
-    "pooling": lambda: figures.pooling_figure(
-        [np.random.default_rng(0).random((size, size)).astype(np.float32) for size in (32, 16, 8)], list("abc")
+    "reliability": lambda: probabilities.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
+    "doses": lambda: confounders.strength_figure(_strengths()),
+    "sanity": lambda: attention.sanity_figure(_sanity()),
+    "by mask": lambda: masks.accuracy_by_mask_figure(_by_mask()),
+    "overview": lambda: heat_maps.overview_figure(
+        IMAGE,
+        (IMAGE > 60).astype(np.uint8),
+        IMAGE > 150,
+        np.clip(IMAGE / 200, 0, 1).astype(np.float32),
+        "attention",
     ),
+    "reach": lambda: reach.reach_figure(_reach()),
+    "gain": lambda: reach.gain_figure(_gains()),
+    "confusion": lambda: classification.confusion_figure(_confusion()),
 }
 
 
@@ -122,7 +135,7 @@ MAKERS: dict[str, Callable[[], Figure]] = {
 def test_same_figure_gives_the_same_bytes(name: str, paths: RunPaths) -> None:
     contents = []
     for _ in range(2):
-        figures.save_figure(MAKERS[name](), paths, name, 60)
+        style.save_figure(MAKERS[name](), paths, name, 60)
         contents.append([(paths.figures / f"{name}.{ending}").read_bytes() for ending in ("png", "pdf", "svg")])
     assert contents[0] == contents[1]
     assert contents[0][1].startswith(b"%PDF")
@@ -138,7 +151,7 @@ def test_same_figure_gives_the_same_bytes(name: str, paths: RunPaths) -> None:
 def test_resolution_is_the_parameters(paths: RunPaths) -> None:
     sizes = []
     for dpi in (50, 100):
-        figures.save_figure(MAKERS["confusion"](), paths, "one", dpi)
+        style.save_figure(MAKERS["confusion"](), paths, "one", dpi)
         sizes.append(Image.open(paths.figures / "one.png").size[0])
     assert sizes[1] / sizes[0] == pytest.approx(2, rel=0.03)
 
@@ -151,16 +164,16 @@ def test_pictures_are_shown_as_they_are() -> None:
     figure = MAKERS["pictures"]()
     axes = figure.axes
     assert len(axes) == 4
-    assert np.array_equal(axes[0].images[0].get_array(), FILM)
-    assert axes[0].images[0].get_clim() == (0, 255)  # a dim film stays dim
+    assert np.array_equal(axes[0].images[0].get_array(), IMAGE)
+    assert axes[0].images[0].get_clim() == (0, 255)  # a dim image stays dim
     assert axes[1].images[0].get_clim() == (0, 1)
-    assert [axes[0].get_title(), axes[1].get_title(), axes[2].get_ylabel()] == ["film", "mask", "two"]
+    assert [axes[0].get_title(), axes[1].get_title(), axes[2].get_ylabel()] == ["image", "mask", "two"]
 
 
 def test_curves_are_the_mean_of_the_logs_and_their_range() -> None:
     logs = _logs()
     logs["resnet34_ma", 2] = logs["resnet34_ma", 2].assign(val_accuracy=[0.4, 0.5, 0.5])
-    figure = figures.accuracy_curves(logs)
+    figure = results.accuracy_curves(logs)
     assert [axes.get_title() for axes in figure.axes] == ["ResNet34", "VGG16"]
     lines = {line.get_label(): line for line in figure.axes[0].lines}
     assert set(lines) == {"plain", "MA"}
@@ -171,18 +184,18 @@ def test_curves_are_the_mean_of_the_logs_and_their_range() -> None:
 
 
 def test_one_trial_has_no_band() -> None:
-    figure = figures.accuracy_curves({pair: log for pair, log in _logs().items() if pair[1] == 1})
+    figure = results.accuracy_curves({pair: log for pair, log in _logs().items() if pair[1] == 1})
     assert not figure.axes[0].collections
 
 
 def test_curves_of_nothing(refused: Any) -> None:
     with refused("figure 10"):
-        figures.accuracy_curves({})
+        results.accuracy_curves({})
 
 
 def test_roc_curves_go_through_the_shares_that_a_threshold_gives() -> None:
-    actual, scores = _answers()
-    figure = figures.roc_figure(actual, {"resnet50": scores}, ["normal", "tb", "vp"])
+    actual, scores = _predictions()
+    figure = probabilities.roc_figure(actual, {"resnet50": scores}, ["normal", "tb", "vp"])
     assert [axes.get_title() for axes in figure.axes] == ["Normal", "TB", "VP"]
     points = {tuple(point) for point in figure.axes[1].lines[1].get_xydata().round(6)}
     taken = scores[0, :, 1] >= np.median(scores[0, :, 1])
@@ -199,14 +212,14 @@ def test_sanity_begins_alike_and_ends_beside_unrelated_maps() -> None:
 def test_accuracy_by_mask_is_drawn_with_its_interval() -> None:
     figure = MAKERS["by mask"]()
     (axes,) = figure.axes
-    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["its own", "whole film"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["its own", "whole image"]
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [80, 30])
     assert axes.containers[0][2][0].get_segments()[0][:, 1].tolist() == [75, 84]
 
 
 def test_confusion_matrix_shows_its_counts() -> None:
     confusion = _confusion()
-    figure = figures.confusion_figure(confusion)
+    figure = classification.confusion_figure(confusion)
     axes = figure.axes[0]
     shown = {(int(text.get_position()[1]), int(text.get_position()[0])): text.get_text() for text in axes.texts}
     assert shown == {place: str(count) for place, count in np.ndenumerate(confusion.to_numpy())}
@@ -215,32 +228,32 @@ def test_confusion_matrix_shows_its_counts() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["Normal", "COVID-19", "TB", "BP", "VP"]
 
 
-def test_confusion_matrix_of_a_class_without_films() -> None:
+def test_confusion_matrix_of_a_class_without_images() -> None:
     confusion = pd.DataFrame([[2, 1], [0, 0]], index=["a", "b"], columns=["a", "b"])
-    shares = figures.confusion_figure(confusion).axes[0].images[0].get_array()
+    shares = classification.confusion_figure(confusion).axes[0].images[0].get_array()
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3], [0, 0]])
 
 
-def test_heat_maps_stand_below_their_films() -> None:
+def test_heat_maps_stand_below_their_images() -> None:
     texts = _texts(_heat())
     for expected in ("Segmented", "ResNet50", "ResNet50(MA)", "Normal", "COVID-19", "VP"):
         assert expected in texts
 
 
-def test_heat_maps_lie_over_their_films_with_the_regions_outlined() -> None:
+def test_heat_maps_lie_over_their_images_with_the_regions_outlined() -> None:
     figure = _heat()
     panel = figure.axes[4]  # second column, first network
-    film, heat = panel.images
-    assert film.get_cmap().name == "gray"
+    image, heat = panel.images
+    assert image.get_cmap().name == "gray"
     assert heat.get_cmap().name == "inferno"
     low = heat.get_array() < 0.1
     assert heat.get_alpha()[low].max() < 0.25 < heat.get_alpha()[~low].max()
     assert len(panel.collections) == 2  # lungs and lesion
-    assert len(figure.axes[3].collections) == 1  # a normal film has no lesion
+    assert len(figure.axes[3].collections) == 1  # a normal image has no lesion
 
 
 def test_gains_are_drawn_one_by_one_and_as_means() -> None:
-    left, right = figures.gain_figure(_gains()).axes
+    left, right = reach.gain_figure(_gains()).axes
     assert [text.get_text() for text in left.get_legend().get_texts()] == ["ResNet34", "ResNet50"]
     mean, each = (line.get_xydata().tolist() for line in left.lines[2:4])
     assert mean == [[64, -5], [224, 9]]
@@ -251,7 +264,7 @@ def test_gains_are_drawn_one_by_one_and_as_means() -> None:
 
 
 def test_reach_is_drawn_for_each_network() -> None:
-    figure = figures.reach_figure(_reach())
+    figure = reach.reach_figure(_reach())
     assert [axes.get_title() for axes in figure.axes] == ["ResNet50", "VGG16"]
     inside = next(line for line in figure.axes[0].lines if line.get_label() == "inside")
     np.testing.assert_allclose(inside.get_xydata(), [[64, 0.064], [128, 0.128], [512, 0.512]])

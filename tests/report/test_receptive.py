@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from manet_lib.models import create_model
 from manet_lib.models.mask_attention import MaskPool, mask_maps
-from manet_lib.report.receptive import (
+from manet_lib.report.classification import (
     maps_by_size_figure,
-    maps_in_words,
     place_weights,
     receptive_field,
     stage_ends,
     weights_figure,
-    weights_in_words,
 )
 
 THREE = [MaskPool(3, 1, 1), MaskPool(3, 1, 1)]
@@ -64,20 +61,6 @@ def test_stages_end_where_the_sizes_change() -> None:
         ends = stage_ends(model)
         assert [maps[end - 1].shape[-1] for end in ends.values()] == [32, 16, 8, 4, 2]
         assert ends["layer4"] == len(maps)
-
-
-def test_words_say_the_middle_and_the_padding() -> None:
-    assert weights_in_words(THREE, 11).startswith(
-        "The receptive field of the middle place is 5 columns wide, the film 11; half the weight lies in 3 "
-    )
-    assert ", 64% on padding" in weights_in_words([MaskPool(5, 1, 2)], 3)
-    strided = weights_in_words([MaskPool(3, 2, 1), MaskPool(3, 2, 1)], 28)
-    assert "All strides together make 4, so place 3 of 7, counted from 0, looks at column 3 × 4 = 12." in strided
-    table = pd.DataFrame({"image_size": [64, 224], "inside": [0.011, 0.281], "outside": [0.01, 0.164]})
-    assert maps_in_words(table) == (
-        "Mean of the last map over the masks: at 64 pixels 0.01 inside the lungs and 0.01 outside; "
-        "at 224 pixels 0.28 inside the lungs and 0.16 outside."
-    )
 
 
 def test_the_figures_show_every_layer_and_size() -> None:

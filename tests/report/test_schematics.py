@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from manet_lib.models import create_model
-from manet_lib.report import schematics
-from manet_lib.report.schematics import operations, resunet_shapes
+from manet_lib.report import classification, postprocessing, segmentation
+from manet_lib.report.schematics import operations
+from manet_lib.report.segmentation import resunet_shapes
 
 CONV_MA = ["conv 3×3", "batch norm", "× lung map", "ReLU"]
 
@@ -59,9 +60,9 @@ def texts(figure):
 
 
 def test_pooled_numbers_are_shares_of_the_field():
-    figure = schematics.pooling_numbers_figure()
+    figure = classification.pooling_numbers_figure()
     padded, pooled = (axes.images[0].get_array() for axes in figure.axes)
-    np.testing.assert_array_equal(padded, np.pad(schematics.small_mask(7), 1))
+    np.testing.assert_array_equal(padded, np.pad(classification.small_mask(7), 1))
     expected = [[padded[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean() for x in range(4)] for y in range(4)]
     np.testing.assert_allclose(pooled, expected, atol=1e-6)
     assert f"{expected[1][1]:.2f}" in texts(figure)
@@ -71,12 +72,15 @@ def test_pooled_numbers_are_shares_of_the_field():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (schematics.attention_places_figure, ["ResNet50: bottleneck", "× lung map", "conv 5×5", "concatenate"]),
-        (schematics.cbam_figure, ["CBAM", "conv 7×7, σ", "+ shortcut"]),
-        (schematics.resunet_figure, ["512×16²", "film"]),
         (
-            lambda: schematics.workflow_figure(*(np.eye(32, dtype=np.uint8) for _ in range(3))),
-            ["film", "raw mask", "lung mask", "segmented film", "class"],
+            classification.attention_places_figure,
+            ["ResNet50: bottleneck", "× lung map", "conv 5×5", "concatenate"],
+        ),
+        (classification.cbam_figure, ["CBAM", "conv 7×7, σ", "+ shortcut"]),
+        (segmentation.resunet_figure, ["512×16²", "image"]),
+        (
+            lambda: postprocessing.workflow_figure(*(np.eye(32, dtype=np.uint8) for _ in range(3))),
+            ["image", "raw mask", "lung mask", "segmented image", "class"],
         ),
     ],
 )

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from manet_lib.artifacts import Step
 from manet_lib.params import CLASSES, MODELS, Params, UserError, validate
-from manet_lib.paths import RunPaths, done_of, log_of, project_root
-from manet_lib.report import tables
+from manet_lib.paths import RunPaths, done_of, log_of
+from manet_lib.report import classification, data, results, segmentation, tables
+from manet_lib.workflow.records import Step
 
 NAMES = (
     "table1_distribution",
@@ -47,7 +47,7 @@ def outdated() -> list[str]:
 
 @pytest.fixture
 def trained(paths: RunPaths, outdated: list[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Pretends that a model was trained: so many of 680 test films right, and a log of two epochs."""
+    """Pretends that a model was trained: so many of 680 test images right, and a log of two epochs."""
 
     def make(model: str, trial: int, hits: int, count: int = 680, done: bool = True) -> None:
         labels = np.array([CLASSES[number % 5] for number in range(count)])
@@ -69,7 +69,7 @@ def trained(paths: RunPaths, outdated: list[str], monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(Step, "fault", fault)
     record = {"seconds": 1.5, "device": "cpu", "precision": "bf16", "code": {}}
-    monkeypatch.setattr(tables, "read_done", lambda folder: record if done_of(folder).is_file() else None)
+    monkeypatch.setattr(results, "read_done", lambda folder: record if done_of(folder).is_file() else None)
     monkeypatch.setattr(Step, "outdated_code", lambda step: outdated)
     return make
 
@@ -119,7 +119,7 @@ class TestPublished:
 
 class TestErrata:
     def test_known_slips(self) -> None:
-        lines = tables.errata()
+        lines = results.errata()
         assert len(lines) == 3
         text = "\n".join(lines)
         # (95.29 + 93.82 + 96.18) / 3 = 95.097; 635/680 = 93.382; the mean of 36, 38 and 17 pairs = 92.52.
@@ -142,7 +142,7 @@ class TestNoteOnTheData:
 
 class TestDistribution:
     def test_reproduces_table_1(self) -> None:
-        table = tables.distribution(_papers_manifest(), PUBLISHED).set_index("Set")
+        table = data.distribution(_papers_manifest(), PUBLISHED).set_index("Set")
         for label in CLASSES:
             title = tables.class_title(label)
             assert table[title].astype(str).tolist() == table[f"{title}, paper"].tolist()
@@ -151,13 +151,13 @@ class TestDistribution:
 
     def test_class_missing_from_a_set_counts_zero(self) -> None:
         manifest = _manifest({"train": {"normal": 3, "tb": 1}, "val": {"normal": 1}, "test": {"tb": 2}})
-        table = tables.distribution(manifest, OWN).set_index("Set")
+        table = data.distribution(manifest, OWN).set_index("Set")
         assert table["TB"].tolist() == [1, 0, 2, 3]
         assert table["BP"].tolist() == [0, 0, 0, 0]
 
     def test_own_classes(self) -> None:
         params = Params(profile="x", data_source="manifest", classes=["sick", "healthy"])
-        table = tables.distribution(_manifest({"train": {"healthy": 2, "sick": 1}}), params)
+        table = data.distribution(_manifest({"train": {"healthy": 2, "sick": 1}}), params)
         assert table.columns.tolist() == ["Set", "sick", "healthy", "All"]
 
 
@@ -165,7 +165,7 @@ class TestAccuracy:
     def test_reproduces_a_row_of_table_2(self, trained: Any, paths: RunPaths) -> None:
         for trial, hits in ((1, 656), (2, 649), (3, 660)):
             trained("resnet50_ma", trial, hits)
-        table = tables.test_accuracy(PUBLISHED, paths).set_index("Model")
+        table = results.test_accuracy(PUBLISHED, paths).set_index("Model")
         row = table.loc["ResNet50(MA)"]
         assert row[["Trial 1", "Trial 2", "Trial 3", "Average (%)"]].tolist() == [
             "96.47",
@@ -176,53 +176,53 @@ class TestAccuracy:
         assert row["Paper, average (%)"] == "96.32"
         low, high = (float(bound) for bound in row["95% interval"].split(" to "))
         one_trial = binomtest(655, 680).proportion_ci(method="wilson")
-        assert low <= 100 * one_trial.low  # three trials on the same films are no 2040 films
+        assert low <= 100 * one_trial.low  # three trials on the same images are no 2040 images
         assert high >= 100 * one_trial.high - 0.5
 
-    def test_missing_trainings_are_left_blank(self, trained: Any, paths: RunPaths) -> None:
+    def test_missing_runs_are_left_blank(self, trained: Any, paths: RunPaths) -> None:
         trained("resnet34", 2, 612)
         trained("resnet50", 1, 340, done=False)  # was interrupted
-        table = tables.test_accuracy(OWN, paths).set_index("Model")
+        table = results.test_accuracy(OWN, paths).set_index("Model")
         assert len(table) == 10
         assert table.loc["ResNet34", ["Trial 1", "Trial 2", "Average (%)"]].tolist() == ["–", "90.00", "90.00"]
         assert set(table.loc["ResNet50"]) == {"–"}
         assert tables.trained_models(OWN, paths) == [("resnet34", 2)]
 
     def test_best_run_is_the_first_of_the_best(self, trained: Any, paths: RunPaths) -> None:
-        assert tables.best_run(OWN, paths) is None
+        assert results.best_run(OWN, paths) is None
         trained("resnet50", 2, 650)
         trained("resnet34_ma", 3, 660)
         trained("vgg16", 1, 660)
-        assert tables.best_run(OWN, paths) == ("resnet34_ma", 3)
-        confusion = tables.confusion_of(OWN, paths, "vgg16", 1)
-        assert (np.trace(confusion), confusion.to_numpy().sum()) == (660, 680)  # test films alone
+        assert results.best_run(OWN, paths) == ("resnet34_ma", 3)
+        confusion = classification.confusion_of(OWN, paths, "vgg16", 1)
+        assert (np.trace(confusion), confusion.to_numpy().sum()) == (660, 680)  # test images alone
 
     def test_logs_and_steps(self, trained: Any, paths: RunPaths) -> None:
         trained("resnet34", 1, 600)
         assert list(tables.logs(OWN, paths)) == [("resnet34", 1)]
         row = {"Step": "resnet34-1", "Seconds": 1.5, "Device": "cpu", "Precision": "bf16"}
-        assert tables.steps_table(OWN, paths).to_dict("records") == [row]
+        assert results.steps_table(OWN, paths).to_dict("records") == [row]
 
     def test_results_of_older_code_are_said_to_be(self, trained: Any, outdated: Any, paths: RunPaths) -> None:
         outdated.append("manet_lib.models.vgg")
         trained("vgg16", 1, 600)
-        assert tables.steps_table(OWN, paths)["Changed since"].tolist() == ["manet_lib.models.vgg"]
+        assert results.steps_table(OWN, paths)["Changed since"].tolist() == ["manet_lib.models.vgg"]
 
     def test_printed_numbers_stand_beside_results_at_their_size_alone(self, trained: Any, paths: RunPaths) -> None:
         trained("resnet50_ma", 1, 600)
         smaller = PUBLISHED.model_copy(update={"image_size": 224})
-        assert "Paper, average (%)" in tables.test_accuracy(PUBLISHED, paths)
-        assert "Paper, average (%)" not in tables.test_accuracy(smaller, paths)
+        assert "Paper, average (%)" in results.test_accuracy(PUBLISHED, paths)
+        assert "Paper, average (%)" not in results.test_accuracy(smaller, paths)
         assert tables.data_note(smaller) == "the paper's data at 224 pixels instead of 512"
-        confusion = tables.confusion_of(smaller, paths, "resnet50_ma", 1)
-        assert not any("paper" in column for column in tables.report_table(confusion, smaller))
+        confusion = classification.confusion_of(smaller, paths, "resnet50_ma", 1)
+        assert not any("paper" in column for column in results.report_table(confusion, smaller))
 
 
 class TestReport:
     confusion = tables.published("table5_confusion_resnet50_ma").set_index("actual").astype(int)
 
     def test_reproduces_table_4(self) -> None:
-        table = tables.report_table(self.confusion, PUBLISHED)
+        table = results.report_table(self.confusion, PUBLISHED)
         printed = tables.published("table4_report_resnet50_ma")
         for name, title in (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score")):
             assert table[title].tolist() == printed[name].tolist()
@@ -230,7 +230,7 @@ class TestReport:
         assert table["Class"].tolist() == ["Normal", "COVID-19", "TB", "BP", "VP", "Weighted average"]
 
     def test_table_5_keeps_its_counts(self) -> None:
-        table = tables.confusion_table(self.confusion).set_index("Actual")
+        table = results.confusion_table(self.confusion).set_index("Actual")
         assert table.loc["TB", "Normal"] == 8
         assert table.loc["Normal", "TB"] == 3
         # Bacterial and viral pneumonia are never confused.
@@ -239,7 +239,7 @@ class TestReport:
     def test_own_classes(self) -> None:
         confusion = pd.DataFrame([[3, 1], [0, 4]], index=["sick", "well"], columns=["sick", "well"])
         params = Params(profile="x", data_source="manifest", classes=["sick", "well"])
-        assert tables.report_table(confusion, params)["Class"].tolist() == ["sick", "well", "Weighted average"]
+        assert results.report_table(confusion, params)["Class"].tolist() == ["sick", "well", "Weighted average"]
 
 
 def test_segmentation_scores() -> None:
@@ -248,7 +248,7 @@ def test_segmentation_scores() -> None:
     iou = pd.DataFrame({"label": labels, "iou": rng.uniform(0.85, 0.98, 40)})
     manifest = pd.DataFrame({"label": ["normal"] * 50 + ["tb"] * 20 + ["bp"] * 9})
     manifest["seg_split"] = ["train"] * 45 + ["test"] * 5 + ["train"] * 20 + [""] * 9
-    table = tables.segmentation_scores(iou, manifest, OWN).set_index("Class")
+    table = segmentation.segmentation_scores(iou, manifest, OWN).set_index("Class")
     assert table.index.tolist() == ["Normal", "TB", "All images"]
     assert table["Training pairs"].tolist() == [45, 20, 65]
     assert table["Test pairs"].tolist() == [30, 10, 40]
@@ -257,7 +257,7 @@ def test_segmentation_scores() -> None:
     for mean, interval in zip(means, table["95% interval"], strict=True):
         low, high = map(float, interval.split(" to "))
         assert low < 100 * mean < high
-    papers = tables.segmentation_scores(iou, manifest, PUBLISHED).set_index("Class")["Paper (%)"]
+    papers = segmentation.segmentation_scores(iou, manifest, PUBLISHED).set_index("Class")["Paper (%)"]
     assert papers.tolist() == ["93.49", "93.14", "92.50"]
 
 
@@ -265,10 +265,10 @@ def _all_tables(params: Params, paths: RunPaths) -> list[pd.DataFrame]:
     iou = pd.DataFrame({"label": ["normal"] * 3, "iou": [0.9, 0.8, 0.7]})
     manifest = _papers_manifest().assign(seg_split="train")
     return [
-        tables.distribution(manifest, params),
-        tables.segmentation_scores(iou, manifest, params),
-        tables.test_accuracy(params, paths),
-        tables.report_table(TestReport.confusion, params),
+        data.distribution(manifest, params),
+        segmentation.segmentation_scores(iou, manifest, params),
+        results.test_accuracy(params, paths),
+        results.report_table(TestReport.confusion, params),
     ]
 
 
@@ -304,18 +304,18 @@ class TestWriting:
         yield texts
 
     def test_three_files(self, paths: RunPaths) -> None:
-        with self._written(paths, self.table, "Table 9. Test of 5% (drawn phantoms).") as texts:
+        with self._written(paths, self.table, "Table 9. Test of 5% (synthetic phantoms).") as texts:
             back = pd.read_csv(paths.figures / "table9.csv", dtype={"Share (%)": str})
             pd.testing.assert_frame_equal(back, self.table)
             lines = texts["md"].splitlines()
-            assert lines[0] == "**Table 9. Test of 5% (drawn phantoms).**"
+            assert lines[0] == "**Table 9. Test of 5% (synthetic phantoms).**"
             assert lines[2:] == [
                 "| Class | Share (%) | Support |",
                 "| --- | --- | ---: |",
                 "| Normal | 97.06 | 171 |",
                 "| COVID-19 | – | 51 |",
             ]
-            assert r"\caption{Table 9. Test of 5\% (drawn phantoms).}" in texts["tex"]
+            assert r"\caption{Table 9. Test of 5\% (synthetic phantoms).}" in texts["tex"]
             assert r"Class & Share (\%) & Support \\" in texts["tex"]
             assert r"COVID-19 & -- & 51 \\" in texts["tex"]
         assert sorted(path.name for path in paths.figures.iterdir()) == ["table9.csv", "table9.md", "table9.tex"]
@@ -341,9 +341,3 @@ class TestWriting:
             tables.write_table(self.table, paths, "table9", "Table 9.")
             contents.append([path.read_bytes() for path in sorted(paths.figures.iterdir())])
         assert contents[0] == contents[1]
-
-
-def test_committed_tables_name_their_data() -> None:
-    folder = project_root() / "figures" / "recorded" / "phantoms"
-    for number in (1, 2, 4, 5):
-        assert "phantom" in (folder / f"table{number}.md").read_text().splitlines()[0]

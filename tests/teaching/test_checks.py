@@ -1,4 +1,4 @@
-"""What checks say of plausible wrong answers: the reason must name the fault."""
+"""What checks say of plausible wrong predictions: the reason must name the fault."""
 
 import copy
 
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.evaluation.overlap import dice, outline
 from manet_lib.models.mask_attention import MaskPool, mask_maps
-from manet_lib.teaching import certainty, films, heat_maps, lung_maps, masks, pieces, results
+from manet_lib.teaching import certainty, heat_maps, images, lung_maps, masks, patches, results
 from manet_lib.teaching.verdict import NotYet, check
 
 
@@ -158,21 +158,21 @@ def fitted(logits, classes, sign=1.0):
     return max(np.geomspace(0.1, 10, 1000), key=score)
 
 
-def from_training(films, training):
-    away = films - training.mean(axis=0)
+def from_training(images, training):
+    away = images - training.mean(axis=0)
     return np.sqrt(((away @ np.linalg.inv(np.cov(training.T))) * away).sum(axis=1))
 
 
-def each_alone(films, training):
-    return np.sqrt((((films - training.mean(axis=0)) / training.std(axis=0, ddof=1)) ** 2).sum(axis=1))
+def each_alone(images, training):
+    return np.sqrt((((images - training.mean(axis=0)) / training.std(axis=0, ddof=1)) ** 2).sum(axis=1))
 
 
 def at_95(distances):
     return np.quantile(distances, 0.95)
 
 
-def in_order(usual, unlike):
-    return (unlike[None] > usual[:, None]).mean() + (unlike[None] == usual[:, None]).mean() / 2
+def in_order(usual, outside):
+    return (outside[None] > usual[:, None]).mean() + (outside[None] == usual[:, None]).mean() / 2
 
 
 def short_of_one(picture, mask):
@@ -198,27 +198,27 @@ def same_squares(table, seed):
     return table["square"].str[-2:].astype(int) < round(table["square"].nunique() / 15)
 
 
-def slope(logits, film, weights):
+def slope(logits, image, weights):
     soft = torch.sigmoid(logits)
-    return weights * film * soft * (1 - soft)
+    return weights * image * soft * (1 - soft)
 
 
-def at_the_mask(logits, film, weights):
-    return weights * film
+def at_the_mask(logits, image, weights):
+    return weights * image
 
 
-def automatic(mask_of, logits, film, weights):
-    score = (weights * film * mask_of(logits.requires_grad_())).sum()
+def automatic(mask_of, logits, image, weights):
+    score = (weights * image * mask_of(logits.requires_grad_())).sum()
     return torch.autograd.grad(score, logits)[0] if score.requires_grad else torch.zeros_like(logits)
 
 
-def unasked(mask_of, logits, film, weights):
-    score = (weights * film * mask_of(logits.requires_grad_())).sum()
+def unasked(mask_of, logits, image, weights):
+    score = (weights * image * mask_of(logits.requires_grad_())).sum()
     return torch.autograd.grad(score, logits)[0]
 
 
-def always_soft(mask_of, logits, film, weights):
-    return slope(logits, film, weights)
+def always_soft(mask_of, logits, image, weights):
+    return slope(logits, image, weights)
 
 
 RING = np.pad(np.ones((7, 7), bool), ((5, 8), (5, 8)))
@@ -226,16 +226,16 @@ SPECK = np.pad(np.ones((3, 3), bool), ((5, 12), (5, 12)))
 THIRD = [[1, 2, 0, 0], [3, 6, 4, 2], [3, 6, 6, 3], [1, 2, 2, 1]]
 
 WRONG = {
-    "another patient": (films.check_marks, [other_patient], "same class and patient"),
-    "grey values": (films.check_marks, [lambda *_: np.zeros((64, 64))], "True and False"),
+    "another patient": (images.check_markers, [other_patient], "same class and patient"),
+    "grey values": (images.check_markers, [lambda *_: np.zeros((64, 64))], "True and False"),
     "another size": (
-        films.check_marks,
+        images.check_markers,
         [lambda *_: np.zeros((128, 128), bool)],
         "128×128, and it should be 64×64",
     ),
-    "validation counts": (films.check_leak, [counts_validation], "validation films"),
-    "patients": (films.check_leak, [counts_patients], "share of patients"),
-    "fitted and tested": (films.check_source_guess, [always_right], "pure noise"),
+    "validation counts": (images.check_leak, [counts_validation], "validation images"),
+    "patients": (images.check_leak, [counts_patients], "share of patients"),
+    "fitted and tested": (images.check_source_guess, [always_right], "pure noise"),
     "union twice": (masks.check_agreement, [[4, 15, 4 / 11, 8 / 15]], "shared pixels twice"),
     "dice halved": (masks.check_agreement, [[4, 11, 4 / 11, 4 / 15]], "counts the shared pixels twice, once"),
     "dice and iou": (masks.check_agreement, [[4, 11, 8 / 15, 4 / 11]], "exchanged"),
@@ -248,8 +248,8 @@ WRONG = {
     "nothing done": (masks.check_repair, [lambda mask, smallest: mask], "holes are left"),
     "no hole": (masks.check_order_matters, [SPECK], "it has no hole"),
     "large ring": (masks.check_order_matters, [RING], "no hole"),
-    "still joined": (masks.check_parted, [lambda mask: label(mask)[0]], "two labels"),
-    "springs as they are": (masks.check_parted, [every_spring], "keep the two largest"),
+    "still joined": (masks.check_separated, [lambda mask: label(mask)[0]], "two labels"),
+    "springs as they are": (masks.check_separated, [every_spring], "keep the two largest"),
     "five by five": (
         lung_maps.check_counts,
         [np.zeros((5, 5)), [25 / 36]],
@@ -280,8 +280,8 @@ WRONG = {
     "trained itself": (heat_maps.check_redrawn, [redraws_the_trained], "has changed"),
     "last layer alone": (heat_maps.check_redrawn, [redraws_the_last], "are those of the trained"),
     "one side": (results.check_mcnemar, [[4, 1, 6 / 32]], "one side"),
-    "all right films": (results.check_mcnemar, [[8, 5, 0.375]], "leave out those"),
-    "weighted": (results.check_macro_f1, [weighted_f1], "weighted by films"),
+    "all right images": (results.check_mcnemar, [[8, 5, 0.375]], "leave out those"),
+    "weighted": (results.check_macro_f1, [weighted_f1], "weighted by images"),
     "accuracy": (results.check_macro_f1, [lambda confusion: np.trace(confusion) / confusion.sum()], "accuracy"),
     "1.96": (results.check_evidence, [normal_interval, lambda gain, discordant: 1], "1.96 standard errors"),
     "with bias": (results.check_parameters, [[73856, 256, 2565]], "no bias"),
@@ -297,16 +297,16 @@ WRONG = {
     "largest": (masks.check_surface_distance, [hausdorff], "largest distance"),
     "too far": (masks.check_equal_shift, [lambda mask, pixels: 20], "too many"),
     "not far enough": (masks.check_equal_shift, [lambda mask, pixels: 0], "still above"),
-    "keeps its own": (films.check_derangement, [lambda count, seed: np.arange(count)], "keeps its own"),
-    "one for all": (films.check_derangement, [lambda count, seed: np.zeros(count, int)], "goes to nobody"),
-    "no seed": (films.check_derangement, [lambda count, seed: np.roll(np.arange(count), 1)], "seed"),
-    "inside out": (films.check_views, [lambda image, mask, view: image * (1 - mask)], "called 'background'"),
-    "no marks": (films.check_swapped, [unmarked], "gone instead"),
-    "same marks": (films.check_swapped, [as_they_are], "kept their marks"),
+    "keeps its own": (images.check_derangement, [lambda count, seed: np.arange(count)], "keeps its own"),
+    "one for all": (images.check_derangement, [lambda count, seed: np.zeros(count, int)], "goes to nobody"),
+    "no seed": (images.check_derangement, [lambda count, seed: np.roll(np.arange(count), 1)], "seed"),
+    "inside out": (images.check_views, [lambda image, mask, view: image * (1 - mask)], "called 'background'"),
+    "no markers": (images.check_swapped, [unmarked], "gone instead"),
+    "same markers": (images.check_swapped, [as_they_are], "kept their markers"),
     "signs": (certainty.check_calibration_error, [[-0.36, 0.1, 0.2, 0.048]], "negative"),
     "signs cancel": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.048]], "without its sign"),
-    "bins alike": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.22]], "weigh each with its films"),
-    "film by film": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.312]], "average in each bin first"),
+    "bins alike": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.22]], "weigh each with its images"),
+    "image by image": (certainty.check_calibration_error, [[0.36, 0.1, 0.2, 0.312]], "average in each bin first"),
     "multiplied": (certainty.check_temperature, [lambda *given: 1 / fitted(*given)], "divide them"),
     "least probable": (certainty.check_temperature, [lambda *given: fitted(*given, -1)], "may be turned"),
     "sure as right": (certainty.check_temperature, [as_sure_as_right], "mean confidence is the accuracy"),
@@ -317,52 +317,52 @@ WRONG = {
     ),
     "by accuracy": (certainty.check_temperature, [lambda logits, classes: 1.0], "accuracy cannot choose it"),
     "no root": (
-        certainty.check_unlike,
+        certainty.check_out_of_distribution,
         [lambda *given: from_training(*given) ** 2, at_95, in_order],
         "take the root",
     ),
-    "each alone": (certainty.check_unlike, [each_alone, at_95, in_order], "both rise together"),
+    "each alone": (certainty.check_out_of_distribution, [each_alone, at_95, in_order], "both rise together"),
     "of the asked": (
-        certainty.check_unlike,
-        [lambda films, training: from_training(films, films), at_95, in_order],
+        certainty.check_out_of_distribution,
+        [lambda images, training: from_training(images, images), at_95, in_order],
         "take both from the training's",
     ),
     "lower end": (
-        certainty.check_unlike,
+        certainty.check_out_of_distribution,
         [from_training, lambda distances: np.quantile(distances, 0.05), in_order],
         "95% are to pass",
     ),
     "bell curve": (
-        certainty.check_unlike,
+        certainty.check_out_of_distribution,
         [from_training, lambda distances: distances.mean() + 1.96 * distances.std(), in_order],
         "no bell curve",
     ),
     "ties lost": (
-        certainty.check_unlike,
-        [from_training, at_95, lambda usual, unlike: (unlike[None] > usual[:, None]).mean()],
+        certainty.check_out_of_distribution,
+        [from_training, at_95, lambda usual, outside: (outside[None] > usual[:, None]).mean()],
         "you count none",
     ),
     "other way": (
-        certainty.check_unlike,
-        [from_training, at_95, lambda usual, unlike: in_order(unlike, usual)],
+        certainty.check_out_of_distribution,
+        [from_training, at_95, lambda usual, outside: in_order(outside, usual)],
         "other way round",
     ),
-    "not cut": (pieces.check_cut_out, [lambda picture, mask: picture * mask], "as large as before"),
-    "slice ends": (pieces.check_cut_out, [short_of_one], "so add 1"),
-    "ground stays": (pieces.check_cut_out, [with_ground], "multiply the picture by the mask"),
-    "pictures dealt": (pieces.check_split, [pictures_dealt], "draw squares, not pictures"),
-    "any class": (pieces.check_split, [squares_of_any_class], "a fifth of each class"),
-    "same squares": (pieces.check_split, [same_squares], "another seed tests the same squares"),
-    "no sigmoid": (pieces.check_gradient, [at_the_mask, automatic], "between mask and logit is missing"),
-    "stops": (pieces.check_gradient, [slope, unasked], "nothing leads back"),
-    "always soft": (pieces.check_gradient, [slope, always_soft], "does not depend on `mask_of`"),
+    "not cut": (patches.check_cut_out, [lambda picture, mask: picture * mask], "as large as before"),
+    "slice ends": (patches.check_cut_out, [short_of_one], "so add 1"),
+    "ground stays": (patches.check_cut_out, [with_ground], "multiply the picture by the mask"),
+    "pictures dealt": (patches.check_split, [pictures_dealt], "draw squares, not pictures"),
+    "any class": (patches.check_split, [squares_of_any_class], "a fifth of each class"),
+    "same squares": (patches.check_split, [same_squares], "another seed tests the same squares"),
+    "no sigmoid": (patches.check_gradient, [at_the_mask, automatic], "between mask and logit is missing"),
+    "stops": (patches.check_gradient, [slope, unasked], "nothing leads back"),
+    "always soft": (patches.check_gradient, [slope, always_soft], "does not depend on `mask_of`"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_answer_is_told_why(name):
-    judge, answers, reason = WRONG[name]
-    verdict = judge(*answers)
+    judge, predictions, reason = WRONG[name]
+    verdict = judge(*predictions)
     assert not verdict
     assert reason in verdict.why
     assert "stops with" not in verdict.why
@@ -376,17 +376,17 @@ def minimised(logits, classes):
     return minimize_scalar(loss, bounds=(0.2, 9), method="bounded").x
 
 
-def film_by_film(films, training):
+def image_by_image(images, training):
     covariance = np.cov(training, rowvar=False, ddof=0)
-    return [mahalanobis(film, training.mean(axis=0), np.linalg.inv(covariance)) for film in films]
+    return [mahalanobis(image, training.mean(axis=0), np.linalg.inv(covariance)) for image in images]
 
 
 def sorted_out(distances):
     return sorted(distances)[int(0.95 * len(distances)) - 1]
 
 
-def pair_by_pair(usual, unlike):
-    points = [1.0 if one > other else 0.5 if one == other else 0.0 for other in usual for one in unlike]
+def pair_by_pair(usual, outside):
+    points = [1.0 if one > other else 0.5 if one == other else 0.0 for other in usual for one in outside]
     return sum(points) / len(points)
 
 
@@ -406,36 +406,36 @@ def permuted(table, seed):
     return list(answer)
 
 
-def by_exponentials(logits, film, weights):
-    return weights * film * (-logits).exp() / (1 + (-logits).exp()) ** 2
+def by_exponentials(logits, image, weights):
+    return weights * image * (-logits).exp() / (1 + (-logits).exp()) ** 2
 
 
-def backward(mask_of, logits, film, weights):
+def backward(mask_of, logits, image, weights):
     logits.requires_grad = True
-    score = (weights * film * mask_of(logits)).sum()
+    score = (weights * image * mask_of(logits)).sum()
     if score.requires_grad:
         score.backward()
     return torch.zeros(8, 8) if logits.grad is None else logits.grad
 
 
 @pytest.mark.parametrize(
-    ("judge", "answers"),
+    ("judge", "predictions"),
     [
         (certainty.check_calibration_error, [(0.36, 0.1, 0.2, 0.192)]),
         (certainty.check_temperature, [minimised]),
-        (certainty.check_unlike, [film_by_film, sorted_out, pair_by_pair]),
-        (pieces.check_cut_out, [by_box]),
-        (pieces.check_split, [permuted]),
-        (pieces.check_gradient, [by_exponentials, backward]),
+        (certainty.check_out_of_distribution, [image_by_image, sorted_out, pair_by_pair]),
+        (patches.check_cut_out, [by_box]),
+        (patches.check_split, [permuted]),
+        (patches.check_gradient, [by_exponentials, backward]),
     ],
 )
-def test_an_answer_that_is_right_in_another_way_is_right(judge, answers):
-    assert judge(*answers), judge(*answers).why
+def test_an_answer_that_is_right_in_another_way_is_right(judge, predictions):
+    assert judge(*predictions), judge(*predictions).why
 
 
 def test_every_check_refuses_something_in_this_file():
     tested = {judge.__name__ for judge, _, _ in WRONG.values()}
-    modules = (certainty, films, heat_maps, lung_maps, masks, pieces, results)
+    modules = (certainty, images, heat_maps, lung_maps, masks, patches, results)
     assert tested == {name for one in modules for name in vars(one) if name.startswith("check_")}
 
 
@@ -454,7 +454,7 @@ def test_of_several_functions_the_empty_one_is_named():
     def limit(distances):
         """Nothing yet."""
 
-    assert "`limit` returns nothing" in certainty.check_unlike(from_training, limit, in_order).why
+    assert "`limit` returns nothing" in certainty.check_out_of_distribution(from_training, limit, in_order).why
 
 
 def test_a_verdict_says_it_in_words_and_as_a_truth_value():
@@ -481,6 +481,6 @@ def test_a_check_is_not_changed_by_what_a_student_does_to_its_arrays():
 
 def test_the_small_networks_have_what_their_exercises_say():
     assert isinstance(heat_maps.trained_cnn().cam_layer, nn.Module)
-    image, mask, target = heat_maps.some_films()
+    image, mask, target = heat_maps.some_images()
     right = (heat_maps.trained_cnn()(image, mask).argmax(1) == target).float().mean()
     assert right > 0.5

@@ -93,7 +93,7 @@ def test_the_answer_is_replaced_where_it_is_indented():
 
 
 @pytest.mark.parametrize("source", ["# solution\nx = 1", "# end of solution", "# solution\n# solution\n"])
-def test_marks_that_do_not_match_are_refused(source):
+def test_markers_that_do_not_match_are_refused(source):
     with pytest.raises(UserError, match=r"one\.ipynb: .*end of solution"):
         without_answer(source, "one.ipynb")
 

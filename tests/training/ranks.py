@@ -22,8 +22,8 @@ from manet_lib.training.loop import Training, fit, loss_scaler
 PARAMS = Params(profile="x", accelerator="cpu", image_size=32, models=["resnet34"], batch_size=12)
 
 
-def films(count, size=32):
-    """Films of noise whose class shows in their brightness."""
+def images(count, size=32):
+    """Images of noise whose class shows in their brightness."""
     rng = np.random.default_rng(0)
     targets = np.arange(count) % 5
     images = rng.integers(0, 100, (count, size, size)) + 30 * targets[:, None, None]
@@ -32,9 +32,9 @@ def films(count, size=32):
     return Pairs(images.astype(np.uint8), masks, np.arange(count), targets, params, segmented=True)
 
 
-def score_films(output, ranks):
-    """Mean and row of each of 680 films, the paper's test set, as rank 0 knows them."""
-    data = films(680)
+def score_images(output, ranks):
+    """Mean and row of each of 680 images, the paper's test set, as rank 0 knows them."""
+    data = images(680)
     loader = evaluation_loader(data, PARAMS, ranks, 64)
     rows, scores = evaluate(
         nn.Identity(), loader, PARAMS, ranks, lambda model, batch: batch[0].mean(dim=(1, 2, 3))[:, None]
@@ -62,7 +62,7 @@ def train_frozen(output, ranks):
         scheduler=torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=2),
         loss=lambda network, batch: F.cross_entropy(network(batch[0].double()), batch[2]),
         validate=lambda network: {},
-        data=films(40),
+        data=images(40),
         epochs=2,
         batch_size=12,
         scaler=loss_scaler(PARAMS, ranks.device),
@@ -77,4 +77,4 @@ def train_frozen(output, ranks):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined(PARAMS.model_copy(update={"devices": int(os.environ["WORLD_SIZE"])})) as here:
-        {"evaluate": score_films, "train": train_frozen}[sys.argv[1]](Path(sys.argv[2]), here)
+        {"evaluate": score_images, "train": train_frozen}[sys.argv[1]](Path(sys.argv[2]), here)

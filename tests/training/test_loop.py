@@ -113,7 +113,7 @@ def test_workers_that_are_not_forked_load_the_same(run):
 
 
 @pytest.mark.parametrize(("parts", "expected"), [(1, 8), (2, 4), (8, 1)])
-def test_evaluation_takes_no_more_films_at_a_time_than_training(run, parts, expected):
+def test_evaluation_takes_no_more_images_at_a_time_than_training(run, parts, expected):
     params = run.with_parameters(accumulate=parts)
     pairs = segmented_pairs(params, run.paths, read_manifest(run.paths), ["val", "test"])
     loader = evaluation_loader(pairs, params, ALONE, params.batch_size)

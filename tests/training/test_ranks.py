@@ -14,8 +14,6 @@ import torch
 from safetensors.torch import load_file
 from started import start
 
-from manet_lib import machine
-from manet_lib.artifacts import read_done, read_table, save_settings
 from manet_lib.data.manifest import read_manifest
 from manet_lib.params import UserError
 from manet_lib.paths import checkpoints_of, weights_of
@@ -25,6 +23,8 @@ from manet_lib.training.distributed import Ranks, own_gpu, own_gpus, resolved_pr
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.launch import torchrun_command, train
 from manet_lib.training.loop import prepare
+from manet_lib.workflow import machine
+from manet_lib.workflow.records import read_done, read_table, save_settings
 
 RANKS = Path(__file__).with_name("ranks.py")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -42,7 +42,7 @@ def on_ranks(count, what, output, *more):
 
 
 @pytest.mark.slow
-def test_the_papers_680_test_films_count_once_on_any_number_of_ranks(tmp_path):
+def test_the_papers_680_test_images_count_once_on_any_number_of_ranks(tmp_path):
     results = [np.load(on_ranks(count, "evaluate", tmp_path / f"{count}.npz")) for count in (1, 2, 3)]
     for result in results:
         assert result["rows"].tolist() == list(range(680))
@@ -55,7 +55,7 @@ def test_ranks_and_parts_of_a_batch_end_with_the_weights_of_one_process(tmp_path
     for ranks, parts in ((3, 1), (1, 3), (2, 2)):
         other = load_file(on_ranks(ranks, "train", tmp_path / f"{ranks}{parts}.safetensors", parts))
         for name, value in one.items():
-            # sums in another order; a rank that saw other films would be off by 1e-4 and more
+            # sums in another order; a rank that saw other images would be off by 1e-4 and more
             torch.testing.assert_close(other[name], value, rtol=1e-8, atol=1e-10, msg=f"{ranks}, {parts}: {name}")
 
 
@@ -142,19 +142,19 @@ def two_gpus(tmp_path, monkeypatch):
     return torch.device("cuda", 0)
 
 
-def test_trainings_side_by_side_take_a_gpu_each_and_give_it_back(two_gpus, capsys):
+def test_runs_side_by_side_take_a_gpu_each_and_give_it_back(two_gpus, capsys):
     with own_gpu(two_gpus) as first:
         with own_gpu(two_gpus) as second:
             assert (first.index, second.index) == (0, 1)
             assert capsys.readouterr().out == ""
             with own_gpu(two_gpus) as third:
                 assert third.index in (0, 1)
-            assert "2 of 2 GPUs are at work for other trainings of yours; sharing" in capsys.readouterr().out
+            assert "2 of 2 GPUs are at work for other training runs of yours; sharing" in capsys.readouterr().out
         with own_gpu(two_gpus) as again:
             assert again.index == 1
 
 
-def test_trainings_on_two_of_four_gpus_meet_nobody(two_gpus, monkeypatch):
+def test_runs_on_two_of_four_gpus_meet_nobody(two_gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with own_gpus(2) as first, own_gpus(2) as second:
         assert (first, second) == ([0, 1], [2, 3])
@@ -186,7 +186,7 @@ def test_as_many_processes_as_the_parameters_say(smallest_run, tmp_path, monkeyp
 
 
 def test_gpus_that_are_hidden_do_not_count():
-    code = "from manet_lib.machine import gpu_count; print(gpu_count())"
+    code = "from manet_lib.workflow.machine import gpu_count; print(gpu_count())"
     hidden = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},

@@ -1,4 +1,4 @@
-"""Real trainings, started as people start them, that are really killed.
+"""Real training runs, started as people start them, that are really killed.
 
 What is compared is compared to the bit: weights and log of a training that was killed, and of one that was not.
 """
@@ -17,15 +17,15 @@ import torch
 from safetensors.torch import load_file
 from started import BIN, start
 
-from manet_lib.artifacts import save_settings, write_json
 from manet_lib.params import UserError, load_params
 from manet_lib.paths import checkpoints_of, log_of, output_root, weights_of
-from manet_lib.steps import classification_step
 from manet_lib.training import loop
 from manet_lib.training.checkpoint import load_checkpoint
 from manet_lib.training.classification import train_classifier
 from manet_lib.training.launch import torchrun_command, train
-from manet_lib.workflow import nodes
+from manet_lib.workflow.graph import nodes
+from manet_lib.workflow.records import save_settings, write_json
+from manet_lib.workflow.steps import classification_step
 
 SOON = 60
 """Seconds within which what is told to end must have ended; on a busy machine torch alone takes many to stop."""
@@ -101,7 +101,7 @@ def kill_at_random(run, params, model, kills, rng):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "kills", "epochs"), [("resnet34_ma", 6, 8), ("vgg16", 2, 3)])
-def test_killed_trainings_end_with_the_bits_of_an_undisturbed_one(run, model, kills, epochs):
+def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(run, model, kills, epochs):
     params = run.with_parameters(epochs=epochs, models=[model])
     expected = undisturbed(run, params, model)
     caught = kill_at_random(run, params, model, kills, random.Random(0))
@@ -156,7 +156,7 @@ def reproduce(run):
         node = nodes(params, run.paths)[name]
         write_json(run.paths.node_record(name), node.shown(params) | node.results())
         run.paths.executed(name).write_text("{}")
-    return [sys.executable, "-m", "manet_lib.reproduce", str(run.paths.settings), "--cores", "2"]
+    return [sys.executable, "-m", "manet_lib.workflow.reproduce", str(run.paths.settings), "--cores", "2"]
 
 
 def torchrun(run):

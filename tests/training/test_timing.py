@@ -70,7 +70,7 @@ def test_seconds_stand_below_the_network_that_took_them():
     assert (seconds[["a", "c"]].median() < 0.05).all()
 
 
-def test_films_are_in_range_and_the_same_for_all():
+def test_images_are_in_range_and_the_same_for_all():
     *_, calls = timed()
     _, image, mask, _ = calls[0]
     assert image.shape == mask.shape == (4, 1, 12, 12)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from manet_lib.artifacts import read_done
 from manet_lib.params import UserError, load_params
 from manet_lib.paths import checkpoints_of, log_of, project_root, weights_of
 from manet_lib.training.checkpoint import load_weights
 from manet_lib.training.classification import load_classifier, read_predictions, train_classifier
 from manet_lib.training.distributed import pick_device
 from manet_lib.training.launch import torchrun_command, train
+from manet_lib.workflow.records import read_done
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def weights(folder):
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def test_training_learns_the_training_films(run):
+def test_training_learns_the_training_images(run):
     params = run.with_parameters(epochs=6, augment_probability=0.0)
     train_classifier(params, run.paths, "resnet34", 1)
     log = pd.read_csv(log_of(run.paths.classifier("resnet34", 1)))
@@ -55,7 +55,7 @@ def test_same_seed_same_bits_and_another_trial_another_run(run):
 
 
 @pytest.mark.slow
-def test_two_ranks_predict_every_film_once(run):
+def test_two_ranks_predict_every_image_once(run):
     params = run.with_parameters(devices=2, accelerator="cpu")
     assert train(params, run.paths, "resnet34_ma", 1)
     assert not train(params, run.paths, "resnet34_ma", 1), "done is done"
@@ -85,8 +85,8 @@ def test_saved_weights_give_the_saved_predictions(run):
     model = load_classifier(run.params, run.paths, "resnet34_ma", 1)
     items = [data[0, number] for number in range(len(data))]
     with torch.inference_mode():
-        films, masks = (torch.stack([item[part] for item in items]) for part in (0, 1))
-        logits = model(data.scale(films), masks.float())
+        images, masks = (torch.stack([item[part] for item in items]) for part in (0, 1))
+        logits = model(data.scale(images), masks.float())
     probability = logits.softmax(1).numpy()
     np.testing.assert_allclose(test.filter(like="p_").to_numpy(), probability, atol=1e-4)
 

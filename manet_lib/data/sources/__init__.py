@@ -1,4 +1,4 @@
-"""Where films come from. Each source gives rows: path, label, source, patient, mask_path, original_split."""
+"""Where images come from. Each source gives rows: path, label, source, patient, mask_path, original_split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manet_lib.paths import expand
 
 
 def fetch(params: Params) -> None:
-    """Fetch and unpack what is missing of the public collections; nothing to do for other films.
+    """Fetch and unpack what is missing of the public collections; nothing to do for other images.
 
     Raises:
         UserError: see ``public.gather``.
@@ -29,14 +29,14 @@ def image_folder(params: Params, phantoms: Path) -> Path:
 
 
 def find_rows(params: Params, phantoms: Path) -> tuple[Path, pd.DataFrame]:
-    """The films of a run.
+    """The images of a run.
 
     Args:
         params: of the step `store`.
         phantoms: folder to draw phantoms into.
 
     Returns:
-        The folder that paths are relative to, and one row per film: path, label, source, patient, mask_path; an
+        The folder that paths are relative to, and one row per image: path, label, source, patient, mask_path; an
         empty ``mask_path`` means that there is none, several joined by ``;`` are merged.
 
     Raises:

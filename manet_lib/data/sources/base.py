@@ -31,7 +31,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """One public collection of films.
+    """One public collection of images.
 
     Attributes:
         name: short name, the manifest's ``source``.
@@ -40,9 +40,9 @@ class Source:
         citation: how to cite it.
         licence: its terms, in short.
         archives: what to fetch.
-        counts: films by class in the published listing.
+        counts: images by class in the published listing.
         marker: a path inside the unpacked collection by which its folder is recognised.
-        read: rows of the films in that folder; paths relative to it.
+        read: rows of the images in that folder; paths relative to it.
         fits: whether a folder with the marker is this collection's, and not another's of the same layout.
     """
 
@@ -76,7 +76,7 @@ def _folders(data: Path, name: str, depth: int = 4) -> Iterator[Path]:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a name is what systems leave among the files (``._film.jpeg``, ``__MACOSX``, ``Thumbs.db``)."""
+    """Whether a name is what systems leave among the files (``._image.jpeg``, ``__MACOSX``, ``Thumbs.db``)."""
     return name.startswith((".", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini")
 
 
@@ -88,5 +88,5 @@ def rows_of(rows: list[tuple[str, str, str, str, str, str]], source: str, folder
     """
     rows = [row for row in rows if not any(map(is_litter, Path(row[0]).parts))]
     if not rows:
-        raise UserError(f"{source}: no film found in {folder.name}/; is the archive unpacked whole?")
+        raise UserError(f"{source}: no image found in {folder.name}/; is the archive unpacked whole?")
     return pd.DataFrame(sorted(rows), columns=list(ROW_COLUMNS))

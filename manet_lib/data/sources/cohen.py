@@ -1,4 +1,4 @@
-"""Cohen (ieee8023): COVID-19 films from publications, with model-made lung masks for some."""
+"""Cohen (ieee8023): COVID-19 images from publications, with model-made lung masks for some."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manet_lib.data.sources.base import Archive, Source, rows_of
 
 FINDINGS = ("COVID-19", "COVID-19, ARDS", "Pneumonia/Viral/COVID-19")
 COMMIT = "9d6ecab1a351ae11cfeb36cb1a4f787b6ae066d8"
-"""Near June 2020, when the last films of the listing that the paper's count fits were added."""
+"""Near June 2020, when the last images of the listing that the paper's count fits were added."""
 VIEWS = ("PA", "AP", "AP Supine")
 
 
@@ -44,23 +44,23 @@ def is_cohen(folder: Path) -> bool:
 def read(folder: Path) -> pd.DataFrame:
     """Rows of ``{metadata.csv,images,annotations/lungVAE-masks}``.
 
-    A listed film whose file is missing (some were withdrawn) is left out; the count shows it. A file of the same
-    name with another ending, as mirrored copies have, is taken unless it is a listed film of its own.
+    A listed image whose file is missing (some were withdrawn) is left out; the count shows it. A file of the same
+    name with another ending, as mirrored copies have, is taken unless it is a listed image of its own.
     """
     listed = select(_metadata(folder)).drop_duplicates("filename")
     own = set(listed["filename"])
     rows = []
-    for film in listed.itertuples():
-        path = _film(folder, Path(str(film.folder)) / str(film.filename), own)
-        mask = Path("annotations/lungVAE-masks") / f"{Path(str(film.filename)).stem}_mask.png"
+    for image in listed.itertuples():
+        path = _image(folder, Path(str(image.folder)) / str(image.filename), own)
+        mask = Path("annotations/lungVAE-masks") / f"{Path(str(image.filename)).stem}_mask.png"
         if path is not None:
             mask_path = mask.as_posix() if (folder / mask).is_file() else ""
-            rows.append((path.as_posix(), "covid19", "cohen", f"cohen_{film.patientid}", mask_path, ""))
+            rows.append((path.as_posix(), "covid19", "cohen", f"cohen_{image.patientid}", mask_path, ""))
     return rows_of(rows, "cohen", folder)
 
 
-def _film(folder: Path, path: Path, listed: set[str]) -> Path | None:
-    """The file of a listed film, relative to the folder, or None."""
+def _image(folder: Path, path: Path, listed: set[str]) -> Path | None:
+    """The file of a listed image, relative to the folder, or None."""
     if (folder / path).is_file():
         return path
     twins = sorted((folder / path.parent).glob(f"{glob.escape(path.stem)}.*"))

@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from manet_lib.artifacts import write_json
 from manet_lib.data.sources.base import Archive
-from manet_lib.digests import sha256_of
 from manet_lib.params import UserError
-from manet_lib.progress import bar
+from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.progress import bar
+from manet_lib.workflow.records import write_json
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
@@ -58,7 +58,7 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
         try:
             total = _continue(url, part, timeout)
         except urllib.error.HTTPError as error:
-            raise UserError(f"{archive.name}: {url}: the server answers {error.code} {error.reason}") from None
+            raise UserError(f"{archive.name}: {url}: the server predictions {error.code} {error.reason}") from None
         except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             continue

@@ -1,4 +1,4 @@
-"""Kermany, version 2: 5856 films of children, normal, bacterial and viral pneumonia."""
+"""Kermany, version 2: 5856 images of children, normal, bacterial and viral pneumonia."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATIENT = re.compile(r"person\d+|(NORMAL2-)?IM-\d+")
 
 
 def patient_of(stem: str) -> str:
-    """The patient of a film, from its name.
+    """The patient of an image, from its name.
 
     ``person7_bacteria_24`` and ``person7_virus_9`` are one patient here: the numbers occur in both classes, and
     nothing says that they are different people. ``IM-0011-0001-0002`` belongs to IM-0011.
@@ -26,11 +26,11 @@ def read(folder: Path) -> pd.DataFrame:
     """Rows of ``chest_xray/{train,val,test}/{NORMAL,PNEUMONIA}``; `bacteria` or `virus` is in the name."""
     rows = []
     for side in ("train", "val", "test"):
-        for film in (folder / "chest_xray" / side).glob("*/*.jp*g"):
-            name = film.name.lower()
+        for image in (folder / "chest_xray" / side).glob("*/*.jp*g"):
+            name = image.name.lower()
             label = "bp" if "bacteria" in name else "vp" if "virus" in name else "normal"
-            path = f"chest_xray/{side}/{film.parent.name}/{film.name}"
-            rows.append((path, label, "kermany", f"kermany_{patient_of(film.stem)}", "", side))
+            path = f"chest_xray/{side}/{image.parent.name}/{image.name}"
+            rows.append((path, label, "kermany", f"kermany_{patient_of(image.stem)}", "", side))
     return rows_of(rows, "kermany", folder)
 
 

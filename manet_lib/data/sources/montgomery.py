@@ -1,4 +1,4 @@
-"""Montgomery County: 138 films, normal and TB, with left and right lungs drawn apart."""
+"""Montgomery County: 138 images, normal and TB, with left and right lungs drawn apart."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from manet_lib.data.sources.base import Archive, Source, rows_of
 def read(folder: Path) -> pd.DataFrame:
     """Rows of ``MontgomerySet/{CXR_png,ManualMask/{leftMask,rightMask}}``; names end in _0 normal, _1 TB."""
     rows = []
-    for film in (folder / "MontgomerySet/CXR_png").glob("MCUCXR_*_[01].png"):
-        masks = [f"MontgomerySet/ManualMask/{side}Mask/{film.name}" for side in ("left", "right")]
-        label = "tb" if film.stem.endswith("_1") else "normal"
+    for image in (folder / "MontgomerySet/CXR_png").glob("MCUCXR_*_[01].png"):
+        masks = [f"MontgomerySet/ManualMask/{side}Mask/{image.name}" for side in ("left", "right")]
+        label = "tb" if image.stem.endswith("_1") else "normal"
         there = all((folder / mask).is_file() for mask in masks)
-        path = f"MontgomerySet/CXR_png/{film.name}"
-        rows.append((path, label, "montgomery", film.stem[:-2], ";".join(masks) if there else "", ""))
+        path = f"MontgomerySet/CXR_png/{image.name}"
+        rows.append((path, label, "montgomery", image.stem[:-2], ";".join(masks) if there else "", ""))
     return rows_of(rows, "montgomery", folder)
 
 

@@ -1,4 +1,4 @@
-"""A user's own films: any folder with a CSV that names them."""
+"""A user's own images: any folder with a CSV that names them."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 
+from manet_lib.data.listing import read_listing
+from manet_lib.data.seeds import stable_hash
 from manet_lib.data.sources.base import ROW_COLUMNS
-from manet_lib.listing import read_listing
 from manet_lib.params import UserError
-from manet_lib.seeds import stable_hash
 
 
 def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: int, seed: int) -> pd.DataFrame:
     """Read a CSV with columns path and label, and optionally mask_path, patient, source and original_split.
 
-    Paths are relative to the folder. A film without a patient is its own patient; other columns are ignored.
+    Paths are relative to the folder. An image without a patient is its own patient; other columns are ignored.
 
     Args:
-        folder: holds the CSV and the films.
+        folder: holds the CSV and the images.
         csv_name: the CSV's name inside the folder.
         classes: the labels that may occur; each must occur.
-        max_per_class: keep at most so many films of each class, drawn at random; 0 keeps all.
+        max_per_class: keep at most so many images of each class, sampled at random; 0 keeps all.
         seed: of that choice.
 
     Returns:
@@ -67,7 +67,7 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
         )
     missing = [name for name in classes if name not in set(table["label"])]
     if missing:
-        raise UserError(f"{csv_name}: no film with label {', '.join(map(repr, missing))}; drop it from classes")
+        raise UserError(f"{csv_name}: no image with label {', '.join(map(repr, missing))}; drop it from classes")
     twice = table["path"][table["path"].duplicated()].unique()
     if len(twice):
         raise UserError(f"{csv_name}: listed twice: {', '.join(twice)}; keep one line of each")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from manet_lib.data.seeds import stable_hash
 from manet_lib.data.sources.base import Source
 from manet_lib.data.sources.cohen import SOURCE as COHEN
 from manet_lib.data.sources.download import fetch, unpack
@@ -14,7 +15,6 @@ from manet_lib.data.sources.kermany import SOURCE as KERMANY
 from manet_lib.data.sources.montgomery import SOURCE as MONTGOMERY
 from manet_lib.data.sources.shenzhen import SOURCE as SHENZHEN
 from manet_lib.params import UserError
-from manet_lib.seeds import stable_hash
 
 SOURCES = (MONTGOMERY, SHENZHEN, COHEN, KERMANY)
 KERMANY_NORMALS = 1434
@@ -71,7 +71,7 @@ def _obtain(source: Source, data: Path, mirror: str) -> Path:
 
 
 def compose(rows: pd.DataFrame, composition: str, seed: int) -> pd.DataFrame:
-    """Choose the films of the data set.
+    """Choose the images of the data set.
 
     ``paper`` builds Table 1's classes: tb and bp all, vp without Kermany's test folder, all normals of Montgomery
     and Shenzhen and a seeded choice of Kermany's, all frontal COVID-19. ``all`` takes everything.
@@ -89,7 +89,7 @@ def compose(rows: pd.DataFrame, composition: str, seed: int) -> pd.DataFrame:
     kermany = rows["source"] == "kermany"
     if not (rows.loc[kermany, "original_split"] == "test").any():
         raise UserError(
-            "composition: paper needs the films of Kermany with their original_split; set composition: all"
+            "composition: paper needs the images of Kermany with their original_split; set composition: all"
         )
     left_out = kermany & (rows["label"] == "vp") & (rows["original_split"] == "test")
     normals = rows[kermany & (rows["label"] == "normal")]

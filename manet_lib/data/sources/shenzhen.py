@@ -1,4 +1,4 @@
-"""Shenzhen No. 3 Hospital: 662 films, normal and TB; lung masks of 566 of them come from elsewhere."""
+"""Shenzhen No. 3 Hospital: 662 images, normal and TB; lung masks of 566 of them come from elsewhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from manet_lib.data.sources.base import Archive, Source, rows_of
 
 
 def _masks(folder: Path) -> dict[str, str]:
-    """Mask of each film stem, relative to the folder; searched in the folder around it, too.
+    """Mask of each image stem, relative to the folder; searched in the folder around it, too.
 
-    The masks come in an archive of their own, which is unpacked beside the films'.
+    The masks come in an archive of their own, which is unpacked beside the images'.
     """
     scope = folder.parent if folder.parent.name == "shenzhen" else folder
     return {
@@ -27,10 +27,10 @@ def read(folder: Path) -> pd.DataFrame:
     """Rows of ``ChinaSet_AllFiles/CXR_png``; masks are named ``CHNCXR_0001_0_mask.png``, in any folder around."""
     masks = _masks(folder)
     rows = []
-    for film in (folder / "ChinaSet_AllFiles/CXR_png").glob("CHNCXR_*_[01].png"):
-        label = "tb" if film.stem.endswith("_1") else "normal"
-        path = f"ChinaSet_AllFiles/CXR_png/{film.name}"
-        rows.append((path, label, "shenzhen", film.stem[:-2], masks.get(film.stem, ""), ""))
+    for image in (folder / "ChinaSet_AllFiles/CXR_png").glob("CHNCXR_*_[01].png"):
+        label = "tb" if image.stem.endswith("_1") else "normal"
+        path = f"ChinaSet_AllFiles/CXR_png/{image.name}"
+        rows.append((path, label, "shenzhen", image.stem[:-2], masks.get(image.stem, ""), ""))
     return rows_of(rows, "shenzhen", folder)
 
 

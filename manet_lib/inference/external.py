@@ -1,0 +1,135 @@
+"""A run's networks on images from elsewhere: ``python -m manet_lib.inference.external RUN FOLDER``.
+
+RUN is a folder ``runs/<profile>``, FOLDER holds ``index.csv`` with columns path and label (and patient, if known).
+What the networks say of every image is written to a CSV, and accuracy, calibration and how far the images are from
+those of the training are printed. This is research software; no answer of it is a diagnosis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.cli import predict
+from manet_lib.data.listing import read_listing
+from manet_lib.evaluation.scores import brier_values, calibration_by_chance, calibration_values
+from manet_lib.evaluation.statistics import crossed_interval, share_interval
+from manet_lib.inference.outputs import check_output
+from manet_lib.inference.predict import MANet
+from manet_lib.params import UserError
+from manet_lib.report.tables import to_markdown
+from manet_lib.workflow.records import atomic_path
+
+
+def predictions(
+    run: Path, folder: Path, csv_name: str = "index.csv", model: str = "resnet50_ma", trial: int = 1
+) -> pd.DataFrame:
+    """What the networks of a run say of images that its training has never seen.
+
+    Args:
+        run: a folder ``runs/<profile>``.
+        folder: holds the CSV and the images.
+        csv_name: the CSV's name inside the folder: columns path and label, and patient if it is known.
+        model: one of the classifiers that the run trained.
+        trial: which training of it.
+
+    Returns:
+        One row per image: path, label, patient, predicted, p_<class> (calibrated), lung_area (share of the image),
+        distance from the images of the training (1 is a usual one) and warnings (such as an image unlike these).
+
+    Raises:
+        UserError: the run has no such training, the CSV cannot be used, a label is none of the run's classes, or
+            files cannot be read, all of them named.
+    """
+    manet = MANet.from_run(run, model, trial)
+    table = _listed(folder, csv_name, manet.classes)
+    found = pd.DataFrame(predict(manet, [folder / name for name in table["path"]]))
+    faults = found.loc[found["fault"] != "", "fault"].tolist()
+    if faults:
+        raise UserError(f"{len(faults)} files cannot be used: {'; '.join(faults)}")
+    said = found.drop(columns=["image", "fault", "note"]).rename(columns={"label": "predicted"})
+    return pd.concat([table, said], axis=1)
+
+
+def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
+    try:
+        table = read_listing(folder / csv_name, folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{csv_name}: cannot be used: {' '.join(str(error).split())}") from None
+    missing = [name for name in ("path", "label") if name not in table]
+    if missing:
+        raise UserError(f"{csv_name}: has no column {missing[0]!r}, only {', '.join(table.columns)}")
+    if table.empty:
+        raise UserError(f"{csv_name}: lists no image")
+    twice = table.loc[table["path"].duplicated(), "path"]
+    if len(twice):
+        raise UserError(f"{csv_name}: lists {twice.iloc[0]} twice; keep one line of it")
+    unknown = sorted(set(table["label"]) - set(classes))
+    if unknown:
+        raise UserError(
+            f"{csv_name}: label {unknown[0]!r} is none of the run's classes {', '.join(classes)}; rename it"
+        )
+    patients = table["patient"] if "patient" in table else table["path"]
+    patients = patients.where(patients != "", table["path"])
+    return table[["path", "label"]].assign(patient=patients).reset_index(drop=True)
+
+
+def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """Accuracy, calibration and distance of images from elsewhere, with 95% intervals over patients.
+
+    Args:
+        table: from :func:`predictions`.
+        classes: of the run.
+    """
+    probabilities = table[[f"p_{name}" for name in classes]].to_numpy(float)
+    actual = table["label"].to_numpy()[:, None] == np.array(classes)
+    right = (table["label"] == table["predicted"]).to_numpy()[None]
+    confidence = probabilities.max(axis=1)[None]
+    patients = table["patient"].tolist()
+    bounds = {
+        "Accuracy": share_interval(right, patients),
+        "Brier score": crossed_interval(brier_values(actual, probabilities[None]), patients),
+    }
+    rows = [("Images", f"{len(table)}")]
+    rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
+    rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
+    rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
+    rows.append(("With a warning", f"{100 * (table['warnings'] != '').mean():.0f}%"))
+    rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
+    return pd.DataFrame(rows, columns=["", "From elsewhere"])
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is a table of this command."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.readline().startswith("path,label,patient,predicted,")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the summary of a folder of images and write what the networks say of each."""
+    parser = argparse.ArgumentParser(description="A run's networks on images from elsewhere; no diagnosis.")
+    parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/phantoms")
+    parser.add_argument("folder", type=Path, help="holds the images and a CSV with columns path and label")
+    parser.add_argument("--csv", default="index.csv", help="name of the CSV")
+    parser.add_argument("--model", default="resnet50_ma", help="which classifier of the run")
+    parser.add_argument("--trial", type=int, default=1, help="which training of it")
+    parser.add_argument("--output", type=Path, default=Path("external.csv"), help="where the predictions go")
+    options = parser.parse_args(arguments)
+    try:
+        check_output(options.output, _is_own)
+        table = predictions(options.run, options.folder, options.csv, options.model, options.trial)
+        with atomic_path(options.output) as temporary:
+            table.to_csv(temporary, index=False, float_format="%.6f")
+    except UserError as error:
+        sys.exit(str(error))
+    classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
+    print(to_markdown(summary(table, classes)))
+    print(f"every image in {options.output}; research software, no diagnosis")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Notebook 11: predictions for images outside the training distribution, and how well these are detected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from manet_lib.paths import DEFAULT_PROFILE, recorded_out_of_distribution
+from manet_lib.report.style import STYLE, bare
+from manet_lib.report.tables import model_title
+
+SCORES = {
+    "maximum probability": "1 less the highest probability",
+    "energy": "less the log-sum-exp of the logits",
+    "lungs: area, brightness, contrast": "the largest deviation of the lungs from the training's",
+    "Mahalanobis, stage 2": "distance of the classifier's features",
+    "Mahalanobis, stage 1": "distance of the segmenter's features; the one in use",
+}
+"""The compared scores, each higher for an image that is less like the training's."""
+
+
+def recorded_runs() -> dict[str, str]:
+    """Runs for which benchmarks/out_of_distribution.py has recorded how well such images are detected.
+
+    Returns:
+        By name of the run, which network it is and what it was trained on.
+    """
+    file = recorded_out_of_distribution()
+    if not file.is_file():
+        return {}
+    models = pd.read_csv(file).drop_duplicates("run").set_index("run")["model"]
+    kinds = {name: "phantoms" if name == DEFAULT_PROFILE else "real radiographs" for name in models.index}
+    return {name: f"{model_title(model)} trained on {kinds[name]}" for name, model in models.items()}
+
+
+def out_of_distribution_table(run: str) -> pd.DataFrame:
+    """AUROC of each score and kind of image, and false alarms at 95% detection in percent, of a recorded run."""
+    table = pd.read_csv(recorded_out_of_distribution())
+    table = table[table["run"] == run]
+    table["cell"] = [
+        f"{auroc:.2f} ({100 * alarms:.0f})"
+        for auroc, alarms in zip(table["auroc"], table["false_alarms"], strict=True)
+    ]
+    kinds = list(dict.fromkeys(table["kind"]))
+    wide = table.pivot(index="kind", columns="score", values="cell").loc[kinds, list(SCORES)]
+    images = table.drop_duplicates("kind").set_index("kind").loc[kinds, "images"]
+    wide.insert(0, "images", images)
+    return wide.reset_index()
+
+
+def predictions_table(
+    names: Sequence[str],
+    labels: Sequence[str],
+    probabilities: NDArray[np.float64],
+    distances: NDArray[np.float64],
+    warnings: Sequence[Sequence[str]],
+) -> pd.DataFrame:
+    """What was answered of some images: image, class, its probability, distance, warnings.
+
+    Args:
+        names: of the images.
+        labels: the predictions.
+        probabilities: (N, classes).
+        distances: from the images of the training, (N,).
+        warnings: of each image.
+    """
+    rows = zip(names, labels, probabilities.max(axis=1), distances, warnings, strict=True)
+    return pd.DataFrame(
+        [
+            (name, label, f"{highest:.2f}", f"{distance:.1f}", "; ".join(said))
+            for name, label, highest, distance, said in rows
+        ],
+        columns=["image", "answer", "probability", "distance", "warnings"],
+    )
+
+
+def predicted_figure(image: NDArray[np.uint8], words: str, doubtful: bool) -> Figure:
+    """One image under the answer to it, in red where that is doubtful.
+
+    Args:
+        image: uint8 (S, S).
+        words: the answer.
+        doubtful: whether there is a warning.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(3.2, 3.4), layout="constrained")
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+        axes.set_title(words, color="#b2182b" if doubtful else "black")
+        bare(axes)
+    return figure

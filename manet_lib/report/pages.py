@@ -1,0 +1,198 @@
+"""Numbers and tables in README, docs and notebooks that come from records: ``python -m manet_lib.report.pages``.
+
+A value stands between ``<!-- = EXPRESSION -->`` and ``<!-- / -->``, in a sentence or on lines of its own. The
+expression is Jinja2's; :data:`VALUES` says what it may name. A test holds pages and records together.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from manet_lib.params import MODELS, UserError
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_seeds
+from manet_lib.report.agreement import recorded, title, tolerances
+from manet_lib.report.audit import adults_table, recorded_predictions, views_table
+from manet_lib.report.claims import claims
+from manet_lib.report.inference import out_of_distribution_table
+from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
+from manet_lib.report.results import errata
+from manet_lib.report.tables import model_title, to_markdown
+from manet_lib.workflow.records import write_text
+
+
+def _maps() -> str:
+    table = recorded_maps().query("masks == 'phantoms' and padding == 'counted'")
+    return to_markdown(maps_table(table))
+
+
+def _gains() -> str:
+    return to_markdown(printed_gains(split_gains()[0]).drop(columns="Settings"))
+
+
+def _seeds() -> str:
+    return to_markdown(printed_gains(split_gains()[1]))
+
+
+def _over_runs() -> str:
+    return to_markdown(gains_over_runs())
+
+
+def _controls() -> str:
+    return to_markdown(printed_gains(split_gains()[2]))
+
+
+def _tolerances() -> str:
+    record = recorded(RunPaths.of(DEFAULT_PROFILE))
+    if record is None:
+        return "Nothing has been recorded yet.\n"
+    known = tolerances(record["repeats"])
+    rows = []
+    for key, value in record["measured"].items():
+        expected = f"± {known[key]:.1f}" if key in known else "–"
+        rows.append({"Number": title(key), "Recorded": f"{value:.1f}", "Expect yours within": expected})
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _default_seeds() -> str:
+    """Accuracy of the default run's networks over its recorded training runs: mean and standard deviation."""
+    if not recorded_seeds().is_file():
+        return "Not recorded.\n"
+    table = pd.read_csv(recorded_seeds())
+    values = table.groupby("key")["value"]
+    shown = (values.mean().map("{:.1f}".format) + " ± " + values.std().map("{:.1f}".format)).to_dict()
+    kinds = {
+        "Segmented (%)": "accuracy",
+        "Whole (%)": "whole_as_trained",
+        "Whole, without markers (%)": "whole_without",
+        "Whole, markers swapped (%)": "whole_swapped",
+    }
+    models = [key.partition(" ")[2] for key in shown if key.startswith("accuracy ")]
+    rows = [
+        {"Model": model_title(model)} | {title: shown[f"{kind} {model}"] for title, kind in kinds.items()}
+        for model in sorted(models, key=MODELS.index)
+    ]
+    return to_markdown(pd.DataFrame(rows))
+
+
+CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real radiographs (`cxr_sample`)"}
+"""The recorded runs whose verdicts stand in the README."""
+
+
+def _claims() -> str:
+    """The claims with what each recorded run says of them."""
+    rows = []
+    for profile, title_ in CLAIMS_OF.items():
+        file = RunPaths.of(profile).recorded / "claims.csv"
+        if file.is_file():
+            table = pd.read_csv(file).set_index("Claim")
+            shown = table["Verdict"] + [
+                f": {text}" if text != "–" else "" for text in table["Measured (95% interval)"]
+            ]
+            rows.append(shown.rename(title_))
+    claimed = pd.Series({claim.claim: claim.where for claim in claims()}, name="In the paper")
+    return to_markdown(pd.concat([claimed, *rows], axis=1).rename_axis("Claim").reset_index())
+
+
+def _errata() -> str:
+    return "".join(f"- {line}.\n" for line in errata())
+
+
+def _views(name: str) -> str:
+    predictions = recorded_predictions(name)
+    return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
+
+
+def _adults() -> str:
+    return to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"]))
+
+
+def _out_of_distribution(run: str) -> str:
+    return to_markdown(out_of_distribution_table(run))
+
+
+def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
+    """A cell of a recorded table, by the text in its row's first cell and the title of its column."""
+    known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
+    (found,) = known.loc[known.iloc[:, 0] == row, column]
+    return str(found)
+
+
+def _recorded_seeds() -> dict[str, list[float]]:
+    return {str(key): part["value"].tolist() for key, part in pd.read_csv(recorded_seeds()).groupby("key")}
+
+
+VALUES: dict[str, Any] = {
+    "cell": _cell,
+    "measured": lambda: (recorded(RunPaths.of(DEFAULT_PROFILE)) or {"measured": {}})["measured"],
+    "seeds": _recorded_seeds,
+    "mean": lambda values: f"{np.mean(values):.1f}",
+    "sd": lambda values: f"{np.std(values, ddof=1):.1f}",
+    "reach_maps": _maps,
+    "reach_gains": _gains,
+    "reach_controls": _controls,
+    "reach_seeds": _seeds,
+    "reach_over_runs": _over_runs,
+    "default_seeds": _default_seeds,
+    "tolerances": _tolerances,
+    "claims": _claims,
+    "errata": _errata,
+    "views": _views,
+    "adults": _adults,
+    "out_of_distribution": _out_of_distribution,
+}
+"""What expressions may name."""
+
+_VALUE = re.compile(r"<!-- = (.+?) -->.*?<!-- / -->", flags=re.DOTALL)
+
+
+def pages() -> list[Path]:
+    """The pages that may hold such values."""
+    root = project_root()
+    return [
+        root / "README.md",
+        *sorted((root / "docs").glob("*.md")),
+        *sorted((root / "notebooks").glob("*.ipynb")),
+    ]
+
+
+def rendered(text: str, name: str = "a page") -> str:
+    """Markdown with all its values as the records have them.
+
+    Raises:
+        UserError: an expression cannot be evaluated; names the page and the expression.
+    """
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
+
+    def value(match: re.Match[str]) -> str:
+        try:
+            found = str(environment.compile_expression(match[1], undefined_to_none=False)(**VALUES))
+        except (jinja2.TemplateError, LookupError, TypeError, ValueError, OSError) as error:
+            raise UserError(f"{name}: <!-- = {match[1]} -->: {error}") from error
+        inside = f"\n\n{found}\n" if "\n" in found else found
+        return f"<!-- = {match[1]} -->{inside}<!-- / -->"
+
+    return _VALUE.sub(value, text)
+
+
+def renewed(page: Path) -> str:
+    """The whole text of a page, Markdown or notebook, with all its values as the records have them."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return rendered(text, page.name)
+    book = json.loads(text)
+    for cell in book["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = rendered("".join(cell["source"]), page.name).splitlines(keepends=True)
+    return json.dumps(book, indent=1, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    for page in pages():
+        write_text(page, renewed(page))

@@ -1,0 +1,83 @@
+"""Keep the results of a finished run with the project: ``python -m manet_lib.report.record params/phantoms.yaml``.
+
+Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of images
+that are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how
+far those numbers spread from training to training, and what made them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from manet_lib.params import Params, UserError, fingerprint, load_params
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_seeds, reproduce_command
+from manet_lib.report.agreement import facts, measured
+from manet_lib.workflow.records import read_done, write_json
+from manet_lib.workflow.steps import all_steps
+
+
+def repeats(params: Params) -> dict[str, list[float]]:
+    """The numbers of the default run in each training run that benchmarks/seeds.py has recorded, in percent."""
+    if params.profile != DEFAULT_PROFILE or not recorded_seeds().is_file():
+        return {}
+    table = pd.read_csv(recorded_seeds())
+    return {str(key): part["value"].tolist() for key, part in table.groupby("key", sort=False)}
+
+
+def may_be_kept(figure: str, params: Params) -> bool:
+    """Whether a figure may come with the project: images of others, and pictures made from them, may not."""
+    return params.data_source == "phantom" or figure in WITHOUT_IMAGES
+
+
+WITHOUT_IMAGES = frozenset(
+    (
+        *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
+        *("sanity", "doses", "confounders", "perturbed_masks", "reach", "reach_accuracy"),
+    )
+)
+"""Figures that are drawn from numbers alone."""
+
+
+def record(params: Params, paths: RunPaths) -> None:
+    """Copy the tables and figures of a run to their recorded place, and write ``record.json``.
+
+    Raises:
+        UserError: a step of the run is not done.
+    """
+    for step in all_steps(params, paths):
+        fault = step.fault()
+        if fault is not None:
+            raise UserError(f"{fault}; run `{reproduce_command(params.profile)}` first")
+    shutil.rmtree(paths.recorded, ignore_errors=True)
+    paths.recorded.mkdir(parents=True)
+    for file in sorted(paths.figures.iterdir()):
+        if file.suffix in (".csv", ".json") or (file.suffix == ".png" and may_be_kept(file.stem, params)):
+            shutil.copy(file, paths.recorded)
+    done = [read_done(step.folder) or {} for step in all_steps(params, paths)]
+    made: dict[str, Any] = {"command": reproduce_command(params.profile), "device": done[-1]["device"]}
+    made |= {"precision": sorted({one["precision"] for one in done if one.get("precision")})}
+    made |= {"seconds": round(sum(one["seconds"] for one in done)), "versions": done[0]["versions"]}
+    steps = {name for step in all_steps(params, paths) for name in fingerprint(params, step.name)}
+    values = {name: getattr(params, name) for name in sorted(steps)}
+    content = {"facts": facts(params, paths), "measured": measured(params, paths), "repeats": repeats(params)}
+    write_json(paths.recorded / "record.json", {"made": made, "parameters": values} | content)
+
+
+def main(params_file: str) -> None:
+    """Record the run of a parameter file."""
+    params = load_params(params_file)
+    paths = RunPaths.of(params.profile)
+    record(params, paths)
+    print(f"recorded in figures/recorded/{params.profile}/")
+
+
+if __name__ == "__main__":
+    try:
+        main(str(Path(sys.argv[1])))
+    except UserError as error:
+        sys.exit(str(error))

@@ -1,0 +1,290 @@
+"""Notebook 06: Tables 2, 4 and 5, networks compared in pairs, Fig. 10, and the errata of the paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scipy.stats
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from statsmodels.stats.power import TTestPower
+
+from manet_lib.evaluation.metrics import classification_report
+from manet_lib.evaluation.paired import compare, holm, images_needed
+from manet_lib.evaluation.statistics import share_interval, student_interval
+from manet_lib.params import Params, UserError
+from manet_lib.paths import RunPaths
+from manet_lib.report.style import ATTENTION, COLOURS, STYLE, backbone_panels
+from manet_lib.report.tables import (
+    class_title,
+    format_p,
+    logs,
+    model_title,
+    published,
+    right_by_trial,
+    trained_models,
+)
+from manet_lib.training.classification import read_predictions
+from manet_lib.workflow.records import Known, read_done
+from manet_lib.workflow.steps import all_steps
+
+_REPORTED = (("precision", "Precision"), ("recall", "Recall"), ("f1", "F1-score"))
+
+
+def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Table 2: test accuracy of every trained model by trial, and its average.
+
+    The 95% interval draws patients (images, where no patient is known) and, with several trials, training runs;
+    see :func:`manet_lib.evaluation.statistics.share_interval`.
+    """
+    printed = published("table2_test_accuracy").set_index("model")
+    done = trained_models(params, paths)
+    rows = []
+    for model in params.models:
+        trials = [trial for name, trial in done if name == model]
+        row: dict[str, Any] = {"Model": model_title(model)}
+        row |= {f"Trial {trial}": "–" for trial in params.trial_numbers} | {
+            "Average (%)": "–",
+            "95% interval": "–",
+        }
+        if trials:
+            right, patients = right_by_trial(params, paths, model, trials)
+            for trial, share in zip(trials, right.mean(axis=1), strict=True):
+                row[f"Trial {trial}"] = f"{100 * share:.2f}"
+            mean, low, high = share_interval(right, patients)
+            row["Average (%)"], row["95% interval"] = f"{100 * mean:.2f}", f"{100 * low:.1f} to {100 * high:.1f}"
+        if params.at_paper_size:
+            row["Paper, average (%)"] = printed["average"].get(model, "–")
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """Each model with attention beside the plain one, on the same images in the same trials.
+
+    p values are those of exact McNemar tests, one for each trial, adjusted by Holm over all rows and trials.
+    """
+    done = trained_models(params, paths)
+    rows: list[dict[str, Any]] = []
+    p_values: list[float] = []
+    for model in params.models:
+        base, _, attention = model.partition("_")
+        trials = [trial for name, trial in done if name == model and (base, trial) in done]
+        if not attention or not trials:
+            continue
+        first, patients = right_by_trial(params, paths, model, trials)
+        second, _ = right_by_trial(params, paths, base, trials)
+        found = compare(first, second, patients)
+        p_values += found.p_values
+        counts = zip(found.only_first, found.only_second, strict=True)
+        rows.append(
+            {
+                "Model": model_title(model),
+                "Less plain (points)": f"{100 * found.difference:+.1f}",
+                "95% interval": f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
+                "Images right with it alone, without it alone": "; ".join(f"{b}, {c}" for b, c in counts),
+                "p": len(found.p_values),
+                "Trials won": f"{found.trials_won * len(trials):g} of {len(trials)}",
+                "False claim": format_p(found.false_claim) if len(trials) == 1 else "–",  # it is of one trial
+            }
+        )
+    adjusted = iter(holm(p_values))
+    for row in rows:
+        row["p"] = "; ".join(format_p(next(adjusted)) for _ in range(row["p"]))
+    columns = ["Model", "Less plain (points)", "95% interval", "Images right with it alone, without it alone", "p"]
+    return pd.DataFrame(rows, columns=[*columns, "Trials won", "False claim"])
+
+
+def printed_gains_of_the_paper() -> pd.DataFrame:
+    """The paper's Table 2 in pairs: gain of MA in each of its three trials, and Student's 95% interval."""
+    printed = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
+    rows = []
+    for model in [name for name in printed.index if name.endswith("_ma")]:
+        gains = (printed.loc[model] - printed.loc[model.partition("_")[0]]).to_numpy()
+        mean, half = student_interval(gains)
+        row = {"Network": model_title(model.partition("_")[0])}
+        row |= {f"Trial {number}": f"{gain:+.2f}" for number, gain in enumerate(gains, start=1)}
+        rows.append(row | {"Gain of MA": f"{mean:+.2f} ± {half:.2f}", "mean": mean})
+    return pd.DataFrame(rows)
+
+
+def needed_to_see_the_papers_gains(discordance: float = 0.05, power: float = 0.8) -> pd.DataFrame:
+    """How much it takes to see each gain of the paper's Table 2, were it true.
+
+    Args:
+        discordance: share of the images that one of the two networks alone classifies correctly; the paper does
+            not
+            print it.
+        power: probability of seeing the gain at the 5% level, two-sided.
+
+    Returns:
+        Columns Network, Gain (points), Test images (McNemar's test, one training each), Trials (paired t test).
+    """
+    rows = []
+    for row in printed_gains_of_the_paper().to_dict("records"):
+        trials = [float(row[f"Trial {number}"]) for number in (1, 2, 3)]
+        effect = row["mean"] / np.std(trials, ddof=1)
+        count = TTestPower().solve_power(effect_size=effect, power=power, alpha=0.05)
+        images = images_needed(row["mean"] / 100, discordance, power)
+        rows.append((row["Network"], f"{row['mean']:.2f}", f"{images:,}", f"{int(np.ceil(count))}"))
+    return pd.DataFrame(rows, columns=["Network", "Gain (points)", "Test images", "Trials"])
+
+
+def what_the_paper_shows() -> list[str]:
+    """What its printed trials can carry, recomputed: a test over networks, and the least p of three trials."""
+    printed = printed_gains_of_the_paper()
+    means, bounds = printed["mean"].to_numpy(), [cell.split(" ± ") for cell in printed["Gain of MA"]]
+    test, told = scipy.stats.ttest_1samp(means, 0.0), sum(abs(float(mean)) > float(half) for mean, half in bounds)
+    least = 2 / scipy.special.comb(6, 3)
+    return [
+        f"the gain of MA is told from 0 by its three trials in {told} of {len(means)} networks",
+        f"over the {len(means)} networks, MA gains {means.mean():.2f} points on average "
+        f"(t = {test.statistic:.2f}, p = {format_p(test.pvalue)}, {test.df:.0f} degrees of freedom)",
+        f"three trials against three: no two-sided permutation test can give a p below {least:.2f}",
+    ]
+
+
+def best_run(params: Params, paths: RunPaths) -> tuple[str, int] | None:
+    """The training with the highest test accuracy, as the paper picks it for Tables 4 and 5; the first of ties."""
+    scores = {}
+    for pair in trained_models(params, paths):
+        table = read_predictions(paths, *pair)
+        if table is not None:
+            scores[pair] = float((table["label"] == table["predicted"]).mean())
+    return max(scores, key=lambda pair: scores[pair]) if scores else None
+
+
+def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Table 4: precision, recall, F1 and support by class, as text with two decimals."""
+    report = classification_report(confusion).reset_index()
+    table = pd.DataFrame(
+        {"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]}
+    )
+    for column, title in _REPORTED:
+        table[title] = [f"{value:.2f}" for value in report[column]]
+    table["Support"] = report["support"]
+    if params.at_paper_size:
+        printed = published("table4_report_resnet50_ma")
+        for column, title in _REPORTED:
+            table[f"{title} of ResNet50(MA), paper"] = printed[column].tolist()
+    return table
+
+
+def confusion_table(confusion: pd.DataFrame) -> pd.DataFrame:
+    """Table 5: images by actual class (rows) and predicted class (columns)."""
+    table = confusion.rename(columns=class_title).reset_index()
+    table["actual"] = [class_title(name) for name in table["actual"]]
+    return table.rename(columns={"actual": "Actual"})
+
+
+def stability_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """How much validation jumps from epoch to epoch over the last quarter of training, by model.
+
+    Standard deviation of the differences between one epoch and the next, averaged over trials.
+    """
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for (model, _), log in logs(params, paths).items():
+        rows.setdefault(model, []).append(late_jumps(log))
+    table = [(model_title(model), len(values), *np.mean(values, axis=0)) for model, values in rows.items()]
+    columns = ["Model", "Trials", "Accuracy (points)", "Loss"]
+    return pd.DataFrame(table, columns=columns).round(3)
+
+
+def late_epochs(epochs: int) -> int:
+    """How many epochs count as late in a training: the last quarter, and the one before it that it jumps from."""
+    return min(epochs, max(3, epochs // 4 + 1))
+
+
+def late_jumps(log: pd.DataFrame) -> tuple[float, float]:
+    """How much validation jumps from epoch to epoch over the last quarter of a training.
+
+    Returns:
+        Standard deviation of the differences of accuracy, in percentage points, and of loss.
+    """
+    late = log.tail(late_epochs(len(log)))
+    jumps = late[["val_accuracy", "val_loss"]].diff().dropna().std(ddof=1)
+    return 100 * float(jumps["val_accuracy"]), float(jumps["val_loss"])
+
+
+def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+    """What each step of the run took: seconds, device and arithmetic, from its done.json.
+
+    Where ``old_code`` keeps results that an earlier version of the code made, a last column says so.
+    """
+    known: Known = {}
+    rows = []
+    for step in all_steps(params, paths)[:-1]:  # cost has a table of its own
+        done = read_done(step.folder)
+        if done is not None and step.fault(known) is None:
+            row = {"Step": step.folder.name, "Seconds": done["seconds"], "Device": done["device"]}
+            row |= {"Precision": done.get("precision", ""), "Changed since": ", ".join(step.outdated_code())}
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=["Step", "Seconds", "Device", "Precision", "Changed since"])
+    return table if table["Changed since"].any() else table.drop(columns="Changed since")
+
+
+def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
+    """Fig. 10: validation accuracy over the epochs, one panel per backbone; mean and range of the trials.
+
+    Args:
+        logs: log of each (model, trial).
+
+    Raises:
+        UserError: nothing has been trained.
+    """
+    if not logs:
+        raise UserError("figure 10: nothing has been trained; run notebook 04")
+    models = list(dict.fromkeys(model for model, _ in logs))
+    figure, panels = backbone_panels(models, 3.1, 2.9)
+    with plt.rc_context(STYLE):
+        for model in models:
+            base, _, kind = model.partition("_")
+            axes, trials = panels[base], [log for (name, _), log in logs.items() if name == model]
+            epochs = trials[0]["epoch"]
+            accuracy = 100 * np.stack([log["val_accuracy"] for log in trials])
+            marker = "o" if len(epochs) <= 30 else ""
+            look: dict[str, Any] = {"color": COLOURS[kind], "marker": marker, "markersize": 3, "linewidth": 1.3}
+            axes.plot(epochs, accuracy.mean(axis=0), label=ATTENTION[kind], **look)
+            if len(trials) > 1:
+                axes.fill_between(
+                    epochs,
+                    accuracy.min(axis=0),
+                    accuracy.max(axis=0),
+                    color=COLOURS[kind],
+                    alpha=0.2,
+                    linewidth=0,
+                )
+            axes.set(xlabel="epoch", ylim=(0, 100))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(frameon=False, loc="lower right")
+        next(iter(panels.values())).set_ylabel("validation accuracy (%)")
+    return figure
+
+
+def errata() -> list[str]:
+    """Printed numbers of the paper that disagree with each other, beside the recomputed value."""
+    table2 = published("table2_test_accuracy").set_index("model")
+    lines = []
+    for name, row in table2.iterrows():
+        trials = [float(row[f"trial{number}"]) for number in (1, 2, 3)]
+        mean = f"{np.mean(trials):.2f}"
+        if mean != row["average"]:
+            lines.append(f"Table 2: {model_title(str(name))} averages {mean}, printed {row['average']}")
+        lines += [
+            f"Table 2: {model_title(str(name))} prints {share}, which no number of 680 images gives; "
+            f"{round(6.8 * share)}/680 is {100 * round(6.8 * share) / 680:.2f}"
+            for share in trials
+            if f"{100 * round(6.8 * share) / 680:.2f}" != f"{share:.2f}"
+        ]
+    iou = published("segmentation_iou").set_index("class").astype(float)
+    *parts, whole = iou.index
+    by_class = iou.loc[parts, "test_iou_pct"]
+    by_image = np.average(by_class, weights=iou.loc[parts, "test_pairs"])
+    lines.append(
+        f"Section 4.1: the overall IoU is printed {iou.loc[whole, 'test_iou_pct']:.2f}; over images it is "
+        f"{by_image:.2f}, over classes {by_class.mean():.2f}"
+    )
+    return lines

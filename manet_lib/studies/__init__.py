@@ -1,0 +1,1 @@
+"""Experiments on trained networks and experiments of many training runs."""

@@ -1,0 +1,144 @@
+"""One file that says all that is needed to use the networks, and stays true to the run that it is from."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import yaml
+from safetensors import safe_open
+from scipy.special import log_softmax
+
+from manet_lib.data.store import Store
+from manet_lib.evaluation.statistics import wilson_interval
+from manet_lib.inference.networks import Networks, read_header
+from manet_lib.inference.predict import MANet
+from manet_lib.inference.release import released
+from manet_lib.params import UserError
+from manet_lib.paths import done_of
+from manet_lib.training.classification import read_predictions, train_classifier
+from manet_lib.workflow.records import read_done, write_json
+
+MODEL = "resnet34_ma"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_run, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        run = tiny_run.copy_to(tmp_path_factory.mktemp("release"), patch)
+    train_classifier(run.params, run.paths, MODEL, 1)
+    return run
+
+
+@pytest.fixture(scope="module")
+def file(run):
+    return released(run.paths.root, MODEL, 1)
+
+
+def images_of(run, side):
+    store = Store.open(run.paths.store)
+    table = read_predictions(run.paths, MODEL, 1, side)
+    rows = store.index.reset_index().set_index("image_id").loc[table["image_id"], "index"]
+    return store.images[rows.to_numpy()], table
+
+
+def test_the_file_alone_predictions_as_the_run_does(run, file, tmp_path):
+    elsewhere = tmp_path / "elsewhere.safetensors"
+    elsewhere.write_bytes(file.read_bytes())
+    images, table = images_of(run, "test")
+    predictions = MANet.from_file(elsewhere).classify(images)
+    np.testing.assert_array_equal(
+        predictions.probabilities, MANet.from_run(run.paths.root, MODEL).classify(images).probabilities
+    )
+    bare = MANet.bare(run.paths.root, MODEL).classify(images)
+    assert predictions.labels == bare.labels == table["predicted"].tolist()
+    np.testing.assert_array_equal(predictions.masks, bare.masks)
+    assert np.isnan(bare.distances).all()
+
+
+def test_probabilities_are_those_of_the_run_at_the_temperature_of_the_validation_images(run, file):
+    temperature = Networks.load(file).usage.temperature
+    images, table = images_of(run, "val")
+    trained = np.log(table.filter(like="p_").to_numpy(float))
+    predictions = MANet.from_file(file).classify(images)
+    expected = np.exp(log_softmax(trained / temperature, axis=1))
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-3)
+    place = [run.params.classes.index(label) for label in table["label"]]
+    losses = [
+        -log_softmax(trained / t, axis=1)[np.arange(len(place)), place].mean()
+        for t in (temperature / 1.2, temperature, temperature * 1.2)
+    ]
+    assert losses[1] == min(losses) or not 0.06 < temperature < 19
+
+
+def test_the_header_says_how_the_test_images_went(run, file):
+    header = read_header(file)
+    images, table = images_of(run, "test")
+    right = table["label"] == table["predicted"]
+    mean, low, high = header["results"]["test accuracy"]
+    assert mean == pytest.approx(right.mean(), abs=1e-4)
+    bounds = wilson_interval(int(right.sum()), len(right))
+    assert (low, high) == pytest.approx(bounds, abs=0.15)
+    assert low <= mean <= high
+    far = MANet.from_file(file).classify(images).distances > Networks.load(file).usage.farthest
+    assert header["results"]["called out of distribution"] == pytest.approx(far.mean(), abs=1e-4)
+    assert header["settings"]["classes"] == run.params.classes
+    assert header["data"]["images"]["test"] == len(table)
+    with safe_open(file, framework="pt") as opened:
+        assert json.loads(opened.metadata()["settings"])["image_size"] == run.params.image_size
+
+
+def test_the_model_card_has_a_head_that_is_read_and_the_numbers_of_the_header(file):
+    card = file.with_name("README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    accuracy = read_header(file)["results"]["test accuracy"]
+    assert head["model-index"][0]["results"][0]["metrics"][0]["value"] == accuracy[0]
+    assert f"{accuracy[0]:.1%}" in card
+    assert "no diagnosis" in card
+    assert "drawn by a computer" in card
+    assert not re.search(r"[{}]", card)
+
+
+def test_it_is_made_again_when_the_weights_are_others_and_only_then(run, file):
+    before = file.stat().st_mtime_ns
+    assert released(run.paths.root, MODEL, 1) == file
+    assert file.stat().st_mtime_ns == before
+    folder = run.paths.classifier(MODEL, 1)
+    done = read_done(folder)
+    changed = json.loads(json.dumps(done))
+    changed["outputs"]["weights.safetensors"]["sha256"] = "0" * 64
+    write_json(done_of(folder), changed)
+    try:
+        released(run.paths.root, MODEL, 1)
+        assert file.stat().st_mtime_ns > before
+    finally:
+        write_json(done_of(folder), done)
+
+
+@pytest.mark.parametrize("view", ["photograph", "flipped", "inverted", "blank"])
+def test_what_is_no_image_like_these_gets_a_warning(run, file, view):
+    from skimage.data import camera
+    from skimage.transform import resize
+
+    image = Store.open(run.paths.store).images[0]
+    size = image.shape[0]
+    others = {
+        "photograph": (255 * resize(camera(), image.shape)).astype(np.uint8),
+        "flipped": image[::-1],
+        "inverted": 255 - image,
+        "blank": np.zeros((size, size), np.uint8),
+    }
+    answer = MANet.from_file(file).classify(np.ascontiguousarray(others[view])[None])
+    assert answer.warnings[0]
+
+
+def test_what_cannot_be_used_is_named(run, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.safetensors: no such file; `manet export"):
+        MANet.from_file(tmp_path / "nowhere.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(UserError, match=r"text\.safetensors: cannot be read"):
+        MANet.from_file(tmp_path / "text.safetensors")
+    with pytest.raises(UserError, match=r"weights\.safetensors: holds no networks of both stages"):
+        MANet.from_file(run.paths.segmentation / "weights.safetensors")
+    with pytest.raises(UserError, match="vgg16-1 has not been run"):
+        released(run.paths.root, "vgg16", 1)
