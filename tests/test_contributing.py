@@ -39,7 +39,7 @@ from manet_lib.models import create_model
 from manet_lib.models.cost import measure_cost
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.report import claims, tables
+from manet_lib.report import claims
 from manet_lib.report.style import alternative_text
 from manet_lib.report.cost import count_table
 from manet_lib.report.style import save_figure
@@ -92,7 +92,7 @@ for dpi in (50, 100):
 said["alt"] = alternative_text(drawn)
 
 predictions = RunPaths(out / "runs" / "predictions", out / "figures" / "predictions")
-tables.trained_models = lambda *_: [("resnet50_ma", 1)]
+claims.trained_models = lambda *_: [("resnet50_ma", 1)]
 own = Params(profile="predictions", data_source="manifest", trials=1)
 said["claims"] = claims.claims_table(own, predictions).set_index("Claim").T.to_dict()
 without = own.model_copy(update={"classes": ["tb", "vp"]})

@@ -22,8 +22,8 @@ manet predict IMAGE_OR_FOLDER --weights manet.safetensors
 ```
 
 or `manet_lib.inference.predict.MANet.from_file("manet.safetensors").predict("image.png")`. Frontal chest
-radiographs of any size; they are resized to {size}×{size} pixels. Probabilities are calibrated on the validation images
-(temperature {temperature:.2f}).
+radiographs of any size; they are resized to {size}×{size} pixels. Probabilities are calibrated on the validation
+images (temperature {temperature:.2f}).
 
 ## Training
 
