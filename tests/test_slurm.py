@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from conftest import Run, executed
 
-from manet_lib.paths import project_root
+from manet_lib.paths import RunPaths, project_root
 
 ROOT = project_root()
 BIN = Path(sys.executable).parent
-SMALL = {"image_size": 32, "phantom_images": 40, "cost_repeats": 0}
+SMALL = {"image_size": 32, "cost_repeats": 0}
 TRAINED = ("--until", "classification", "cost")
 """As far as there are jobs of every kind: training on several ranks, a light notebook, one alone on a node."""
 
@@ -110,9 +111,27 @@ def output(tmp_path_factory):
     return tmp_path_factory.mktemp("slurm")
 
 
+def prepare(output, smallest_run, profile, *notebooks, **changes):
+    """A run up to what some notebooks make, so that the cluster has only the rest to do."""
+    paths = RunPaths(output / "runs" / profile, output / "figures" / profile)
+    kept = (
+        "phantoms",
+        "store",
+        "manifest",
+        *(("segmentation", "raw_masks", "clean_masks") if notebooks[1:] else ()),
+    )
+    for folder in kept:
+        shutil.copytree(smallest_run.paths.root / folder, paths.root / folder)
+    params = Run(smallest_run.params, paths).with_parameters(profile=profile, **changes)
+    executed(params, paths, *notebooks)
+
+
 @pytest.fixture(scope="module")
-def grids(cluster, output):
+def grids(cluster, output, smallest_run):
     """Two grids that were called at the same time from one checkout, and have ended."""
+    line = ("01_data", "02_segmentation", "03_postprocessing")
+    prepare(output, smallest_run, "ranks", *line, devices=2, cost_repeats=0)
+    prepare(output, smallest_run, "nodes", "01_data", nodes=2)
     # in the way of a file of this name, so that one training of the two fails
     (output / "runs/ranks/classification/resnet34_ma-1/weights.safetensors").mkdir(parents=True)
     calls = {
@@ -133,7 +152,7 @@ def test_two_ranks_train_on_one_node_and_a_training_that_fails_leaves_the_other(
     (log,) = [log for log in call.logs("classification") if "resnet34_ma" in str(log)]
     assert f"log: {log} (check log file(s) for error details)" in call.text
     assert "weights.safetensors: cannot be written" in log.read_text()
-    job = call.job("segmentation")
+    job = call.job("classification")
     assert (job["NumNodes"], job["NumTasks"], job["NumCPUs"]) == ("1", "1", "8")
     assert call.job("cost")["NumCPUs"] == "64", "the whole node, as times are measured"
 

@@ -144,15 +144,15 @@ class MANet:
 
     def _warnings(self, statistics: NDArray[np.float64], distance: float) -> tuple[str, ...]:
         if statistics[-1] == 0:
-            return ("no lungs were found, so that the classifier saw a blank image; the answer means nothing",)
+            return ("no lungs were found, so the classifier saw a black image; the prediction means nothing",)
         usage = self.networks.usage
         if usage is None:
             return ()
         found = []
         if distance > usage.farthest:
             found.append(
-                f"unlike the images of the training (distance {distance:.1f}, of usual images 95% are below "
-                f"{usage.farthest:.1f})"
+                f"out of distribution: distance {distance:.1f} from the training images (95% of the validation images "
+                f"are below {usage.farthest:.1f})"
             )
         for name, value in zip(STATISTICS, statistics, strict=True):
             low, high = usage.limits[name]

@@ -134,13 +134,14 @@ def needed_to_see_the_papers_gains(discordance: float = 0.05, power: float = 0.8
 
 
 def what_the_paper_shows() -> list[str]:
-    """What its printed trials can carry, recomputed: a test over networks, and the least p of three trials."""
+    """What the paper's printed trials can show: a test over networks, and the smallest p of three trials."""
     printed = printed_gains_of_the_paper()
     means, bounds = printed["mean"].to_numpy(), [cell.split(" ± ") for cell in printed["Gain of MA"]]
-    test, told = scipy.stats.ttest_1samp(means, 0.0), sum(abs(float(mean)) > float(half) for mean, half in bounds)
+    test = scipy.stats.ttest_1samp(means, 0.0)
+    significant = sum(abs(float(mean)) > float(half) for mean, half in bounds)
     least = 2 / scipy.special.comb(6, 3)
     return [
-        f"the gain of MA is told from 0 by its three trials in {told} of {len(means)} networks",
+        f"over three trials the gain of MA differs significantly from 0 in {significant} of {len(means)} networks",
         f"over the {len(means)} networks, MA gains {means.mean():.2f} points on average "
         f"(t = {test.statistic:.2f}, p = {format_p(test.pvalue)}, {test.df:.0f} degrees of freedom)",
         f"three trials against three: no two-sided permutation test can give a p below {least:.2f}",

@@ -1,4 +1,4 @@
-"""What changes end to end: means, intervals and sentences from training runs made by hand, and the recorded ones."""
+"""What changes end to end: means and intervals from training runs made by hand, and the recorded ones."""
 
 import numpy as np
 import pandas as pd

@@ -31,7 +31,7 @@ def test_the_papers_gains_with_their_intervals() -> None:
 
 def test_what_three_trials_can_carry() -> None:
     each, networks, permutation = what_the_paper_shows()
-    assert each.endswith("told from 0 by its three trials in 0 of 4 networks")  # as the test above prints them
+    assert each.endswith("differs significantly from 0 in 0 of 4 networks")  # as the test above prints them
     assert "t = 2.53, p = 0.085, 3 degrees of freedom" in networks
     assert "below 0.10" in permutation
 

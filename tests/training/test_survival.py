@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from conftest import executed
 from safetensors.torch import load_file
 from started import BIN, start
 
@@ -23,8 +24,7 @@ from manet_lib.training import loop
 from manet_lib.training.checkpoint import load_checkpoint
 from manet_lib.training.classification import train_classifier
 from manet_lib.training.launch import torchrun_command, train
-from manet_lib.workflow.graph import nodes
-from manet_lib.workflow.records import save_settings, write_json
+from manet_lib.workflow.records import save_settings
 from manet_lib.workflow.steps import classification_step
 
 SOON = 60
@@ -100,15 +100,44 @@ def kill_at_random(run, params, model, kills, rng):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "kills", "epochs"), [("resnet34_ma", 6, 8), ("vgg16", 2, 3)])
-def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(run, model, kills, epochs):
-    params = run.with_parameters(epochs=epochs, models=[model])
-    expected = undisturbed(run, params, model)
-    caught = kill_at_random(run, params, model, kills, random.Random(0))
+def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(run):
+    params = run.with_parameters(epochs=8, models=["resnet34_ma"])
+    expected = undisturbed(run, params, "resnet34_ma")
+    caught = kill_at_random(run, params, "resnet34_ma", 6, random.Random(0))
     assert caught, "no kill met a checkpoint being written"
-    process = start(alone(run, params, model))
+    process = start(alone(run, params, "resnet34_ma"))
     assert process.wait(300) == 0, process.communicate()[0][-2000:]
-    assert_same(expected, results(run, model))
+    assert_same(expected, results(run, "resnet34_ma"))
+
+
+@pytest.mark.slow
+def test_dropout_goes_on_as_if_nothing_had_happened(run, monkeypatch):
+    params = run.with_parameters(epochs=2, models=["vgg16"])
+    expected = undisturbed(run, params, "vgg16")
+    whole = loop._backward
+
+    def until_the_second_epoch(training, *others):
+        if checkpoints_of(training.folder).is_dir():
+            raise KeyboardInterrupt
+        return whole(training, *others)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_backward", until_the_second_epoch)
+        with pytest.raises(KeyboardInterrupt):
+            train_classifier(params, run.paths, "vgg16", 1)
+    train_classifier(params, run.paths, "vgg16", 1)
+    assert_same(expected, results(run, "vgg16"))
+
+
+RANKS = {"devices": 2, "epochs": 3, "timeout_minutes": 0.4, "restarts": 1}
+
+
+@pytest.fixture(scope="module")
+def two_ranks(smallest_run, tmp_path_factory):
+    """Weights and log of a training run on two ranks that nothing happens to."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = smallest_run.copy_to(tmp_path_factory.mktemp("two_ranks"), patch)
+        return undisturbed(run, run.with_parameters(**RANKS), "resnet34_ma")
 
 
 def workers(agent):
@@ -117,16 +146,15 @@ def workers(agent):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
-def test_a_lost_rank_is_started_again_and_nothing_changes(run, how):
-    params = run.with_parameters(devices=2, epochs=4, timeout_minutes=0.4, restarts=1)
-    expected = undisturbed(run, params, "resnet34_ma")
+def test_a_lost_rank_is_started_again_and_nothing_changes(run, two_ranks, how):
+    params = run.with_parameters(**RANKS)
     save_settings(params, run.paths)
     agent = start(torchrun_command(params, run.paths, "resnet34_ma", 1))
     wait_until(agent, lambda: finished_epochs(run.paths.classifier("resnet34_ma", 1)))
     workers(agent)[1].send_signal(how)
     text = agent.communicate(timeout=240)[0]
     assert agent.returncode == 0, text[-3000:]
-    assert_same(expected, results(run, "resnet34_ma"))
+    assert_same(two_ranks, results(run, "resnet34_ma"))
 
 
 def survivors():
@@ -151,11 +179,7 @@ def papermill(run):
 def reproduce(run):
     """The whole workflow, the notebooks before the training being there already."""
     params = load_params(run.paths.settings)
-    run.paths.figures.mkdir(parents=True)
-    for name in ("01_data", "02_segmentation", "03_postprocessing"):
-        node = nodes(params, run.paths)[name]
-        write_json(run.paths.node_record(name), node.shown(params) | node.results())
-        run.paths.executed(name).write_text("{}")
+    executed(params, run.paths, "01_data", "02_segmentation", "03_postprocessing")
     return [sys.executable, "-m", "manet_lib.workflow.reproduce", str(run.paths.settings), "--cores", "2"]
 
 
