@@ -43,7 +43,7 @@ lab: .venv/installed
 
 # Keeps tables, figures and numbers of a finished run in figures/recorded/, for others to compare with.
 record: .venv/installed
-	python -m manet_lib.report.record "$(PARAMS)"
+	python -m manet_lib.report.recorded "$(PARAMS)"
 
 # Executes the notebooks in place on the finished default run, so that the committed outputs are its.
 notebooks: .venv/installed-test

@@ -151,8 +151,8 @@ class MANet:
         found = []
         if distance > usage.farthest:
             found.append(
-                f"out of distribution: distance {distance:.1f} from the training images (95% of the validation images "
-                f"are below {usage.farthest:.1f})"
+                f"out of distribution: distance {distance:.1f} from the training images (95% of the validation "
+                f"images are below {usage.farthest:.1f})"
             )
         for name, value in zip(STATISTICS, statistics, strict=True):
             low, high = usage.limits[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -194,5 +195,8 @@ def renewed(page: Path) -> str:
 
 
 if __name__ == "__main__":
-    for page in pages():
-        write_text(page, renewed(page))
+    try:
+        for page in pages():
+            write_text(page, renewed(page))
+    except UserError as error:
+        sys.exit(str(error))
