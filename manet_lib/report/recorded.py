@@ -1,4 +1,4 @@
-"""Keep the results of a finished run with the project: ``python -m manet_lib.report.recorded params/phantoms.yaml``.
+"""Keep the results of a finished run with the project: ``python -m manet_lib.report.recorded FILE.yaml``.
 
 Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of images
 that are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how
