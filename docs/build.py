@@ -23,7 +23,7 @@ import pandas as pd
 from manet_lib.params import UserError
 from manet_lib.paths import RunPaths, project_root
 from manet_lib.report.claims import Claim, claims
-from manet_lib.report.pages import CLAIMS_OF
+from manet_lib.report.overview import CLAIMS_OF
 from manet_lib.report.tables import to_markdown
 
 ROOT = project_root()
@@ -39,8 +39,8 @@ SKIPPED = shutil.ignore_patterns(
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 PAGE = (".md", ".ipynb")
 LESSONS = ("exercises", "solutions")
-GUIDES = ("glossary", "data", "large_runs", "licences")
-RESULTS = ("claims", "measured", "errata", "departures", "limitations", "claim_checklist")
+GUIDES = ("using", "glossary", "data", "large_runs", "licences")
+RESULTS = ("findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
 
 
 def mathjax(cache: Path = ROOT / ".cache") -> Path:

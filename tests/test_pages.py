@@ -72,9 +72,9 @@ def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
         if kind == "accuracy":
             assert f"{table2.loc[model_title(model), 'Average (%)']:.2f}" == f"{value:.2f}", key
     found = pd.read_csv(folder / "claims.csv").set_index("Claim")
-    readme = (project_root() / "README.md").read_text()
+    findings = (project_root() / "docs/findings.md").read_text()
     for claim in claims():
-        line = next(line for line in readme.splitlines() if line.startswith(f"| {claim.claim} |"))
+        line = next(line for line in findings.splitlines() if line.startswith(f"| {claim.claim} |"))
         assert found.loc[claim.claim, "Verdict"] in line
         assert found.loc[claim.claim, "Measured (95% interval)"].replace("–", "") in line
     gained = {key.removeprefix("gain "): value for key, value in measured.items() if key.startswith("gain ")}

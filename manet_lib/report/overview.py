@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from manet_lib.paths import RunPaths, recorded_minutes
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_minutes
 from manet_lib.report.claims import claims
-from manet_lib.report.pages import CLAIMS_OF
+
+CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real radiographs (`cxr_sample`)"}
+"""The recorded runs whose verdicts stand in the README."""
 
 PLACES = {
     "gain": ("06_results", "Table 2"),
@@ -22,12 +24,18 @@ PLACES = {
 """Notebook, and table or figure, in which each quantity of a claim is measured."""
 
 
-def claims_map() -> pd.DataFrame:
-    """Every claim of the paper with the notebook that looks at it and what the recorded runs say."""
+def claims_map(folder: str = "") -> pd.DataFrame:
+    """Every claim of the paper with the notebook that examines it and the verdicts of the recorded runs.
+
+    Args:
+        folder: of the notebooks, as the page that shows the table sees it.
+    """
     rows = []
     for claim in claims():
         notebook, shown = PLACES[claim.quantity]
-        rows.append({"Claim": claim.claim, "Notebook": f"[{notebook}]({notebook}.ipynb)", "In the paper": shown})
+        rows.append(
+            {"Claim": claim.claim, "Notebook": f"[{notebook}]({folder}{notebook}.ipynb)", "In the paper": shown}
+        )
     table = pd.DataFrame(rows)
     for profile, title in CLAIMS_OF.items():
         file = RunPaths.of(profile).recorded / "claims.csv"

@@ -22,6 +22,7 @@ from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.claims import claims
 from manet_lib.report.inference import out_of_distribution_table
+from manet_lib.report.overview import CLAIMS_OF, claims_map
 from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.results import errata
 from manet_lib.report.tables import model_title, to_markdown
@@ -82,10 +83,6 @@ def _default_seeds() -> str:
     return to_markdown(pd.DataFrame(rows))
 
 
-CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real radiographs (`cxr_sample`)"}
-"""The recorded runs whose verdicts stand in the README."""
-
-
 def _claims() -> str:
     """The claims with what each recorded run says of them."""
     rows = []
@@ -99,6 +96,11 @@ def _claims() -> str:
             rows.append(shown.rename(title_))
     claimed = pd.Series({claim.claim: claim.where for claim in claims()}, name="In the paper")
     return to_markdown(pd.concat([claimed, *rows], axis=1).rename_axis("Claim").reset_index())
+
+
+def _verdicts() -> str:
+    """The verdicts alone: supported, not supported, shown on phantoms or undecided."""
+    return to_markdown(claims_map("notebooks/").drop(columns="In the paper"))
 
 
 def _errata() -> str:
@@ -143,6 +145,7 @@ VALUES: dict[str, Any] = {
     "default_seeds": _default_seeds,
     "tolerances": _tolerances,
     "claims": _claims,
+    "verdicts": _verdicts,
     "errata": _errata,
     "views": _views,
     "adults": _adults,
