@@ -14,7 +14,7 @@ import torch
 
 from manet_lib.attention.maps import inputs_of
 from manet_lib.data.manifest import read_manifest
-from manet_lib.params import READ_BY, Params, load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, log_of, params_file, project_root
 from manet_lib.report import agreement
 from manet_lib.report.agreement import beside_recorded, closing_lines, measured, measured_table, tolerances
@@ -24,6 +24,7 @@ from manet_lib.studies.confounders import TESTS
 from manet_lib.training.classification import load_classifier, train_classifier
 from manet_lib.workflow.digests import sha256_of
 from manet_lib.workflow.graph import nodes, stale
+from manet_lib.workflow.parameters import READ_BY
 from manet_lib.workflow.records import read_table
 from manet_lib.workflow.reproduce import reproduce
 from manet_lib.workflow.steps import audit_steps, grid

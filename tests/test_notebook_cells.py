@@ -10,8 +10,9 @@ from IPython.core.interactiveshell import InteractiveShell
 from manet_lib.models.mask_attention import MaskPool, attend
 from manet_lib.notebook import need, source, takes, used
 from manet_lib.notebook.cells import MATTERS, PHANTOM_ONLY
-from manet_lib.params import READ_BY, Params, load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import params_file
+from manet_lib.workflow.parameters import READ_BY
 from manet_lib.workflow.steps import clean_masks_step, raw_masks_step, store_step
 
 

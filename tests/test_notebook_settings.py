@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from manet_lib.notebook import command, settings, used
-from manet_lib.params import READ_BY, Params, load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, params_file
 from manet_lib.workflow import execute
 from manet_lib.workflow.edited import edited_profile
+from manet_lib.workflow.parameters import READ_BY
 
 
 def test_profile_alone_is_its_file(output: Path) -> None:

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manet_lib.params import CLASSES, MODELS, READ_BY, Params, UserError, fingerprint, load_params, validate, view
+from manet_lib.params import CLASSES, MODELS, Params, UserError, load_params, validate
 from manet_lib.paths import project_root
+from manet_lib.workflow.parameters import READ_BY, fingerprint, view
 
 # Sections 2.2, 2.3, 4.1 and 4.2 of the paper.
 RECIPE = {

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from manet_lib.attention.maps import chosen_images, fresh_classifier, grad_cam, inputs_of
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.seeds import stable_hash
-from manet_lib.params import Params, view
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import probes_step

@@ -11,9 +11,10 @@ from sklearn.metrics import average_precision_score
 
 from manet_lib.attention.maps import Inputs, chosen_images, fresh_classifier, grad_cam, inputs_of, true_lesions
 from manet_lib.data.manifest import read_manifest
-from manet_lib.params import Params, view
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import attention_step
 

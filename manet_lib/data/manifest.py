@@ -8,8 +8,9 @@ import pandas as pd
 
 from manet_lib.data.splits import SPLITS, join_patients, missing_classes, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
-from manet_lib.params import Params, UserError, view
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import atomic_path, read_table
 from manet_lib.workflow.steps import manifest_step
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 from skimage.morphology import remove_small_objects
 
-from manet_lib.params import Params, view
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import clean_masks_step
 

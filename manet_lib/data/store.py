@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.scaling import resize
 from manet_lib.data.sources import fetch, find_rows, image_folder
-from manet_lib.params import Params, UserError, view
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths
 from manet_lib.workflow.digests import stamp
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path, read_table, write_text
 from manet_lib.workflow.steps import store_step

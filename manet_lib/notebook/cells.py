@@ -11,9 +11,10 @@ from typing import Any
 import pandas as pd
 from IPython.display import Markdown
 
-from manet_lib.params import READ_BY, Params
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.tables import to_markdown, write_table
+from manet_lib.workflow.parameters import READ_BY
 from manet_lib.workflow.records import Step
 
 MATTERS: dict[str, tuple[str, ...]] = {

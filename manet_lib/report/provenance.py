@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from manet_lib.params import Params, fingerprint
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths, project_root, reproduce_command
+from manet_lib.workflow.parameters import fingerprint
 from manet_lib.workflow.records import Known, Step, read_done, write_json
 from manet_lib.workflow.steps import (
     attention_step,

@@ -14,9 +14,10 @@ from typing import Any
 
 import pandas as pd
 
-from manet_lib.params import Params, UserError, fingerprint, load_params
+from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_seeds, reproduce_command
 from manet_lib.report.agreement import facts, measured
+from manet_lib.workflow.parameters import fingerprint
 from manet_lib.workflow.records import read_done, write_json
 from manet_lib.workflow.steps import all_steps
 

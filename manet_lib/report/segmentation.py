@@ -50,7 +50,7 @@ def agreement_figure(pictures: Sequence[tuple[str, NDArray[np.bool_], NDArray[np
         pictures: title, predicted and annotated mask, bool (H, W), of each panel.
     """
     colours = {(1, 1): "#4477aa", (1, 0): "#ee6677", (0, 1): "#ccbb44", (0, 0): "#f4f4f4"}
-    words = {(1, 1): "both", (1, 0): "predicted", (0, 1): "drawn", (0, 0): ""}
+    words = {(1, 1): "both", (1, 0): "predicted", (0, 1): "annotated", (0, 0): ""}
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
             1, len(pictures), figsize=(2.3 * len(pictures), 2.5), squeeze=False, layout="constrained"

@@ -18,13 +18,14 @@ from manet_lib.data.postprocess import clean_mask
 from manet_lib.data.scaling import resize, seen
 from manet_lib.data.store import Store
 from manet_lib.evaluation.baseline import fitted, thumbnails
-from manet_lib.params import CLASSES, Params, view
+from manet_lib.params import CLASSES, Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier, logits_of, read_predictions
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import prepare, use_threads
 from manet_lib.training.segmentation import fill_raw_masks
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import confounders_step, grid

@@ -18,12 +18,13 @@ from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.evaluation.overlap import dice, grown, surface_distance
-from manet_lib.params import Params, UserError, view
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, expand
 from manet_lib.training.classification import load_classifier, logits_of
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import prepare, use_threads
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import mask_scores_step, perturbed_masks_step

@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from manet_lib.params import UserError, default_of
+from manet_lib.params import UserError
 from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.parameters import default_of
 from manet_lib.workflow.records import atomic_path, changed_modules
 
 _KEPT = 2

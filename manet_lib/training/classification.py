@@ -13,12 +13,13 @@ from manet_lib.data.manifest import read_manifest
 from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.models import create_model
-from manet_lib.params import Params, view
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths, weights_of
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import Batch, Training, fit, loss_scaler, prepare, use_threads
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import Step, atomic_path, read_table
 from manet_lib.workflow.steps import classification_step
 

@@ -11,11 +11,12 @@ import torch
 
 from manet_lib.models import create_model, model_names
 from manet_lib.models.cost import measure_cost
-from manet_lib.params import Params, view
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.distributed import device_name, own_gpu, pick_device, resolved_precision, set_arithmetic
 from manet_lib.training.loop import part_size, use_threads
 from manet_lib.training.timing import interleaved_steps
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import atomic_path
 from manet_lib.workflow.steps import cost_step
 

@@ -14,7 +14,7 @@ from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import create_segmenter, soft_dice_loss
-from manet_lib.params import Params, UserError, view
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, weights_of
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
@@ -29,6 +29,7 @@ from manet_lib.training.loop import (
     part_size,
     prepare,
 )
+from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import Step, atomic_path
 from manet_lib.workflow.steps import raw_masks_step, segmentation_step

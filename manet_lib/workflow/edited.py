@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from manet_lib.params import NO_EFFECT, Params
+from manet_lib.params import Params
 from manet_lib.paths import RunPaths, checkpoints_of, done_of
+from manet_lib.workflow.parameters import NO_EFFECT
 from manet_lib.workflow.steps import all_steps
 
 _LONGEST = 40

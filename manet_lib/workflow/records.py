@@ -22,9 +22,10 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manet_lib.params import Params, UserError, default_of, fingerprint
+from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, done_of, reproduce_command
 from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.parameters import default_of, fingerprint
 from manet_lib.workflow.source_code import code_of, edited_since_start
 
 _TEXT_COLUMNS = ("image_id", "path", "label", "source", "patient", "mask_path", "split", "seg_split", "predicted")
@@ -92,7 +93,7 @@ class Step:
     """One restartable step of a run.
 
     Attributes:
-        name: the step's name in ``params.READ_BY``.
+        name: the step's name in ``parameters.READ_BY``.
         folder: where the step writes, ``done.json`` included.
         params: all parameters of the run; only those that the step reads count.
         inputs: the steps whose files this step reads.

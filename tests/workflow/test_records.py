@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from manet_lib.data.seeds import stable_hash
-from manet_lib.params import READ_BY, Params, load_params
+from manet_lib.params import Params, load_params
 from manet_lib.paths import RunPaths, done_of, project_root
 from manet_lib.workflow.digests import sha256_of
+from manet_lib.workflow.parameters import READ_BY
 from manet_lib.workflow.records import (
     Step,
     atomic_path,
