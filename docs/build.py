@@ -39,7 +39,7 @@ SKIPPED = shutil.ignore_patterns(
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 PAGE = (".md", ".ipynb")
 LESSONS = ("exercises", "solutions")
-GUIDES = ("using", "glossary", "data", "large_runs", "licences")
+GUIDES = ("using", "glossary", "style", "data", "large_runs", "licences")
 RESULTS = ("findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
 
 

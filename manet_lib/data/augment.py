@@ -145,7 +145,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
             image = seen(image, mask, self.view)
         if self.attention_mask == "ones":
             mask = np.ones_like(mask)
-        elif self.attention_mask == "another":
+        elif self.attention_mask == "mismatched":
             mask = np.array(self.masks[self.rows[(position + 1) % len(self.rows)]])
         target = int(self.targets[position])
         return torch.from_numpy(image)[None], torch.from_numpy(mask)[None], target, int(row)

@@ -156,6 +156,8 @@ class Networks:
             UserError: it is missing, damaged, or another kind of file.
         """
         header, state = _read(path)
+        if header.get("format", "").startswith("manet ") and header["format"] != FORMAT:
+            raise UserError(f"{path.name}: written by an earlier version; repeat `manet export --run RUN`")
         if header.get("format") != FORMAT:
             raise UserError(f"{path.name}: holds no networks of both stages; `manet export` writes such a file")
         try:

@@ -443,7 +443,7 @@ def test_attention_gets_its_own_mask_or_ones_or_anothers(augmented: bool) -> Non
         return [pairs[1, position] for position in range(3)]
 
     _, masks = _images()
-    own, ones, another = items("own"), items("ones"), items("another")
+    own, ones, another = items("own"), items("ones"), items("mismatched")
     for first, second, third, partner in zip(own, ones, another, [7, 9, 4], strict=True):
         assert torch.equal(first[0], second[0])  # the image is segmented by its own mask
         assert torch.equal(first[0], third[0])
