@@ -156,7 +156,7 @@ class Params(BaseModel):
     audit_views: list[Literal["whole", "background", "shape"]] = []
     """Views with which all models are trained once more, for notebook 10; none: it shows recorded runs."""
     attention_mask: Literal["own", "ones", "mismatched"] = "own"
-    """The mask of MA: the image's `own` (the paper); for an audit `ones`, or the `mismatched` one of another image."""
+    """Mask of MA: the image's `own` (the paper); in an audit `ones`, or the `mismatched` one of another image."""
     pretrained: str = "none"
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
