@@ -29,7 +29,7 @@ TEN_ANSWERS = pd.DataFrame(
     },
     index=pd.Index(range(1, 11), name="image"),
 )
-"""How sure a network is of its predictions to ten images, and whether they are right."""
+"""How sure a network is of its predictions for ten images, and whether they are right."""
 
 
 @check

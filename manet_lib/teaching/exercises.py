@@ -30,7 +30,7 @@ def exercise_file(solution: Path) -> Path:
 
 
 def without_answer(source: str, name: str = "cell") -> str:
-    """The code of a cell with its predictions taken out.
+    """The code of a cell with its answer taken out.
 
     Args:
         source: of the cell.
@@ -58,7 +58,7 @@ def _kept(lines: list[str], name: str) -> Iterator[str]:
 
 
 def exercise_of(solution: Path) -> str:
-    """The text of the notebook that a student gets: no predictions and no outputs.
+    """The text of the notebook that a student gets: no answers and no outputs.
 
     Raises:
         UserError: the markers of a cell do not alternate.

@@ -44,11 +44,11 @@ def check(judge: Callable[..., str]) -> Callable[..., Verdict]:
     """
 
     @wraps(judge)
-    def judged(*predictions: Any) -> Verdict:
-        if any(_untouched(answer) for answer in predictions):
+    def judged(*answers: Any) -> Verdict:
+        if any(_untouched(answer) for answer in answers):
             return Verdict(False, "nothing is filled in yet: replace the `...` by your code.")
         try:
-            return Verdict(True, judge(*predictions))
+            return Verdict(True, judge(*answers))
         except NotYet as reason:
             return Verdict(False, str(reason))
         except Exception as error:
