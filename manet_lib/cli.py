@@ -1,4 +1,4 @@
-"""The command ``manet``: images in, predictions out (``predict``), and networks to take elsewhere (``export``)."""
+"""The command ``manet``: ``predict`` classifies images, ``export`` writes networks, ``info`` describes a file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
@@ -200,6 +201,21 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _info(options: argparse.Namespace) -> int:
+    header = read_header(options.file)
+    if not header:
+        raise UserError(f"{options.file}: no weights of both stages in this version's format; see `manet export`")
+    settings, usage, data, results = (header[name] for name in ("settings", "usage", "data", "results"))
+    accuracy, low, high = results["test accuracy"]
+    print(f"{settings['models'][0]} at {settings['image_size']}×{settings['image_size']} pixels")
+    print(f"classes: {', '.join(settings['classes'])}")
+    print(f"trained on {data['images']['train']} images, source {data['source']}")
+    print(f"test accuracy: {accuracy:.3f} ({low:.3f} to {high:.3f}) on {results['test images']} images")
+    print(f"temperature {usage['temperature']:.2f}, largest usual distance {usage['farthest']:.2f}")
+    print(NOTE)
+    return 0
+
+
 def _is_export(folder: Path) -> bool:
     """Whether a folder holds an export of this command."""
     return "settings" in (read_json(folder / "manet.json") or {})
@@ -217,10 +233,9 @@ def _networks(options: argparse.Namespace) -> Networks:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="manet", description=f"MANet on chest radiographs; {NOTE}.")
+    parser.add_argument("--version", action="version", version=f"manet {version('manet-companion')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    predicting = commands.add_parser(
-        "predict", help="what the networks say of images", description=predict.__doc__
-    )
+    predicting = commands.add_parser("predict", help="classify images", description=predict.__doc__)
     predicting.description = "Classify an image or a folder of images (PNG, JPEG, TIFF, DICOM) and write a CSV."
     predicting.add_argument("images", type=Path, metavar="IMAGE_OR_FOLDER")
     predicting.add_argument(
@@ -238,6 +253,10 @@ def _parser() -> argparse.ArgumentParser:
     exporting.description = "Write both stages to OUTPUT: one file NAME.safetensors, or a folder of ONNX graphs."
     exporting.add_argument("output", type=Path, metavar="OUTPUT")
     exporting.set_defaults(work=_export)
+    informing = commands.add_parser("info", help="what a file of weights is")
+    informing.description = "Print network, classes, training data and test results of a file manet.safetensors."
+    informing.add_argument("file", type=Path, metavar="WEIGHTS")
+    informing.set_defaults(work=_info)
     for command in (predicting, exporting):
         source = command.add_mutually_exclusive_group(required=True)
         source.add_argument("--run", type=Path, help="folder of a finished run, such as runs/phantoms")

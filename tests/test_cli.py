@@ -44,6 +44,20 @@ def predict(weights, images, output, *more):
     return main(["predict", str(images), "--weights", str(weights), "--output", str(output), *map(str, more)])
 
 
+def test_a_file_of_weights_says_what_it_is(weights, tmp_path, capsys):
+    assert main(["info", str(weights)]) == 0
+    said, header = capsys.readouterr().out, read_header(weights)
+    for part in ("resnet34_ma", "64×64", "covid19", f"{header['results']['test accuracy'][0]:.3f}"):
+        assert part in said
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"no weights")
+    assert main(["info", str(other)]) == 2
+    assert str(other) in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+
+
 def test_every_image_of_a_folder_is_answered_as_alone_whatever_the_batch(weights, folder, tmp_path, capsys):
     tables = []
     for batch in (1, 3, 16):
