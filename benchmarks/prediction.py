@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, help="a finished run; without it, untrained networks")
     parser.add_argument("--model", default="resnet50_ma", choices=MODELS)
     parser.add_argument("--image-size", type=int, default=224, help="of untrained networks")
-    parser.add_argument("--image-size", type=int, default=512, help="side of the PNG files")
+    parser.add_argument("--file-size", type=int, default=512, help="side of the PNG files")
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--batch", type=int, default=BATCH)
     parser.add_argument("--repeats", type=int, default=10)
@@ -85,7 +85,7 @@ def main() -> None:
     manet, rng, rounds = networks(options), np.random.default_rng(0), []
     device = pick_device(options.accelerator)
     with tempfile.TemporaryDirectory() as folder:
-        write_phantoms(Path(folder), options.images, options.image_size, seed=0, confounder_strength=0.5)
+        write_phantoms(Path(folder), options.images, options.file_size, seed=0, confounder_strength=0.5)
         files = images_in(Path(folder) / "images").images
         images = np.stack([image for _, image in read_images(files, manet.networks.params.image_size)])  # type: ignore[misc]
         works = {

@@ -273,6 +273,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
+        for name, value in vars(options).items():
+            if value == []:  # what argparse makes of `--run=--`
+                raise UserError(f"--{name}: `--` is no value; write `./--` for a file of that name")
         return int(options.work(options))
     except UserError as error:
         print(f"manet: {error}", file=sys.stderr)

@@ -18,7 +18,7 @@ SMALL = {
     "mask_attention.py": ["--image-size", "64", "--batch-size", "2", "--repeats", "2", "--backbones", "resnet34"],
     "training.py": ["--image-size", "32", "--batch-size", "4", "--steps", "2", "--repeats", "2"],
     "checkpoint.py": ["--models", "resnet34", "--repeats", "1"],
-    "prediction.py": ["--image-size", "64", "--image-size", "96", "--images", "10", "--repeats", "2"],
+    "prediction.py": ["--image-size", "64", "--file-size", "96", "--images", "10", "--repeats", "2"],
     "data.py": ["--image-size", "64", "--images", "60", "--repeats", "2"],
 }
 
@@ -129,16 +129,16 @@ def test_recorded_results_name_device_and_command():
 
 
 @pytest.mark.slow
-def test_scores_of_unlike_images_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
+def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
     run = tiny_run.copy_to(tmp_path, monkeypatch)
     train_classifier(run.params, run.paths, "resnet34_ma", 1)
     sys.path.insert(0, str(project_root() / "benchmarks"))
-    import outside
+    import out_of_distribution
 
-    table = outside.measured(run.paths.root, "resnet34_ma", None, "")
+    table = out_of_distribution.measured(run.paths.root, "resnet34_ma", None, "")
     assert set(table["score"]) == set(SCORES)
     assert {"noise", "photographs", "inverted"} <= set(table["kind"])
     assert table[["auroc", "false_alarms"]].stack().between(0, 1).all()
     photographs = table[table["kind"] == "photographs"].set_index("score")
     assert photographs.loc["Mahalanobis, stage 1", "auroc"] > 0.9
-    assert (photographs["images"] == 5 * len(outside.PHOTOGRAPHS)).all()
+    assert (photographs["images"] == 5 * len(out_of_distribution.PHOTOGRAPHS)).all()

@@ -44,6 +44,13 @@ def predict(weights, images, output, *more):
     return main(["predict", str(images), "--weights", str(weights), "--output", str(output), *map(str, more)])
 
 
+@pytest.mark.parametrize("option", ["--run", "--weights", "--output", "--pictures"])
+def test_a_value_of_two_dashes_is_one_line(option, capsys):
+    where = [] if option in ("--run", "--weights") else ["--run", "x"]
+    assert main(["predict", ".", f"{option}=--", *where]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 def test_a_file_of_weights_says_what_it_is(weights, tmp_path, capsys):
     assert main(["info", str(weights)]) == 0
     said, header = capsys.readouterr().out, read_header(weights)

@@ -246,8 +246,6 @@ def test_every_key_redoes_what_depends_on_it_and_nothing_else(run):
             expected = set().union(*(SHOWN_BY[step] for step in after)) | ({"06_results"} if after else set())
             for step in ("cost", "probes", "mask_scores", "perturbed_masks", "confounders"):
                 expected |= SHOWN_BY[step] if key in READ_BY[step] else set()
-        if key == "profile":  # it is compared with the recorded run of another profile
-            expected = {"06_results"}
         if key == "threads":  # running times depend on them, results do not
             expected = SHOWN_BY["cost"]
         own_rate = {name for name in TRAINED if name.split("-")[1] in PARAMS.learning_rates}

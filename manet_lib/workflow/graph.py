@@ -26,12 +26,6 @@ from manet_lib.workflow.records import Known, Step, read_json
 from manet_lib.workflow.source_code import PACKAGE, code_of, imported_by
 from manet_lib.workflow.steps import all_steps, training_runs
 
-RECORDS = (
-    PACKAGE / "report" / "published",
-    project_root() / "benchmarks" / "results",
-    project_root() / "figures" / "recorded",
-)
-"""Printed numbers and recorded results, which notebooks show."""
 _TABLES = (".csv", ".json", ".yaml")
 
 
@@ -85,8 +79,10 @@ class Node:
 
 @cache
 def _digest_of_records() -> str:
-    """A digest of all recorded tables and printed numbers of the project."""
-    files = sorted(file for folder in RECORDS for file in folder.rglob("*.*") if file.suffix in _TABLES)
+    """A digest of the paper's printed numbers and of all recorded results of the project, which notebooks show."""
+    root = project_root()
+    folders = (PACKAGE / "report" / "published", root / "benchmarks" / "results", root / "figures" / "recorded")
+    files = sorted(file for folder in folders for file in folder.rglob("*.*") if file.suffix in _TABLES)
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 
 
