@@ -63,5 +63,5 @@ def test_every_pixel_says_who_has_it() -> None:
     drawn = np.array([[1, 1], [0, 0]], bool)
     predicted = np.array([[1, 0], [1, 0]], bool)
     figure = agreement_figure([("a guess", predicted, drawn)])
-    assert [text.get_text() for text in figure.axes[0].texts] == ["both", "drawn", "predicted", ""]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["both", "annotated", "predicted", ""]
     assert figure.axes[0].get_title() == "a guess"
