@@ -1,13 +1,13 @@
-"""How well images unlike those of the training are told: AUROC and false alarms, by score and kind of image.
+"""Detection of out-of-distribution images: AUROC and false alarms, by score and kind of image.
 
     python benchmarks/out_of_distribution.py --run runs/phantoms --model resnet50 --elsewhere ../shared/cxr
 
 Each score is compared between the run's test images and images of other kinds: the same images rotated, flipped
 top to bottom, mirrored, inverted, cut in half, or replaced by noise; photographs that scikit-image brings; and,
 with --elsewhere, 200 images of a folder with an ``index.csv`` that the run was not trained on. ``source NAME``
-leaves the images of a source out when the score is fitted and asks whether its test images are told; stage 1
-itself was trained with them. AUROC is the share of pairs in which the unlike image scores higher, false alarms
-the share of test images above the score that 95% of the out-of-distribution images exceed. Rows are added to
+leaves the images of a source out when the score is fitted and asks whether its test images are detected; stage 1
+itself was trained with them. AUROC is the share of pairs in which the out-of-distribution image scores higher,
+false alarms the share of test images above the score that 95% of the out-of-distribution images exceed. Rows are added to
 ``benchmarks/results/out_of_distribution.csv``.
 """
 
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--model", default="resnet50", choices=MODELS)
     parser.add_argument("--view", default="", help="of an audit, instead of the run's own training")
-    parser.add_argument("--elsewhere", type=Path, help="folder of images with index.csv, unlike the run's")
+    parser.add_argument("--elsewhere", type=Path, help="folder of images with index.csv, none of them the run's")
     parser.add_argument("--output", type=Path, default=recorded_out_of_distribution())
     options = parser.parse_args()
     table = measured(options.run, options.model, options.elsewhere, options.view)

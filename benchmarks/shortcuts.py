@@ -1,11 +1,11 @@
 """Shortcuts, audited: what stage 2 learns from other parts of the image, and from markers that go with the class.
 
     python benchmarks/shortcuts.py views --params params/phantoms_224.yaml --name phantoms --models resnet34
-    python benchmarks/shortcuts.py doses --models resnet34 resnet34_ma --trials 1 2
+    python benchmarks/shortcuts.py strengths --models resnet34 resnet34_ma --trials 1 2
 
 `views` trains on the images of a parameter file with each view, and records what every network says of every
-test image. `doses` trains on phantoms whose markers outside the lungs, which go with the class, have one strength
-after the other, and tests each network on images as those of training, without markers, and with the markers of
+test image. `strengths` trains on phantoms whose markers outside the lungs, which go with the class, have one
+strength after the other, and tests each network on images as those of training, without markers, and with the markers of
 other classes. Everything is recorded in benchmarks/results/shortcuts/, from which notebook 10_shortcut_audit
 draws; what is trained stays trained, and a call that was ended goes on.
 """
@@ -128,18 +128,18 @@ def strengths(models: list[str], trials: list[int], output: Path, **changes: Any
 def main(arguments: list[str] | None = None) -> None:
     """Train and record what the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["views", "doses"])
+    parser.add_argument("what", choices=["views", "strengths"])
     parser.add_argument("--params", type=Path, default=params_file(BASE), help="of the images, for views")
     parser.add_argument("--name", default="phantoms", help="of the images, in the record")
     parser.add_argument("--models", nargs="+", default=["resnet34"])
     parser.add_argument("--views", nargs="+", default=list(VIEWS), choices=VIEWS)
-    parser.add_argument("--trials", nargs="+", type=int, default=[1], help="for doses")
+    parser.add_argument("--trials", nargs="+", type=int, default=[1], help="for strengths")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changed")
     parser.add_argument("--output", type=Path, default=recorded_shortcuts(), help="folder to record in")
     options = parser.parse_args(arguments)
-    if options.changed and options.what == "doses" and options.output == recorded_shortcuts():
+    if options.changed and options.what == "strengths" and options.output == recorded_shortcuts():
         parser.error(
-            "--set changes the settings of the recorded doses; give them a folder of their own by --output"
+            "--set changes the settings of the recorded strengths; give them a folder of their own by --output"
         )
     changes = {key: yaml.safe_load(value) for key, _, value in (one.partition("=") for one in options.changed)}
     if options.what == "views":

@@ -39,7 +39,7 @@ def predictions(
 
     Returns:
         One row per image: path, label, patient, predicted, p_<class> (calibrated), lung_area (share of the image),
-        distance from the images of the training (1 is a usual one) and warnings (such as an image unlike these).
+        distance from the training images (1 is a usual one) and warnings (such as an out-of-distribution image).
 
     Raises:
         UserError: the run has no such training, the CSV cannot be used, a label is none of the run's classes, or

@@ -2,7 +2,7 @@
 
 Its tensors are the weights of both stages and the features of usual images. Its header holds, as JSON,
 ``settings`` (classes, size, normalisation and what else an image goes through), ``usage`` (temperature, and which
-images are unlike those of the training), ``data`` (which images were trained on, with the hash of their manifest)
+images are out of distribution), ``data`` (which images were trained on, with the hash of their manifest)
 and ``results`` (how well the networks did on its test images).
 """
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 KEPT = 32
-"""Directions in which the images of a training are told apart; what is left counts as equally wide."""
+"""Principal components of the training images' features that are kept; the rest share one variance."""
 
 
 @dataclass(frozen=True)

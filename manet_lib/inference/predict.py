@@ -111,7 +111,7 @@ class MANet:
 
     @classmethod
     def bare(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, view: str = "") -> MANet:
-        """The networks of a run as trained: probabilities without temperature, and no image is unlike others.
+        """The networks of a run as trained: probabilities without temperature, and no image out of distribution.
 
         Args:
             run_dir: a folder ``runs/<profile>``.

@@ -42,11 +42,11 @@ def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
         params: of the run.
 
     Returns:
-        Beside reference masks, rows `drawn` tell how far an image's own annotated mask differs from the
+        Compared with reference masks, rows `annotated` give how far an image's annotated mask differs from the
         reference. Images in which stage 1 found no lungs have no distance; the last column counts them.
     """
     rows = []
-    kinds = {"clean": "stage 1", "drawn": "drawn"}
+    kinds = {"clean": "stage 1", "annotated": "annotated"}
     for (reference, kind), part in scores.groupby(["compared_with", "mask"], sort=False):
         if kind not in kinds:
             continue

@@ -43,7 +43,7 @@ def score_masks(params: Params, paths: RunPaths) -> bool:
 
     ``scores.csv`` has one row per image and mask: image_id, label, compared_with (`test masks`: those of stage 1's
     test images; `reference masks`: those of ``reference_masks``, of images that did not train stage 1), mask
-    (`raw`, `clean`, and `drawn` for an image's own annotated mask beside the reference), iou, dice and distance
+    (`raw`, `clean`, and `annotated` for an image's annotated mask, against the reference), iou, dice and distance
     (average symmetric surface distance in pixels of the store; empty where no lungs were found).
 
     Returns:
@@ -62,7 +62,7 @@ def _score(params: Params, paths: RunPaths) -> None:
     for row, reference in _references(params, manifest, store.images.shape[-1]):
         pair = {"raw": raw[row], "clean": clean[row]}
         if store.masks[row].any():
-            pair["drawn"] = store.masks[row]
+            pair["annotated"] = store.masks[row]
         rows += _compared(manifest.loc[row], "reference masks", reference, pair)
     columns = ["image_id", "label", "compared_with", "mask", "iou", "dice", "distance"]
     with atomic_path(paths.mask_scores / "scores.csv") as temporary:

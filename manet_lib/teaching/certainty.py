@@ -1,4 +1,4 @@
-"""Checks of exercises on how sure an answer is, and on images that are unlike the training's (11)."""
+"""Checks of exercises on calibration and on out-of-distribution images (notebook 11)."""
 
 from __future__ import annotations
 

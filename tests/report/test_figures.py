@@ -115,7 +115,7 @@ MAKERS: dict[str, Callable[[], Figure]] = {
         _predictions()[0], {"resnet50": _predictions()[1]}, ["normal", "tb", "vp"]
     ),
     "reliability": lambda: probabilities.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
-    "doses": lambda: confounders.strength_figure(_strengths()),
+    "strengths": lambda: confounders.strength_figure(_strengths()),
     "sanity": lambda: attention.sanity_figure(_sanity()),
     "by mask": lambda: masks.accuracy_by_mask_figure(_by_mask()),
     "overview": lambda: heat_maps.overview_figure(
