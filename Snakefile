@@ -44,7 +44,7 @@ EACH = SETTINGS.threads or max(1, ALONE // max(1, SIDE_BY_SIDE))  # of what runs
 
 SOURCE = f"{project_root()}/notebooks/"
 RAN = f"{PATHS.ran}/"
-TRAININGS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
+TRAINING_RUNS = [f"04_classification-{model}-{trial}" for model, trial in grid(SETTINGS)]
 AUDITS = [f"04_classification-{model}-{trial}-{view}" for view, model, trial in training_runs(SETTINGS) if view]
 
 # `exec`, so that snakemake is the parent of Papermill, which ends with it.
@@ -161,7 +161,7 @@ rule audit_training:
 
 rule attention:
     input:
-        after(*TRAININGS),
+        after(*TRAINING_RUNS),
     output:
         temp(touch(RAN + "05_attention_maps")),
     params:
@@ -172,7 +172,7 @@ rule attention:
 
 rule results:
     input:
-        after("01_data", "02_segmentation", "03_postprocessing", *TRAININGS, "05_attention_maps", "07_cost"),
+        after("01_data", "02_segmentation", "03_postprocessing", *TRAINING_RUNS, "05_attention_maps", "07_cost"),
     output:
         temp(touch(RAN + "06_results")),
     params:
@@ -194,7 +194,7 @@ rule reach:
 
 rule masks:
     input:
-        after("02_segmentation", "03_postprocessing", *TRAININGS),
+        after("02_segmentation", "03_postprocessing", *TRAINING_RUNS),
     output:
         temp(touch(RAN + "09_masks")),
     params:
@@ -208,7 +208,7 @@ rule masks:
 
 rule audit:
     input:
-        after("01_data", "03_postprocessing", *TRAININGS, *AUDITS),
+        after("01_data", "03_postprocessing", *TRAINING_RUNS, *AUDITS),
     output:
         temp(touch(RAN + "10_shortcut_audit")),
     params:
@@ -222,7 +222,7 @@ rule audit:
 
 rule own_images:
     input:
-        after("01_data", "02_segmentation", "03_postprocessing", *TRAININGS),
+        after("01_data", "02_segmentation", "03_postprocessing", *TRAINING_RUNS),
     output:
         temp(touch(RAN + "11_your_own_xray")),
     params:

@@ -7,8 +7,8 @@ top to bottom, mirrored, inverted, cut in half, or replaced by noise; photograph
 with --elsewhere, 200 images of a folder with an ``index.csv`` that the run was not trained on. ``source NAME``
 leaves the images of a source out when the score is fitted and asks whether its test images are detected; stage 1
 itself was trained with them. AUROC is the share of pairs in which the out-of-distribution image scores higher,
-false alarms the share of test images above the score that 95% of the out-of-distribution images exceed. Rows are added
-to ``benchmarks/results/out_of_distribution.csv``.
+false alarms the share of test images above the score that 95% of the out-of-distribution images exceed. Rows are
+added to ``benchmarks/results/out_of_distribution.csv``.
 """
 
 from __future__ import annotations

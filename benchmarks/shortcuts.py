@@ -5,9 +5,9 @@
 
 `views` trains on the images of a parameter file with each view, and records what every network says of every
 test image. `strengths` trains on phantoms whose markers outside the lungs, which go with the class, have one
-strength after the other, and tests each network on images as those of training, without markers, and with the markers
-of other classes. Everything is recorded in benchmarks/results/shortcuts/, from which notebook 10_shortcut_audit
-draws; what is trained stays trained, and a call that was ended goes on.
+strength after the other, and tests each network on images as those of training, without markers, and with
+the markers of other classes. Everything is recorded in benchmarks/results/shortcuts/, from which notebook
+10_shortcut_audit draws; what is trained stays trained, and a call that was ended goes on.
 """
 
 from __future__ import annotations

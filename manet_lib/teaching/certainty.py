@@ -150,7 +150,7 @@ class Halves(NamedTuple):
     Attributes:
         training: of images that a distance is fitted to.
         validation: of others of the same kind.
-        unlike: of images whose left half is a tenth darker.
+        outside: of images whose left half is a tenth darker.
     """
 
     training: Numbers
@@ -182,9 +182,9 @@ def check_out_of_distribution(
     )
     straight = auroc_by_rank(*(np.linalg.norm(part - training.mean(0), axis=1) for part in (validation, foreign)))
     bound = float(limit(usual))
-    told = 100 * (outside > bound).mean()
+    detected = 100 * (outside > bound).mean()
     return (
-        f"AUROC is {auroc_by_rank(usual, outside):.2f}, and {told:.0f}% of the out-of-distribution "
+        f"AUROC is {auroc_by_rank(usual, outside):.2f}, and {detected:.0f}% of the out-of-distribution "
         "images lie above the limit of "
         f"{bound:.1f}. Low values of the left half alone have an AUROC of {alone:.2f}, and a distance that knows "
         f"no directions has {straight:.2f}: it is the difference of the halves that is unusual."

@@ -52,7 +52,7 @@ def test_a_comparison_counts_images_by_trial() -> None:
     assert (turned.low, turned.high) == pytest.approx((-found.high, -found.low))
 
 
-def test_two_copies_of_a_network_are_not_told_apart() -> None:
+def test_two_copies_of_a_network_do_not_differ_significantly() -> None:
     right = np.random.default_rng(0).random((3, 50)) < 0.7
     found = compare(right, right)
     assert (found.difference, found.low, found.high) == (0, 0, 0)
