@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test test-notebooks lab record notebooks exercises site data clean
+.PHONY: reproduce test test-notebooks lab record notebooks exercises site study data clean
 
 # GPUS=2 keeps to two of the machine's GPUs.
 RUN = @python -m manet_lib.workflow.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
@@ -40,6 +40,11 @@ lab: .venv/installed
 		"make lab: you are root, and so would be whoever opens the page; call make lab LAB=--allow-root" >&2; exit 1; fi
 	mkdir -p my_notebooks && cp -rn notebooks/. my_notebooks/
 	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) my_notebooks/00_overview.ipynb
+
+# Trains what a study of params/studies/ lacks, records each training run and prints the comparison:
+# `make study NAME=confounders`. A call that was ended goes on where it was.
+study: .venv/installed
+	python -m manet_lib.studies.run "$(NAME)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PAIRS),--pairs $(PAIRS))
 
 # Keeps tables, figures and numbers of a finished run in figures/recorded/, for others to compare with.
 record: .venv/installed

@@ -11,20 +11,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.data.augment import Pairs
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.phantom import draw_phantom
-from manet_lib.data.postprocess import clean_mask
 from manet_lib.data.scaling import resize, seen
 from manet_lib.data.store import Store
 from manet_lib.evaluation.baseline import fitted, thumbnails
 from manet_lib.params import CLASSES, Params
 from manet_lib.paths import RunPaths
-from manet_lib.training.classification import load_classifier, logits_of, read_predictions
+from manet_lib.studies.testing import lung_masks, predicted_labels
+from manet_lib.training.classification import load_classifier, read_predictions
 from manet_lib.training.distributed import Ranks, run_step
-from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import prepare, use_threads
-from manet_lib.training.segmentation import fill_raw_masks
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path
@@ -87,8 +84,6 @@ def _try(params: Params, paths: RunPaths, ranks: Ranks) -> None:
     use_threads(params)
     manifest = read_manifest(paths)
     chosen = manifest[manifest["split"] == "test"]
-    place = {name: number for number, name in enumerate(params.classes)}
-    targets = chosen["label"].map(place).to_numpy(np.int64)
     pairs = dict(_image_pairs(params, paths, chosen, ranks))
     tables = list(_baseline(params, paths, manifest, pairs))
     views = (params.view, *params.audit_views)
@@ -100,10 +95,7 @@ def _try(params: Params, paths: RunPaths, ranks: Ranks) -> None:
         assert tested is not None
         found = {TESTS[0]: tested[["image_id", "label", "predicted"]]}
         for test in [*pairs][1:]:
-            data = Pairs(*pairs[test], np.arange(len(chosen)), targets, own, segmented=True)
-            loader = evaluation_loader(data, own, ranks, own.batch_size)
-            _, logits = evaluate(network, loader, own, ranks, logits_of)
-            predicted = [params.classes[number] for number in logits.argmax(axis=1)]
+            predicted = predicted_labels(network, *pairs[test], own, ranks)
             found[test] = chosen[["image_id", "label"]].assign(predicted=predicted)
         for test, table in found.items():
             tables.append(table.assign(view=shown, model=model, trial=trial, test=test))
@@ -122,10 +114,7 @@ def _image_pairs(
     if params.data_source == "phantom":
         for test in TESTS[1:]:
             drawn = redrawn(params, chosen, test)
-            found = np.empty_like(drawn)
-            fill_raw_masks(found, drawn, params, paths, ranks.device, params.batch_size)
-            clean = [clean_mask(mask.astype(bool), params.min_object_fraction) for mask in found]
-            yield test, (drawn, np.stack(clean).astype(np.uint8))
+            yield test, (drawn, lung_masks(drawn, params, paths, ranks))
 
 
 def _baseline(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.data.augment import Pairs
 from manet_lib.data.images import read_mask
 from manet_lib.data.listing import read_listing
 from manet_lib.data.manifest import read_manifest
@@ -20,9 +19,9 @@ from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.evaluation.overlap import dice, grown, surface_distance
 from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, expand
-from manet_lib.training.classification import load_classifier, logits_of
+from manet_lib.studies.testing import predicted_labels
+from manet_lib.training.classification import load_classifier
 from manet_lib.training.distributed import Ranks, run_step
-from manet_lib.training.evaluate import evaluate, evaluation_loader
 from manet_lib.training.loop import prepare, use_threads
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
@@ -148,17 +147,12 @@ def _try(params: Params, paths: RunPaths, trained: list[tuple[str, int]], ranks:
     images = manifest[manifest["split"] == "test"]
     stored = Store.open(paths.store).images[images.index]
     variants = perturbed_masks(np.load(paths.clean_masks, mmap_mode="r")[images.index] > 0)
-    place = {name: number for number, name in enumerate(params.classes)}
-    targets = images["label"].map(place).to_numpy(np.int64)
     tables = []
     for model, trial in bar(trained, len(trained), "trying perturbed masks"):
         network = prepare(load_classifier(params, paths, model, trial), params, ranks.device)
         for name, masks in variants.items():
-            data = Pairs(stored, masks.astype(np.uint8), np.arange(len(images)), targets, params, segmented=True)
-            loader = evaluation_loader(data, params, ranks, params.batch_size)
-            _, logits = evaluate(network, loader, params, ranks, logits_of)
-            table = images[["image_id", "label"]].copy()
-            table["predicted"] = [params.classes[number] for number in logits.argmax(axis=1)]
+            predicted = predicted_labels(network, stored, masks.astype(np.uint8), params, ranks)
+            table = images[["image_id", "label"]].assign(predicted=predicted)
             tables.append(table.assign(model=model, trial=trial, mask=name))
     columns = ["model", "trial", "mask", "image_id", "label", "predicted"]
     if ranks.leads:

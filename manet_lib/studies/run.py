@@ -1,0 +1,305 @@
+"""Run a study: ``python -m manet_lib.studies.run NAME``, or ``make study NAME=...``.
+
+Trains what is not recorded yet, several training runs side by side, and appends a record of each; see
+:mod:`manet_lib.studies.training_records`. A call that was ended goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from manet_lib.data.listing import read_listing
+from manet_lib.data.manifest import build_manifest, read_manifest
+from manet_lib.data.postprocess import clean_masks
+from manet_lib.data.store import Store, build_store
+from manet_lib.params import Params, UserError
+from manet_lib.paths import RunPaths, expand, log_of
+from manet_lib.studies.analysis import chosen_rate, effects
+from manet_lib.studies.confounders import redrawn
+from manet_lib.studies.perturbed_masks import perturbed_masks
+from manet_lib.studies.plan import Rows, Study, load_study, slug
+from manet_lib.studies.testing import Images, logits_on, lung_masks
+from manet_lib.studies.training_records import Record, append, key_of, read, records_file, score
+from manet_lib.training.classification import load_classifier, train_classifier
+from manet_lib.training.distributed import joined
+from manet_lib.training.loop import prepare
+from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
+from manet_lib.workflow.records import atomic_path, read_done
+
+
+@dataclass(frozen=True)
+class Group:
+    """Training runs on the same images: all arms of a condition in one pair, or those that choose a learning rate.
+
+    Attributes:
+        study: name of the study.
+        condition: which of its conditions.
+        pair: number of the pair from 1, or 0 for a choice of learning rates.
+        seed: of images, split and stage 1.
+        trial: of initial weights, order and augmentations.
+        runs: (arm, learning rate) of each training run.
+    """
+
+    study: str
+    condition: str
+    pair: int
+    seed: int
+    trial: int
+    runs: tuple[tuple[str, float], ...]
+
+    @property
+    def keys(self) -> list[tuple[str, str, int, int, float]]:
+        """What tells its records apart, see :func:`key_of`."""
+        return [(self.condition, arm, self.pair, self.seed, rate) for arm, rate in self.runs]
+
+
+def rate_groups(name: str, study: Study) -> list[Group]:
+    """The training runs that choose a learning rate for each arm; none where there is only one."""
+    if len(study.rates) == 1:
+        return []
+    chosen_in = [study.rates_chosen_in] if study.rates_chosen_in else list(study.conditions)
+    runs = tuple((arm, rate) for arm in study.arms for rate in study.rates)
+    return [Group(name, condition, 0, seed, 1, runs) for condition in chosen_in for seed in study.rate_seeds]
+
+
+def pair_groups(name: str, study: Study, records: list[Record]) -> list[Group]:
+    """The training runs that are compared, pair by pair, each arm with its learning rate."""
+    return [
+        Group(
+            name,
+            condition,
+            pair,
+            pair if study.new_images else 0,
+            1 if study.new_images else pair,
+            tuple((arm, chosen_rate(study, records, condition, arm)) for arm in study.arms),
+        )
+        for pair in range(1, study.pairs + 1)
+        for condition in study.conditions
+    ]
+
+
+@contextmanager
+def waiting_for(folder: Path) -> Iterator[None]:
+    """Hold a folder; wait for another process that does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.study").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def prepared(params: Params, outside: bool = False) -> RunPaths:
+    """A run as far as its clean masks; of another hospital's images only the store and the manifest."""
+    paths = RunPaths.of(params.profile)
+    with waiting_for(paths.root):
+        build_store(params, paths)
+        build_manifest(params, paths)
+        if not outside:
+            train_segmenter(params, paths)
+            predict_raw_masks(params, paths)
+            clean_masks(params, paths)
+    return paths
+
+
+def listed(params: Params, rows: Rows) -> Params:
+    """The parameters with a CSV that lists the chosen images alone; unchanged where all are."""
+    if not rows:
+        return params
+    folder = expand(params.data_dir)
+    table = read_listing(folder / params.data_csv, folder)
+    for column, values in rows.items():
+        if column not in table or not table[column].isin(values).any():
+            raise UserError(f"images: {params.data_csv} has no row with {column} {' or '.join(values)}")
+        table = table[table[column].isin(values)]
+    file = RunPaths.of(params.profile).root / "images.csv"
+    with waiting_for(file.parent):
+        text = table.to_csv(index=False)
+        if not file.is_file() or file.read_text(encoding="utf-8") != text:
+            with atomic_path(file) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+    return params.model_copy(update={"data_csv": str(file)})
+
+
+class Prepared:
+    """What the training runs of a group share: the run up to its clean masks, and the images of the tests."""
+
+    def __init__(self, group: Group, study: Study) -> None:
+        condition = study.conditions[group.condition]
+        profile = f"study_{group.study}_{slug(group.condition)}_{group.seed}"[:40]
+        self.study, self.rates_only = study, group.pair == 0
+        self.params = listed(study.params(profile, group.condition, group.seed), condition.images)
+        self.paths = prepared(self.params)
+        self.outside_rows = condition.outside
+        manifest = read_manifest(self.paths)
+        self.test = manifest[manifest["split"] == "test"]
+
+    @cached_property
+    def tests(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
+        """By test: rows with image_id and label, images and masks, uint8 (N, S, S)."""
+        images = Store.open(self.paths.store).images[self.test.index]
+        masks = np.load(self.paths.clean_masks, mmap_mode="r")[self.test.index]
+        found = {"as trained": (self.test, images, masks)}
+        with joined(self.params) as ranks:
+            for name in {"without", "swapped"} & {*self.study.tests}:
+                drawn = redrawn(self.params, self.test, name)
+                found[name] = (self.test, drawn, lung_masks(drawn, self.params, self.paths, ranks))
+        for name, other in perturbed_masks(masks > 0).items():
+            found[name] = (self.test, images, other.astype(np.uint8))
+        if self.outside_rows:
+            found |= self._outside()
+        return {name: found[name] for name in self.study.tests}
+
+    def _outside(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
+        profile = f"{self.params.profile[:36]}_out"
+        given = self.params.model_copy(update={"profile": profile, "data_csv": "index.csv"})
+        params = listed(given, self.outside_rows)
+        paths = prepared(params, outside=True)
+        store, rows = Store.open(paths.store), read_manifest(paths)
+        images = np.array(store.images)
+        with joined(self.params) as ranks:
+            masks = lung_masks(images, self.params, self.paths, ranks)
+        manifest = read_manifest(self.paths)
+        train = manifest.index[manifest["split"] == "train"]
+        matched = matched_to(images, Store.open(self.paths.store).images[train])
+        annotated = np.flatnonzero(rows["mask_path"] != "")
+        return {
+            "outside": (rows, images, masks),
+            "outside, matched": (rows, matched, masks),
+            "outside, annotated masks": (rows.iloc[annotated], images[annotated], store.masks[annotated]),
+        }
+
+
+def matched_to(images: Images, reference: Images) -> Images:
+    """Images whose grey values, all together, are distributed as those of a reference: one mapping for all.
+
+    Args:
+        images: uint8 (N, S, S).
+        reference: uint8 (M, S, S).
+    """
+    of_images, of_reference = (
+        np.cumsum(np.bincount(one.ravel(), minlength=256)) / one.size for one in (images, reference)
+    )
+    return np.searchsorted(of_reference, of_images).clip(0, 255).astype(np.uint8)[images]
+
+
+def train_group(group: Group, threads: int) -> list[Record]:
+    """Train what is not recorded of a group, one run after the other, record each and remove its weights."""
+    study, file = load_study(group.study), records_file(group.study)
+    done = {key_of(record) for record in read(file)}
+    missing = [run for run, key in zip(group.runs, group.keys, strict=True) if key not in done]
+    found: list[Record] = []
+    if missing:
+        shared = Prepared(group, study)
+        for arm, rate in missing:
+            record = train_one(group, shared, arm, rate, threads)
+            append(file, record)
+            found.append(record)
+    return found
+
+
+def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: int) -> Record:
+    """Train and test one arm of a group."""
+    arm = shared.study.arms[name]
+    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads}
+    params = shared.params.model_copy(update=own)
+    paths = shared.paths.seeing(f"{slug(name)}-{rate:g}")
+    train_classifier(params, paths, arm.model, group.trial)
+    folder = paths.classifier(arm.model, group.trial)
+    done, log = read_done(folder) or {}, pd.read_csv(log_of(folder))
+    tests: dict[str, Any] = {}
+    if not shared.rates_only:
+        with joined(params) as ranks:
+            network = prepare(load_classifier(params, paths, arm.model, group.trial), params, ranks.device)
+            for test, (rows, images, masks) in shared.tests.items():
+                logits = logits_on(network, images, masks, params, ranks)
+                short = (logits - logits.mean(axis=1, keepdims=True)).astype(float).round(2).tolist()
+                tests[test] = {"image_id": list(rows["image_id"]), "label": list(rows["label"]), "logits": short}
+    shutil.rmtree(folder)
+    code = hashlib.sha256(json.dumps(done["code"], sort_keys=True).encode()).hexdigest()[:12]
+    return {
+        "condition": group.condition,
+        "arm": name,
+        "pair": group.pair,
+        "seed": group.seed,
+        "trial": group.trial,
+        "learning_rate": rate,
+        "log": {key: log[key].round(4).tolist() for key in ("train_loss", "val_loss", "val_accuracy")},
+        "tests": tests,
+        "classes": params.classes,
+        "version": version("manet-companion"),
+        "code": code,
+        **{key: done[key] for key in ("device", "precision", "seconds")},
+    }
+
+
+def run(name: str, jobs: int, pairs: int = 0) -> None:
+    """Train what a study lacks, ``jobs`` groups side by side, and print what it shows.
+
+    Args:
+        name: of the study.
+        jobs: processes; the machine's cores are shared between them.
+        pairs: at most so many pairs, in this call; 0 for all that the study plans.
+    """
+    study, file = load_study(name), records_file(name)
+    if pairs:
+        study = study.model_copy(update={"pairs": min(pairs, study.pairs)})
+    _train_all(rate_groups(name, study), file, jobs)
+    _train_all(pair_groups(name, study, read(file)), file, jobs)
+    print(effects(study, read(file)).to_string(index=False))
+
+
+def _train_all(groups: list[Group], file: Path, jobs: int) -> None:
+    done = {key_of(record) for record in read(file)}
+    open_groups = [group for group in groups if not done.issuperset(group.keys)]
+    total = sum(key not in done for group in open_groups for key in group.keys)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    finished, started = 0, time.monotonic()
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(train_group, group, threads) for group in open_groups]):
+            for record in future.result():
+                finished += 1
+                left = (time.monotonic() - started) / finished * (total - finished) / 60
+                print(f"{_in_words(record)}; {finished} of {total}, about {left:.0f} min left", flush=True)
+
+
+def _in_words(record: Record) -> str:
+    where = f"{record['condition']}, {record['arm']}, learning rate {record['learning_rate']:g}"
+    found = {"validation": 100 * record["log"]["val_accuracy"][-1]}
+    found |= {test: score(record, test) for test in record["tests"]}
+    scores = ", ".join(f"{test} {value:.1f}%" for test, value in found.items())
+    return f"{where}, pair {record['pair']}: {scores} ({record['seconds']:.0f} s)"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the study that the command line names."""
+    parser = argparse.ArgumentParser(description="Train what a study lacks, and record it.")
+    parser.add_argument("name", help="of a file in params/studies/, without .yaml")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="training runs side by side")
+    parser.add_argument("--pairs", type=int, default=0, help="at most so many pairs in this call")
+    options = parser.parse_args(arguments)
+    try:
+        run(options.name, options.jobs, options.pairs)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""The records of a study: one for each training run, with everything that is needed to compute its numbers again.
+
+``benchmarks/results/studies/NAME.jsonl.gz`` has one line of JSON for each training run. Keys: condition, arm, pair
+(0 for the runs that choose a learning rate), seed, trial, learning_rate, log (a list for each of train_loss,
+val_loss, val_accuracy, by epoch), tests (by name: image_id, label and logits with two decimals), classes,
+seconds, device, precision, version and code (a digest of the modules that the training ran).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gzip
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.metrics import roc_auc_score
+
+from manet_lib.paths import project_root
+
+Record = dict[str, Any]
+
+
+def records_file(name: str) -> Path:
+    """Where the records of a study are kept."""
+    return project_root() / "benchmarks" / "results" / "studies" / f"{name}.jsonl.gz"
+
+
+def append(file: Path, record: Record) -> None:
+    """Add a record. Several processes may do so at a time; one that is killed leaves the others' records whole."""
+    line = gzip.compress(json.dumps(record, separators=(",", ":")).encode() + b"\n", mtime=0)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.write(line)
+
+
+def read(file: Path) -> list[Record]:
+    """All records of a file, none where there is no file; a last one that was not written whole is left out."""
+    found: list[Record] = []
+    if not file.is_file():
+        return found
+    with gzip.open(file, "rt", encoding="utf-8") as lines, suppress(EOFError, json.JSONDecodeError):
+        for line in lines:
+            found.append(json.loads(line))
+    return found
+
+
+def key_of(record: Record) -> tuple[str, str, int, int, float]:
+    """What tells the training runs of a study apart: condition, arm, pair, seed and learning rate."""
+    return (record["condition"], record["arm"], record["pair"], record["seed"], record["learning_rate"])
+
+
+def probabilities_of(record: Record, test: str) -> NDArray[np.float64]:
+    """Class probabilities of the images of a test, float (images, classes)."""
+    return softmax(np.array(record["tests"][test]["logits"]), axis=1)
+
+
+def score(record: Record, test: str, quantity: str = "accuracy") -> float:
+    """Accuracy or AUC of a training run on one of its tests, in percent.
+
+    The AUC of two classes is that of the second; that of more is the mean over the classes, each against the rest.
+    """
+    classes = record["classes"]
+    actual = np.array([classes.index(label) for label in record["tests"][test]["label"]])
+    probabilities = probabilities_of(record, test)
+    if quantity == "accuracy":
+        return 100 * float((probabilities.argmax(axis=1) == actual).mean())
+    if len(classes) == 2:
+        return 100 * float(roc_auc_score(actual == 1, probabilities[:, 1]))
+    return 100 * float(np.mean([roc_auc_score(actual == one, probabilities[:, one]) for one in set(actual)]))
