@@ -48,7 +48,7 @@ from manet_lib.workflow.records import atomic_path, read_done
 
 @dataclass(frozen=True)
 class Group:
-    """Training runs on the same images: all arms of a condition in one pair, or those that choose a learning rate.
+    """Training runs on the same images: all arms of a condition in one pair, or one arm with each rate.
 
     Attributes:
         study: name of the study.
@@ -77,8 +77,12 @@ def rate_groups(name: str, study: Study) -> list[Group]:
     if len(study.rates) == 1:
         return []
     chosen_in = [study.rates_chosen_in] if study.rates_chosen_in else list(study.conditions)
-    runs = tuple((arm, rate) for arm in study.arms for rate in study.rates)
-    return [Group(name, condition, 0, seed, 1, runs) for condition in chosen_in for seed in study.rate_seeds]
+    return [
+        Group(name, condition, 0, seed, 1, tuple((arm, rate) for rate in study.rates))
+        for condition in chosen_in
+        for seed in study.rate_seeds
+        for arm in study.arms
+    ]
 
 
 def pair_groups(name: str, study: Study, records: list[Record]) -> list[Group]:
