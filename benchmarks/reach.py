@@ -3,7 +3,7 @@
     python benchmarks/reach.py maps
     python benchmarks/reach.py train --models resnet50 resnet50_ma --sizes 224 --trials 1 2 3
     python benchmarks/reach.py train --name epochs8 --models resnet34 --sizes 64 128 --set epochs=8
-    python benchmarks/reach.py train --name peak --models resnet34_ma --sizes 128 --set lung_map_divided_by=peak
+    python benchmarks/reach.py train --name peak --models resnet34_ma --sizes 128 --set mask_attention=peak
 
 `maps` measures the lung maps of the four networks, without training, on the masks of phantoms and, where
 MANET_CXR_DIR has them, of real radiographs. `train` trains on the images of params/phantoms_224.yaml, at other

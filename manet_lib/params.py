@@ -37,7 +37,11 @@ MODELS = (
 )
 """The ten rows of Table 2, in its order."""
 
+VARIANTS = ("eq1", "resized", "maximum", "residual", "mean", "peak", "last_stage", "shortcut")
+"""Mask attention of the paper, and its variants."""
+
 ModelName = Literal[MODELS]  # type: ignore[valid-type]
+Variant = Literal[VARIANTS]  # type: ignore[valid-type]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 SmallFraction = Annotated[float, Field(gt=0, lt=0.5)]
 Positive = Annotated[float, Field(gt=0)]
@@ -161,8 +165,10 @@ class Params(BaseModel):
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
     """Count the padding when lung masks are average-pooled (Eq. 1; PyTorch's default)."""
-    lung_map_divided_by: Literal["nothing", "mean", "peak"] = "nothing"
-    """`nothing`: Eq. 1. Controls: each lung map divided by its `mean` or `peak`; contrast stays, height goes."""
+    mask_attention: Literal["eq1", "resized", "maximum", "residual", "mean", "peak", "last_stage", "shortcut"] = (
+        "eq1"
+    )
+    """`eq1`: the paper's Eq. 1. Others are variants of it, see :mod:`manet_lib.models.variants`."""
 
     shift: Fraction = 0.0625
     """Largest shift of a training pair, as a share of its size (sections 2.2, 2.3)."""

@@ -179,7 +179,7 @@ def fresh_classifier(params: Params, model: str, trial: int) -> nn.Module:
             model,
             len(params.classes),
             count_include_pad=params.count_include_pad,
-            divided_by=params.lung_map_divided_by,
+            variant=params.mask_attention,
         )
     return drawn.eval()
 

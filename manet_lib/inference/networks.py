@@ -32,7 +32,7 @@ from manet_lib.workflow.records import atomic_path
 FORMAT = "manet 2"
 SETTINGS = (
     *("data_source", "classes", "models", "image_size", "normalisation", "seg_encoder", "min_object_fraction"),
-    *("view", "attention_mask", "count_include_pad", "lung_map_divided_by"),
+    *("view", "attention_mask", "count_include_pad", "mask_attention"),
 )
 """Parameters that an image's way through the networks depends on."""
 _TYPICAL = ("mean", "directions", "variances")
@@ -214,5 +214,5 @@ def _empty_classifier(params: Params) -> nn.Module:
         params.models[0],
         len(params.classes),
         count_include_pad=params.count_include_pad,
-        divided_by=params.lung_map_divided_by,
+        variant=params.mask_attention,
     )

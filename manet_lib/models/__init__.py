@@ -9,9 +9,9 @@ from torch import nn
 
 from manet_lib.models.cbam import cbam_resnet
 from manet_lib.models.inception import MaskAttentionInception3, PlainInception3
-from manet_lib.models.mask_attention import MaskPool
 from manet_lib.models.pretrained import load_torchvision_weights
 from manet_lib.models.resnet import mask_attention_resnet, plain_resnet
+from manet_lib.models.variants import make_variant
 from manet_lib.models.vgg import MaskAttentionVGG, PlainVGG
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -39,7 +39,7 @@ def create_model(
     in_channels: int = 1,
     *,
     count_include_pad: bool = True,
-    divided_by: str = "nothing",
+    variant: str = "eq1",
     pretrained: str | Path = "none",
 ) -> nn.Module:
     """Build a classifier with freshly drawn weights (torchvision's initialisation).
@@ -53,14 +53,13 @@ def create_model(
         num_classes: number of logits.
         in_channels: channels of the image; the paper's models have one.
         count_include_pad: count the padding when masks are pooled; of MA models only.
-        divided_by: divide each lung map by its `mean` or `peak`, controls that the paper does not have; of MA
-            models only.
+        variant: of mask attention, one of :data:`manet_lib.params.VARIANTS`; of MA models only.
         pretrained: `none`, or the file of a torchvision state dict of the same architecture (`.pth` or
             `.safetensors`); its first layer is converted to ``in_channels``, its classifier dropped where the
             number of classes differs.
 
     Raises:
-        ValueError: the name is unknown.
+        ValueError: the name or the variant is unknown, or the variant is none for this network.
         UserError: the state dict does not fit.
     """
     if name not in _BUILDERS:
@@ -69,9 +68,7 @@ def create_model(
     if name.endswith("_ma"):
         sizes["count_include_pad"] = count_include_pad
     model = _BUILDERS[name](**sizes)
-    for module in model.modules():
-        if isinstance(module, MaskPool):
-            module.divided_by = divided_by
+    make_variant(model, variant)
     if str(pretrained) != "none":
         load_torchvision_weights(model, Path(pretrained))
     return model

@@ -30,12 +30,13 @@ class MaskPool(nn.AvgPool2d):
 
     Attributes:
         multiplies: whether features are multiplied by this map; max poolings pool the mask only.
-        divided_by: `nothing` (Eq. 1), or the map's own `mean` or `peak` over the image, which keeps its contrast
-            and takes away its height. No part of the paper: controls for what a fading map does to a network.
     """
 
     multiplies = True
-    divided_by: str = "nothing"
+
+    def multiplier(self, lung_map: Tensor) -> Tensor:
+        """What features are multiplied by, from this pooling's output (B, 1, H, W): in Eq. 1 that itself."""
+        return lung_map
 
     @classmethod
     def like(cls, layer: nn.Conv2d | nn.MaxPool2d, count_include_pad: bool = True) -> MaskPool:
@@ -69,9 +70,9 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
         pools: one per layer that changes the receptive field, in the order of the network.
 
     Returns:
-        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (above 1 as well where it is divided by its mean),
-        without gradient, in the dtype that the features have (the autocast dtype where autocast is on; averages
-        are taken in the mask's own dtype).
+        One map per pool, float (B, 1, H_i, W_i) in [0, 1] (some variants go beyond 1), without gradient, in the
+        dtype that the features have (the autocast dtype where autocast is on; averages are taken in the mask's own
+        dtype).
     """
     device = mask.device.type
     mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -80,15 +81,8 @@ def mask_maps(mask: Tensor, pools: Iterable[MaskPool]) -> list[Tensor]:
     with torch.no_grad():
         for pool in pools:
             mask = pool(mask)
-            maps.append(_divided(mask, pool.divided_by).to(dtype))
+            maps.append(pool.multiplier(mask).to(dtype))
     return maps
-
-
-def _divided(lung_map: Tensor, by: str) -> Tensor:
-    if by == "nothing":
-        return lung_map
-    height = lung_map.mean(dim=(2, 3), keepdim=True) if by == "mean" else lung_map.amax(dim=(2, 3), keepdim=True)
-    return lung_map / height.clamp_min(1e-6)
 
 
 def attend(features: Tensor, lung_map: Tensor) -> Tensor:

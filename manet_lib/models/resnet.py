@@ -46,8 +46,11 @@ class PlainResNet(ResNet):
 class MaskAttentionBasicBlock(BasicBlock):
     """Fig. 5b: MA after both 3×3 convolutions; the shortcut is left alone.
 
-    After the addition the map of the deep path goes on, as it has the larger receptive field.
+    After the addition the map of the deep path goes on, as it has the larger receptive field. ``on_shortcut`` is a
+    variant: the shortcut is multiplied by the same map as what it is added to.
     """
+
+    on_shortcut = False
 
     def pools(self, count_include_pad: bool) -> list[MaskPool]:
         """The poolings of this block, in order."""
@@ -56,13 +59,20 @@ class MaskAttentionBasicBlock(BasicBlock):
     def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:
         """Features (B, C, H, W) and the maps that are still to come."""
         out = self.relu(attend(self.bn1(self.conv1(x)), next(maps)))
-        out = attend(self.bn2(self.conv2(out)), next(maps))
-        out += x if self.downsample is None else self.downsample(x)
+        last = next(maps)
+        out = attend(self.bn2(self.conv2(out)), last)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out += shortcut * last if self.on_shortcut else shortcut
         return self.relu(out)
 
 
 class MaskAttentionBottleneck(Bottleneck):
-    """Fig. 5c: MA once, at the 3×3 convolution; 1×1 convolutions leave the receptive field as it is."""
+    """Fig. 5c: MA once, at the 3×3 convolution; 1×1 convolutions leave the receptive field as it is.
+
+    ``on_shortcut`` is a variant: the shortcut is multiplied by the same map.
+    """
+
+    on_shortcut = False
 
     def pools(self, count_include_pad: bool) -> list[MaskPool]:
         """The pooling of this block."""
@@ -70,10 +80,12 @@ class MaskAttentionBottleneck(Bottleneck):
 
     def forward(self, x: Tensor, maps: Iterator[Tensor]) -> Tensor:
         """Features (B, C, H, W) and the maps that are still to come."""
+        last = next(maps)
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.relu(attend(self.bn2(self.conv2(out)), next(maps)))
+        out = self.relu(attend(self.bn2(self.conv2(out)), last))
         out = self.bn3(self.conv3(out))
-        out += x if self.downsample is None else self.downsample(x)
+        shortcut = x if self.downsample is None else self.downsample(x)
+        out += shortcut * last if self.on_shortcut else shortcut
         return self.relu(out)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from manet_lib.params import ModelName, Params, Positive, UserError, load_params, read_yaml
+from manet_lib.params import ModelName, Params, Positive, UserError, Variant, load_params, read_yaml
 from manet_lib.paths import params_file, project_root
 
 TESTS = {
@@ -44,6 +44,8 @@ class Arm(_Part):
     """Mask of its mask attention."""
     count_include_pad: bool = True
     """Count the padding when lung masks are pooled."""
+    mask_attention: Variant = "eq1"
+    """Eq. 1 or one of its variants."""
 
 
 class Condition(_Part):

@@ -147,7 +147,7 @@ def _network(name: str, params: Params, pretrained: str = "none") -> nn.Module:
         name,
         len(params.classes),
         count_include_pad=params.count_include_pad,
-        divided_by=params.lung_map_divided_by,
+        variant=params.mask_attention,
         pretrained=pretrained,
     )
 

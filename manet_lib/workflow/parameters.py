@@ -24,7 +24,7 @@ _MACHINE = (
 _VIEW = ("view", "attention_mask")
 
 
-_SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "lung_map_divided_by", *_VIEW)
+_SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "mask_attention", *_VIEW)
 
 
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
@@ -56,7 +56,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
         *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate"),
         *("learning_rates", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
-        *("lung_map_divided_by", *_VIEW, *_AFFINE, *_MACHINE),
+        *("mask_attention", *_VIEW, *_AFFINE, *_MACHINE),
     ),
     "attention": (*_SHOWN, "cam_per_class"),
     "probes": (*_SHOWN, "probe_per_class"),

@@ -100,7 +100,7 @@ def test_a_network_without_mask_attention_is_refused():
 
 @pytest.mark.parametrize("by", ["mean", "peak"])
 def test_the_controls_keep_contrast_and_take_height_away(by):
-    model = create_model("resnet50_ma", divided_by=by)
+    model = create_model("resnet50_ma", variant=by)
     pools = [module for module in model.modules() if isinstance(module, MaskPool)]
     controlled = mask_maps(chest(64), pools)
     for plain, one in zip(mask_maps(chest(64), create_model("resnet50_ma").mask_pools), controlled, strict=True):
@@ -111,7 +111,7 @@ def test_the_controls_keep_contrast_and_take_height_away(by):
 
 @pytest.mark.parametrize("by", ["mean", "peak"])
 def test_the_controls_leave_an_empty_mask_empty(by):
-    model = create_model("resnet34_ma", divided_by=by).eval()
+    model = create_model("resnet34_ma", variant=by).eval()
     with torch.no_grad():
         logits = model(torch.rand(1, 1, 64, 64), torch.zeros(1, 1, 64, 64))
     assert torch.isfinite(logits).all()

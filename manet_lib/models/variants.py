@@ -1,0 +1,116 @@
+"""Variants of mask attention: Eq. 1 with one thing changed, to find out what makes its maps fade.
+
+None of them is in the paper. Eq. 1 averages averages, so that in a deep network on a small image the last maps are
+nearly the same small number everywhere. Each variant keeps one property of the mask that this loses.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from manet_lib.models.mask_attention import MaskPool
+from manet_lib.params import VARIANTS
+
+
+class Resized(MaskPool):
+    """The mask averaged over the area of each place, without any overlap: padding and kernel play no part."""
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """The mask (B, 1, H, W) at the size of the features."""
+        return F.adaptive_avg_pool2d(mask, super().forward(mask).shape[-2:])
+
+
+class Maximum(MaskPool):
+    """1 where the receptive field holds any lung, so that nothing fades and the map grows with depth."""
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """The highest value in each window of the mask (B, 1, H, W)."""
+        return F.max_pool2d(mask, self.kernel_size, self.stride, self.padding)
+
+
+class Residual(MaskPool):
+    """Features times 1 + M: places without lung keep their features, lungs have up to twice as much."""
+
+    def multiplier(self, lung_map: Tensor) -> Tensor:
+        """1 + M, in [1, 2]."""
+        return 1 + lung_map
+
+
+class DividedByMean(MaskPool):
+    """Each map divided by its mean over the image: contrast stays, height goes."""
+
+    def multiplier(self, lung_map: Tensor) -> Tensor:
+        """M / mean(M)."""
+        return lung_map / lung_map.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+
+
+class DividedByPeak(MaskPool):
+    """Each map divided by its highest value: contrast stays, height goes."""
+
+    def multiplier(self, lung_map: Tensor) -> Tensor:
+        """M / max(M), in [0, 1]."""
+        return lung_map / lung_map.amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+
+
+class Idle(MaskPool):
+    """Pools the mask and leaves the features as they are."""
+
+    def multiplier(self, lung_map: Tensor) -> Tensor:
+        """1 everywhere."""
+        return lung_map.new_ones(lung_map.shape)
+
+
+_POOLS: dict[str, type[MaskPool]] = {
+    "resized": Resized,
+    "maximum": Maximum,
+    "residual": Residual,
+    "mean": DividedByMean,
+    "peak": DividedByPeak,
+}
+
+
+def make_variant(model: nn.Module, variant: str) -> None:
+    """Turn a network with the mask attention of Eq. 1 into a variant, in place; plain networks stay as they are.
+
+    Those without a pooling of their own are for ResNets only: `last_stage`, MA in the last stage alone, and
+    `shortcut`, MA on the shortcuts as well.
+
+    Args:
+        model: from :func:`manet_lib.models.create_model`.
+        variant: one of :data:`manet_lib.params.VARIANTS`.
+
+    Raises:
+        ValueError: the variant is unknown, or is for ResNets only and this is none.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"mask_attention: {variant!r} is none of {', '.join(VARIANTS)}")
+    if variant == "eq1" or not any(isinstance(module, MaskPool) for module in model.modules()):
+        return
+    if variant in _POOLS:
+        _replace_pools(model, _POOLS[variant])
+        return
+    if not isinstance(model, ResNet):
+        raise ValueError(f"mask_attention: {variant} is for ResNets only, not for {type(model).__name__}")
+    if variant == "shortcut":
+        for block in model.modules():
+            if isinstance(block, BasicBlock | Bottleneck):
+                block.on_shortcut = True
+    else:
+        in_last = sum(len(block.pools(True)) for block in model.layer4)
+        _replace_pools(model, Idle, len(model.mask_pools) - in_last)
+
+
+def _replace_pools(model: nn.Module, kind: type[MaskPool], first: int | None = None) -> None:
+    """Put poolings of a kind in the places of the first so many of a network, or of all."""
+    places = [
+        (parent, name, pool)
+        for parent in model.modules()
+        for name, pool in parent.named_children()
+        if isinstance(pool, MaskPool)
+    ]
+    for parent, name, pool in places[:first]:
+        new = kind(pool.kernel_size, pool.stride, pool.padding, count_include_pad=pool.count_include_pad)
+        new.multiplies = pool.multiplies
+        setattr(parent, name, new)
