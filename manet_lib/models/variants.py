@@ -19,7 +19,8 @@ class Resized(MaskPool):
 
     def forward(self, mask: Tensor) -> Tensor:
         """The mask (B, 1, H, W) at the size of the features."""
-        return F.adaptive_avg_pool2d(mask, super().forward(mask).shape[-2:])
+        height, width = super().forward(mask).shape[-2:]
+        return F.adaptive_avg_pool2d(mask, (height, width))
 
 
 class Maximum(MaskPool):

@@ -43,6 +43,7 @@ from manet_lib.training.classification import load_classifier, train_classifier
 from manet_lib.training.distributed import joined
 from manet_lib.training.loop import prepare
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
+from manet_lib.workflow.processes import die_with_parent
 from manet_lib.workflow.records import atomic_path, read_done
 
 
@@ -276,7 +277,8 @@ def _train_all(groups: list[Group], file: Path, jobs: int) -> None:
     total = sum(key not in done for group in open_groups for key in group.keys)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent) as pool:
         for future in as_completed([pool.submit(train_group, group, threads) for group in open_groups]):
             for record in future.result():
                 finished += 1

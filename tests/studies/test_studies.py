@@ -1,0 +1,245 @@
+"""Studies: what their files may say, how training runs are recorded, and what follows from the records."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+import yaml
+from sklearn.metrics import roc_auc_score
+
+from manet_lib.params import UserError
+from manet_lib.studies import plan
+from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed
+from manet_lib.studies.plan import Study, load_study
+from manet_lib.studies.run import Group, matched_to, pair_groups, rate_groups, run, train_group
+from manet_lib.studies.training_records import append, key_of, probabilities_of, read, records_file, score
+
+PLAN = {
+    "question": "Does it help?",
+    "decision": "If it is significantly higher.",
+    "margin": 2.0,
+    "contrasts": [["MA", "plain"]],
+    "tests": ["as trained", "swapped"],
+    "base": "tiny",
+    "conditions": {"weak": {"settings": {"confounder_strength": 0.5}}},
+    "arms": {"plain": {"model": "resnet34", "view": "whole"}, "MA": {"model": "resnet34_ma", "view": "whole"}},
+    "pairs": 2,
+    "rates": [0.003, 0.01],
+    "rate_seeds": [1001],
+}
+STUDIES = sorted(file.stem for file in Path("params/studies").glob("*.yaml"))
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """Write the file of a study, as changed, and return its name."""
+    monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
+    monkeypatch.setattr(plan, "study_file", lambda name: tmp_path / f"{name}.yaml")
+    records = tmp_path / "records.jsonl.gz"
+    monkeypatch.setattr("manet_lib.studies.run.records_file", lambda name: records)
+
+    def write(**changes):
+        (tmp_path / "own.yaml").write_text(yaml.safe_dump(PLAN | changes, sort_keys=False))
+        return "own"
+
+    write.records = records
+    return write
+
+
+def record(arm="plain", pair=1, value=0.5, rate=0.003, **more):
+    """A record in which the share `value` of ten images is classified correctly."""
+    right = [[2.0, 0.0]] * round(10 * value) + [[0.0, 2.0]] * round(10 * (1 - value))
+    tested = {"image_id": [str(n) for n in range(10)], "label": ["normal"] * 10, "logits": right}
+    log = {"train_loss": [0.1], "val_loss": [0.2], "val_accuracy": [value]}
+    own = {"condition": "weak", "arm": arm, "pair": pair, "seed": pair, "learning_rate": rate, "code": "a"}
+    return own | {"log": log, "classes": ["normal", "tb"], "tests": {"as trained": tested}} | more
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_of_the_project_can_be_read(name):
+    study = load_study(name)
+    assert rate_groups(name, study)
+    assert study.decision
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"tests": ["upside down"]}, "upside down"),
+        ({"contrasts": [["MA", "CBAM"]]}, "CBAM"),
+        ({"rates_chosen_in": "strong"}, "strong"),
+        ({"settings": {"epoch": 3}}, "epochs"),
+        ({"arms": {"plain": {"model": "resnet18"}}}, "arms.plain.model"),
+        ({"conditions": {"weak": {"outside": {"source": ["east"]}}}}, "outside"),
+        ({"margin": 0.0}, "margin"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(planned, changes, said):
+    with pytest.raises(UserError, match=said) as error:
+        load_study(planned(**changes))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_study_names_those_that_there_are(planned):
+    planned()
+    with pytest.raises(UserError, match="there are own"):
+        load_study("other")
+
+
+def test_records_are_read_as_written_and_a_torn_one_is_left_out(tmp_path):
+    file = tmp_path / "records" / "own.jsonl.gz"
+    assert read(file) == []
+    append(file, record(pair=1))
+    append(file, record(pair=2))
+    assert [one["pair"] for one in read(file)] == [1, 2]
+    file.write_bytes(file.read_bytes()[:-20])
+    assert [one["pair"] for one in read(file)] == [1]
+
+
+def _append_many(file, first):
+    for number in range(first, first + 20):
+        append(file, record(pair=number))
+
+
+def test_processes_that_record_side_by_side_lose_nothing(tmp_path):
+    file, context = tmp_path / "own.jsonl.gz", multiprocessing.get_context("fork")
+    processes = [context.Process(target=_append_many, args=(file, first)) for first in (100, 200, 300)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert sorted(one["pair"] for one in read(file)) == [*range(100, 120), *range(200, 220), *range(300, 320)]
+
+
+def test_scores_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    labels, logits = rng.choice(["normal", "tb"], 40), rng.normal(size=(40, 2))
+    tested = {"image_id": list("a" * 40), "label": labels.tolist(), "logits": logits.tolist()}
+    one = record() | {"tests": {"outside": tested}}
+    chosen = np.array(["normal", "tb"])[logits.argmax(axis=1)]
+    assert score(one, "outside") == pytest.approx(100 * (chosen == labels).mean())
+    expected = roc_auc_score(labels == "tb", logits[:, 1] - logits[:, 0])
+    assert score(one, "outside", "auc") == pytest.approx(100 * expected)
+    assert probabilities_of(one, "outside").sum(axis=1) == pytest.approx(1)
+
+
+def test_the_rate_with_the_highest_validation_accuracy_is_taken():
+    study = Study.model_validate(PLAN)
+    with pytest.raises(UserError, match="rates"):
+        chosen_rate(study, [], "weak", "plain")
+    tuning = [record(pair=0, rate=0.003, value=0.6), record(pair=0, rate=0.01, value=0.8)]
+    assert chosen_rate(study, tuning, "weak", "plain") == 0.01
+    tied = [record(pair=0, rate=0.003, value=0.8), record(pair=0, rate=0.01, value=0.8)]
+    tied[0]["log"]["val_loss"] = [0.1]
+    assert chosen_rate(study, tied, "weak", "plain") == 0.003
+    assert pair_groups("own", study, [*tuning, *(one | {"arm": "MA"} for one in tuning)])[0].runs == (
+        ("plain", 0.01),
+        ("MA", 0.01),
+    )
+
+
+def test_effects_are_paired_and_of_one_version_each():
+    study = Study.model_validate(PLAN | {"tests": ["as trained"]})
+    first, second = [0.9, 0.8, 0.9], [0.5, 0.5, 0.4]
+    records = [record("MA", pair, value) for pair, value in enumerate(first, start=1)]
+    records += [record("plain", pair, value) for pair, value in enumerate(second, start=1)]
+    (row,) = effects(study, records).to_dict("records")
+    expected = scipy.stats.ttest_rel(100 * np.array(first), 100 * np.array(second))
+    assert row["difference"] == pytest.approx(100 * (np.mean(first) - np.mean(second)), abs=1e-3)
+    assert row["p"] == pytest.approx(expected.pvalue, abs=1e-4)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(expected.confidence_interval()), abs=1e-3)
+    assert (row["pairs"], row["versions"], row["verdict"]) == (3, 1, "higher")
+    records[0]["code"] = "b"  # its pair is of two versions
+    assert effects(study, records)["pairs"].tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("differences", "verdict"),
+    [([5, 6, 7], "higher"), ([-5, -6, -7], "lower"), ([0.1, -0.2, 0.1], "equivalent"), ([9, -8, 4], "undecided")],
+)
+def test_the_verdict_is_that_of_the_tests_written_out(differences, verdict):
+    second = np.array([50.0, 60.0, 70.0])
+    found = paired_effect(second + differences, second, margin=2)
+    assert found["verdict"] == verdict
+    error = scipy.stats.sem(differences)
+    one_sided = [
+        scipy.stats.t.sf((np.mean(differences) + 2) / error, 2),
+        scipy.stats.t.cdf((np.mean(differences) - 2) / error, 2),
+    ]
+    assert found["p_equivalent"] == pytest.approx(max(one_sided))
+
+
+def test_equal_differences_and_a_single_pair_have_no_t():
+    same = np.array([50.0, 60.0])
+    assert paired_effect(same, same, 2)["verdict"] == "equivalent"
+    assert paired_effect(same + 5, same, 2)["verdict"] == "higher"
+    assert paired_effect(same[:1], same[:1] + 9, 2)["verdict"] == "undecided"
+
+
+def test_pairs_needed_is_the_first_number_that_decides():
+    differences = np.array([2.0, 8.0, 5.0, 1.0])
+    needed = pairs_needed(differences, margin=1)
+
+    def significant(count):
+        return scipy.stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count) < 4
+
+    assert significant(needed)
+    assert not significant(needed - 1)
+    assert pairs_needed(np.array([10.0, -10.0, 3.0]), margin=1, most=20) == 20
+
+
+def test_matched_images_have_the_grey_values_of_the_reference():
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 100, (4, 64, 64)).astype(np.uint8)
+    bright = rng.integers(120, 220, (9, 64, 64)).astype(np.uint8)
+    matched = matched_to(dark, bright)
+    assert np.quantile(matched, [0.1, 0.5, 0.9]) == pytest.approx(np.quantile(bright, [0.1, 0.5, 0.9]), abs=2)
+    darker = dark.astype(int)[:, :, :, None] < dark.astype(int)[:, :, None, :]
+    assert not (darker & (matched[:, :, :, None] > matched[:, :, None, :])).any()  # one mapping that keeps order
+
+
+def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path):
+    name = planned(rates=[0.003], tests=["as trained", "without", "swapped", "shrunk"])
+    study = load_study(name)
+    first, second = pair_groups(name, study, [])
+    train_group(Group(**vars(first) | {"runs": first.runs[:1]}), threads=1)
+    before = planned.records.read_bytes()
+    assert [one["arm"] for one in train_group(first, threads=1)] == ["MA"]
+    assert planned.records.read_bytes()[: len(before)] == before
+    assert train_group(first, threads=1) == []
+    train_group(second, threads=1)
+    found = read(planned.records)
+    assert {key_of(one) for one in found} == {*first.keys, *second.keys}
+    for one in found:
+        assert list(one["tests"]) == study.tests
+        assert len(one["tests"]["swapped"]["logits"]) == 12
+        assert len(one["log"]["train_loss"]) == 1
+    ids = {one["pair"]: one["tests"]["as trained"]["image_id"] for one in found if one["arm"] == "plain"}
+    assert all(one["tests"]["as trained"]["image_id"] == ids[one["pair"]] for one in found)
+    assert not list(tmp_path.glob("runs/*/classification/*/weights.safetensors"))
+    assert json.dumps(effects(study, found).to_dict("records"))
+
+
+def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
+    name = planned(rates=[0.003], tests=["as trained"])
+    for group in pair_groups(name, load_study(name), []):
+        for (arm, rate), key in zip(group.runs, group.keys, strict=True):
+            append(planned.records, record(arm, group.pair, seed=key[3], rate=rate))
+    before = planned.records.read_bytes()
+    run(name, jobs=1)
+    assert planned.records.read_bytes() == before
+    assert "equivalent" in capsys.readouterr().out
+
+
+def test_records_of_studies_hold_what_their_files_plan():
+    for name in STUDIES:
+        study, found = load_study(name), read(records_file(name))
+        keys = [key_of(one) for one in found]
+        assert len(set(keys)) == len(keys)
+        for one in found:
+            assert one["condition"] in study.conditions
+            assert one["arm"] in study.arms
+            assert one["learning_rate"] in study.rates
