@@ -89,13 +89,22 @@ def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> N
             table.to_csv(temporary, index=False, float_format="%.6f")
 
 
-def attention_scores(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
-    """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`."""
+def attention_scores(
+    params: Params, paths: RunPaths, trained: list[tuple[str, int]], fresh: bool = False
+) -> pd.DataFrame:
+    """Score the heat maps of trained models; the rows of ``scores.csv``, see :func:`score_attention`.
+
+    Args:
+        params: of the run.
+        paths: of the run.
+        trained: model and trial of each.
+        fresh: score the same networks with fresh weights instead.
+    """
     images = chosen_images(read_manifest(paths), params.classes, params.cam_per_class)
     seen = inputs_of(params, paths, images)
     lesions = true_lesions(paths, images, seen.lungs.shape[-1])
     tables = [
-        _scored(images, _maps(params, paths, seen, model, trial), seen.lungs, lesions).assign(
+        _scored(images, _maps(params, paths, seen, model, trial, fresh), seen.lungs, lesions).assign(
             model=model, trial=trial
         )
         for model, trial in trained

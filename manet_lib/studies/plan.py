@@ -75,6 +75,9 @@ class Study(_Part):
     tests: list[str]
     """Names among :data:`TESTS`."""
 
+    heat_maps: bool = False
+    """Whether Grad-CAM maps of the test images are scored, too, of the trained and of an untrained network."""
+
     base: str
     """Parameter file on which the settings build."""
     settings: dict[str, Any] = {}

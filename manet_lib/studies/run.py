@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from manet_lib.attention.scores import attention_scores
 from manet_lib.data.listing import read_listing
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.postprocess import clean_masks
@@ -237,6 +238,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
                 logits = logits_on(network, images, masks, params, ranks)
                 short = (logits - logits.mean(axis=1, keepdims=True)).astype(float).round(2).tolist()
                 tests[test] = {"image_id": list(rows["image_id"]), "label": list(rows["label"]), "logits": short}
+    maps = _heat_map_scores(params, paths, (arm.model, group.trial)) if tests and shared.study.heat_maps else {}
     shutil.rmtree(folder)
     code = hashlib.sha256(json.dumps(done["code"], sort_keys=True).encode()).hexdigest()[:12]
     return {
@@ -248,11 +250,22 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
         "learning_rate": rate,
         "log": {key: log[key].round(4).tolist() for key in ("train_loss", "val_loss", "val_accuracy")},
         "tests": tests,
+        "heat_maps": maps,
         "classes": params.classes,
         "version": version("manet-companion"),
         "code": code,
         **{key: done[key] for key in ("device", "precision", "seconds")},
     }
+
+
+def _heat_map_scores(params: Params, paths: RunPaths, trained: tuple[str, int]) -> dict[str, float]:
+    """Shares of the heat maps' sums in lungs and lesions, in percent, with trained and with fresh weights."""
+    found: dict[str, float] = {}
+    for weights in ("trained", "untrained"):
+        scores = attention_scores(params, paths, [trained], fresh=weights == "untrained")
+        for region in ("lung", "lesion"):
+            found[f"{region}, {weights}"] = round(100 * float(scores[f"{region}_share"].mean()), 3)
+    return found
 
 
 def run(name: str, jobs: int, pairs: int = 0) -> None:

@@ -2,7 +2,8 @@
 
 ``benchmarks/results/studies/NAME.jsonl.gz`` has one line of JSON for each training run. Keys: condition, arm, pair
 (0 for the runs that choose a learning rate), seed, trial, learning_rate, log (a list for each of train_loss,
-val_loss, val_accuracy, by epoch), tests (by name: image_id, label and logits with two decimals), classes,
+val_loss, val_accuracy, by epoch), tests (by name: image_id, label and logits with two decimals),
+heat_maps (where they are scored: percent in lungs and lesions), classes,
 seconds, device, precision, version and code (a digest of the modules that the training ran).
 """
 

@@ -202,7 +202,7 @@ def test_matched_images_have_the_grey_values_of_the_reference():
 
 
 def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path):
-    name = planned(rates=[0.003], tests=["as trained", "without", "swapped", "shrunk"])
+    name = planned(rates=[0.003], tests=["as trained", "without", "swapped", "shrunk"], heat_maps=True)
     study = load_study(name)
     first, second = pair_groups(name, study, [])
     train_group(Group(**vars(first) | {"runs": first.runs[:1]}), threads=1)
@@ -217,6 +217,8 @@ def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path
         assert list(one["tests"]) == study.tests
         assert len(one["tests"]["swapped"]["logits"]) == 12
         assert len(one["log"]["train_loss"]) == 1
+        assert all(0 < value < 100 for value in one["heat_maps"].values())
+        assert one["heat_maps"]["lung, trained"] != one["heat_maps"]["lung, untrained"]
     ids = {one["pair"]: one["tests"]["as trained"]["image_id"] for one in found if one["arm"] == "plain"}
     assert all(one["tests"]["as trained"]["image_id"] == ids[one["pair"]] for one in found)
     assert not list(tmp_path.glob("runs/*/classification/*/weights.safetensors"))
