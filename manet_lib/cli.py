@@ -1,7 +1,5 @@
 """The command ``manet``: ``predict`` classifies images, ``export`` writes networks, ``info`` describes a file."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -1,7 +1,5 @@
 """Grad-CAM maps (section 4.3) of a run's images."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import dataclass
 

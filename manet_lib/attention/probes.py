@@ -1,7 +1,5 @@
 """Whether heat maps can be believed: faithfulness to the network, and whether its weights matter to them."""
 
-from __future__ import annotations
-
 import copy
 import itertools
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Scores of heat maps against lungs and true lesions, and the controls without which no score says anything."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -3,8 +3,6 @@
 Every draw is a pure function of seed, trial, epoch and image: neither workers, ranks nor restarts change it.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

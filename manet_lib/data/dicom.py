@@ -1,7 +1,5 @@
 """Reading one grey frame from DICOM, as a viewer shows it."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

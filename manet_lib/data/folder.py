@@ -1,7 +1,5 @@
 """Images in a folder, read ahead by threads while something else is done with those before."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Reading images and masks by content, whatever their files hold."""
 
-from __future__ import annotations
-
 import io
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Reading the CSV that lists a user's images, as spreadsheets and people write it."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

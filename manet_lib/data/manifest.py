@@ -1,7 +1,5 @@
 """The manifest: one row per image, the only description of a data set that later steps read."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pandas as pd

@@ -5,8 +5,6 @@ that nothing is downloaded. A picture shows an irregular patch of one of them, s
 others, out of focus. What the patch is made of is the class; where it lies is the mask.
 """
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

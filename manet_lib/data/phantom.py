@@ -11,8 +11,6 @@ the right of the picture and y downwards. As on any frontal image, the
 patient's right lung is on the left of the picture.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Post-processing of predicted lung masks (section 2.2): fill holes, remove small objects."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes

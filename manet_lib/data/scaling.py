@@ -1,7 +1,5 @@
 """Sizes and grey values of images as sections 2.2 and 2.3 want them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Randomness as a function of what it belongs to: one hash, equal in every process and Python version."""
 
-from __future__ import annotations
-
 import hashlib
 
 

@@ -1,7 +1,5 @@
 """Training, validation and test sets; drawn once from the seed and written into the manifest."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array

@@ -1,7 +1,5 @@
 """How far brightness alone goes: a check that a task is not trivial."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

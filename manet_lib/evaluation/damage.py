@@ -1,7 +1,5 @@
 """Lung masks damaged on purpose, so that there is something for post-processing to repair."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, label

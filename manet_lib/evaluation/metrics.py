@@ -1,7 +1,5 @@
 """Scores of both stages: intersection over union, confusion matrix, precision, recall and F1."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

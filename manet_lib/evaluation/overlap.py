@@ -1,7 +1,5 @@
 """How well two lung masks agree: in area and along their outline."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt

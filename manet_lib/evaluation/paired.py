@@ -1,7 +1,5 @@
 """Two networks compared on the same images in the same trials: image by image, not by overlapping intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

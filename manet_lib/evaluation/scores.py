@@ -7,8 +7,6 @@ them. It takes the number of images of each class as drawn, too; where a split f
 and F1 are a little wide.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

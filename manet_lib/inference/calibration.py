@@ -1,7 +1,5 @@
 """Probabilities that mean what they say: temperature scaling (Guo et al., 2017)."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar

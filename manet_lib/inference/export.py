@@ -6,8 +6,6 @@ The folder gets ``segmenter.onnx`` (image float (N, 1, S, S) in [0, 1]; lung log
 :meth:`manet_lib.inference.networks.Networks.run` does, which is no network's work.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ What the networks say of every image is written to a CSV, and accuracy, calibrat
 those of the training are printed. This is research software; no answer of it is a diagnosis.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A model card of two networks, as Hugging Face reads it."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 
 import yaml

@@ -1,7 +1,5 @@
 """Files that a command writes: checked before the work, replacing nobody else's, and kept row by row."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

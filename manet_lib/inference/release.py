@@ -5,8 +5,6 @@ and a model card, ``README.md``. Temperature and limits are of training and vali
 how well it did.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

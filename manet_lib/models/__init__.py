@@ -1,7 +1,5 @@
 """The ten classifiers of Table 2, the ResUNet of stage 1, and their cost."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -5,8 +5,6 @@ norm, after the last batch norm of every residual block and before the addition 
 biases and a spatial batch norm; with those, Table 3's 26.03 M parameters of ResNet50 would read 26.04.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Parameters and FLOPs of a network by the rule that gives every cell of Table 3."""
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What stage 1 makes of an image besides its lungs: numbers by which images can be compared."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 No auxiliary head and no input transform (Table 3's 21.80 M parameters). Inputs need 75 pixels or more.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

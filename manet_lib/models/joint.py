@@ -5,8 +5,6 @@ never reaches the network that drew the mask. Here the mask may be the sigmoid o
 does.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Loading torchvision checkpoints into the classifiers, three input channels turned into one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -6,8 +6,6 @@ deep network on a small image the last map is nearly the same small number every
 outside no more, and scales the features down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """ResNet34 and ResNet50, plain and with mask attention, on torchvision's classes and parameter names."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

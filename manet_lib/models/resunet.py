@@ -3,8 +3,6 @@
 ``segmentation_models_pytorch`` also has a class named ``MAnet``; that is another paper's network.
 """
 
-from __future__ import annotations
-
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 

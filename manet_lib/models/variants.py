@@ -4,8 +4,6 @@ None of them is in the paper. Eq. 1 averages averages, so that in a deep network
 nearly the same small number everywhere. Each variant keeps one property of the mask that this loses.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet

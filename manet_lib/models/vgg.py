@@ -3,8 +3,6 @@
 Table 3's 134.29 M parameters fit the batch-normalised network with biased convolutions and the full head.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torchvision.models.vgg import VGG, cfgs, make_layers
 

@@ -1,7 +1,5 @@
 """What the cells of notebooks call to show parameters, tables, sentences and code, and to stop in one line."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import textwrap

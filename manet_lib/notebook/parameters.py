@@ -1,7 +1,5 @@
 """The settings of a notebook: its profile's file, overlaid by what its parameters cell or Papermill says."""
 
-from __future__ import annotations
-
 import ast
 import os
 from dataclasses import replace

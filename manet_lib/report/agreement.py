@@ -6,8 +6,6 @@ another network, as other random numbers would. So the tolerance of what is meas
 training runs: the difference of two of them lies within it in 95 of 100 cases.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Notebook 12: what changes when both stages are trained end to end; recorded training runs."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from manet_lib.evaluation.statistics import student_interval

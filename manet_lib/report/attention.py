@@ -1,7 +1,5 @@
 """Notebook 05: scores of heat maps beside their controls, faithfulness, and randomised weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Notebook 10: what stage 2 makes of other parts of the image, and how far the source of an image goes alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

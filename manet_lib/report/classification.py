@@ -1,7 +1,5 @@
 """Notebook 04: Figs. 5 to 7, what a lung map averages, and the confusion matrix."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

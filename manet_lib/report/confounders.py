@@ -1,7 +1,5 @@
 """Notebook 10: the same test images with other markers, and markers of several strengths in training."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt

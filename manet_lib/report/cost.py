@@ -1,7 +1,5 @@
 """Notebook 07: Table 3, parameters, FLOPs and running time of all models."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from manet_lib.params import Params

@@ -1,7 +1,5 @@
 """Notebook 01: Table 1, the sources, what the split leaks, and what simple features predict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """Heat maps over their radiographs: Fig. 9 and the method on one image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

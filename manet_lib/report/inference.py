@@ -1,7 +1,5 @@
 """Notebook 11: predictions for images outside the training distribution, and how well these are detected."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Notebook 09: how good the masks are, what post-processing changes, and how stage 2 depends on them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

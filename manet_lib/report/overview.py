@@ -1,7 +1,5 @@
 """Notebook 00: which notebook examines which claim, what was found, and how long each takes."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_minutes

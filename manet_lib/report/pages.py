@@ -4,8 +4,6 @@ A value stands between ``<!-- = EXPRESSION -->`` and ``<!-- / -->``, in a senten
 expression is Jinja2's; :data:`VALUES` says what it may name. A test holds pages and records together.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """Notebook 03: Fig. 2, the two stages on one image."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure

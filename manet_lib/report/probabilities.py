@@ -1,7 +1,5 @@
 """Notebook 06: scores by class, ROC curves, calibration, and confusion over trials."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

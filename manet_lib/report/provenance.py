@@ -1,7 +1,5 @@
 """Where each of the paper's figures and tables comes from in a run: ``provenance.json`` beside them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

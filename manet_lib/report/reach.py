@@ -1,7 +1,5 @@
 """Notebook 08: how far mask attention reaches at each image size, and what it changes in accuracy."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt

@@ -5,8 +5,6 @@ that are no phantoms. Beside them is ``record.json``: the facts and numbers that
 far those numbers spread from training to training, and what made them.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path

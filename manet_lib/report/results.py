@@ -1,7 +1,5 @@
 """Notebook 06: Tables 2, 4 and 5, networks compared in pairs, Fig. 10, and the errata of the paper."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import matplotlib.pyplot as plt

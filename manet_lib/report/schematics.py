@@ -1,7 +1,5 @@
 """What the paper's schematics share: the operations of a network, traced while it runs, as boxes and arrows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

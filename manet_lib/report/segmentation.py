@@ -1,7 +1,5 @@
 """Notebook 02: section 4.1, Fig. 4, and masks beside each other pixel by pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

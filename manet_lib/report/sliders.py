@@ -1,7 +1,5 @@
 """Images to move through with sliders, drawn beforehand: they need no kernel and fetch nothing."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape

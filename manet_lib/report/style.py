@@ -1,7 +1,5 @@
 """How figures look and are written: style, colours, grids of images, and the text that stands for a figure."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Tables as CSV, Markdown and LaTeX, the paper's printed tables, and what many tables read from a run."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import numpy as np

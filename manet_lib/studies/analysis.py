@@ -1,7 +1,5 @@
 """What a study shows: paired differences between its arms, and whether they differ or are equivalent."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

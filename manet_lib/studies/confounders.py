@@ -1,7 +1,5 @@
 """What a network owes to confounders: the test phantoms, drawn again with other markers of their sources."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor

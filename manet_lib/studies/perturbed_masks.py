@@ -1,7 +1,5 @@
 """How good the masks of stage 1 are, and what stage 2 makes of worse ones."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator
 

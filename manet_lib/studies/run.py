@@ -4,8 +4,6 @@ Trains what is not recorded yet, several training runs side by side, and appends
 :mod:`manet_lib.studies.training_records`. A call that was ended goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import fcntl
 import hashlib

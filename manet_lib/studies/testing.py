@@ -1,7 +1,5 @@
 """Trained classifiers on images, or with lung masks, other than those of their own run."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn

@@ -7,8 +7,6 @@ heat_maps (where they are scored: percent in lungs and lesions), classes,
 seconds, device, precision, version and code (a digest of the modules that the training ran).
 """
 
-from __future__ import annotations
-
 import fcntl
 import gzip
 import json

@@ -1,7 +1,5 @@
 """Checks of exercises on calibration and on out-of-distribution images (notebook 11)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ A solution is a notebook in ``notebooks/solutions/``. In its code cells the line
 ``# end of solution`` are the answer; in the exercise one line that invites to write it stands in their place.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

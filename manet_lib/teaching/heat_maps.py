@@ -1,7 +1,5 @@
 """Checks of exercises on heat maps (05)."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 from functools import cache

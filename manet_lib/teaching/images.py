@@ -1,7 +1,5 @@
 """Checks of exercises on images, patients and sources (01), and on shortcuts (10)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple

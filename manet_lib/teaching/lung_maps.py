@@ -1,7 +1,5 @@
 """Checks of exercises on mask attention: lung maps (04) and how far they reach (08)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

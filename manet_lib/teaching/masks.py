@@ -1,7 +1,5 @@
 """Checks of exercises on lung masks: agreement (02), post-processing (03), and outlines (09)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Checks of exercises on another task, patches of photographs, and on training end to end (12)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any

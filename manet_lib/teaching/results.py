@@ -1,7 +1,5 @@
 """Checks of exercises on results (06) and on cost (07)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any

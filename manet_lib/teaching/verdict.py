@@ -1,7 +1,5 @@
 """What a check says of an answer: right or not yet, and why. A wrong answer never raises."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps

@@ -1,7 +1,5 @@
 """Checkpoints at the end of an epoch, and final weights that say where they come from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator

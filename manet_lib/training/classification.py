@@ -1,7 +1,5 @@
 """Stage 2: train a classifier on segmented images (section 4.2) and write what it predicts."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 import torch

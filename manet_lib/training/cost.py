@@ -1,7 +1,5 @@
 """Table 3 measured: parameters and FLOPs of all ten models, and the running times of a run's."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 from functools import partial

@@ -1,7 +1,5 @@
 """Where this process computes and which part of the work is its own."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Scoring every image of a set once, on any number of ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 

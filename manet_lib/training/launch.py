@@ -4,8 +4,6 @@ The command that is run for several devices is what a user types on a cluster, t
 again by torchrun and go on from the last checkpoint; one that cannot go better ends them all.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shlex

@@ -1,7 +1,5 @@
 """The training loop of both stages; one process and torchrun alike."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import time

@@ -1,7 +1,5 @@
 """Stage 1: train the ResUNet (section 4.1) and predict the lung masks of all images."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

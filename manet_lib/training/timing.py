@@ -1,7 +1,5 @@
 """Seconds per training step of several networks, measured side by side."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 

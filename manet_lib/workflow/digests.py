@@ -1,7 +1,5 @@
 """What tells files outside of a run from the same files after a change."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

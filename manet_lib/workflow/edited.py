@@ -1,7 +1,5 @@
 """A run whose parameters somebody edited in a notebook: a folder of its own, which takes over what it can."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

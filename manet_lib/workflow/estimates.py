@@ -1,7 +1,5 @@
 """How long the notebooks of a run take on this machine, from their arithmetic and the machine's measured speed."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

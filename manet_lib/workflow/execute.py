@@ -5,8 +5,6 @@ has run whole (until then, and after an error, it is NODE.part.ipynb), and besid
 and the log holds what the cells print, not how Papermill goes about it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -5,8 +5,6 @@ shows: the notebook's source, its code, its parameters and the records of its st
 are to be run, and why; Snakemake is given these and no others.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What this machine is: processor and GPUs."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 import subprocess

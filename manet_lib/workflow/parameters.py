@@ -1,7 +1,5 @@
 """Which parameters each step reads, and which of them its result depends on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from manet_lib.params import Params

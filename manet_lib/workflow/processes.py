@@ -1,7 +1,5 @@
 """Processes that end when the one that started them does."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import signal

@@ -4,8 +4,6 @@ Snakemake runs the notebooks, and what it prints goes to a log file. This module
 about how long they take on this machine, how far they are, and at the end what came out.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

@@ -4,8 +4,6 @@ Comments, docstrings and layout do not count. Nor do the modules of ``PLUMBING``
 about but compute nothing: with them, a new parameter or a clearer message would make every result look outdated.
 """
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import sys

@@ -1,7 +1,5 @@
 """The steps of a run: what each reads, writes and runs, and so what it depends on. No work is done here."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from manet_lib.params import Params

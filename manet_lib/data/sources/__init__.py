@@ -1,7 +1,5 @@
 """Where images come from. Each source gives rows: path, label, source, patient, mask_path, original_split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

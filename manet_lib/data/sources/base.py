@@ -1,7 +1,5 @@
 """What every public source has in common."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path

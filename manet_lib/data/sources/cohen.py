@@ -1,7 +1,5 @@
 """Cohen (ieee8023): COVID-19 images from publications, with model-made lung masks for some."""
 
-from __future__ import annotations
-
 import glob
 from pathlib import Path
 

@@ -4,8 +4,6 @@ No publisher of these archives states a checksum. The first complete download of
 (URL, bytes, SHA-256, date); later downloads must match it.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import stat

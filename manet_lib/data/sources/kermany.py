@@ -1,7 +1,5 @@
 """Kermany, version 2: 5856 images of children, normal, bacterial and viral pneumonia."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

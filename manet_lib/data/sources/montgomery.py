@@ -1,7 +1,5 @@
 """Montgomery County: 138 images, normal and TB, with left and right lungs drawn apart."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """A user's own images: any folder with a CSV that names them."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 

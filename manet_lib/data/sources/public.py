@@ -1,7 +1,5 @@
 """The paper's data set, put together from its public sources (section 2.1)."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Shenzhen No. 3 Hospital: 662 images, normal and TB; lung masks of 566 of them come from elsewhere."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
