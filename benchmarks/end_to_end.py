@@ -35,7 +35,7 @@ from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.joint import JointMANet
 from manet_lib.models.resunet import soft_dice_loss
 from manet_lib.params import CLASSES
-from manet_lib.paths import recorded_end_to_end
+from manet_lib.paths import recorded_results
 from manet_lib.studies.confounders import RARE_SOURCE
 from manet_lib.workflow.machine import processor_name
 
@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400, help="to train on")
     parser.add_argument("--tests", type=int, default=200, help="images to test on")
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--output", type=Path, default=recorded_end_to_end(), help="folder to record in")
+    parser.add_argument("--output", type=Path, default=recorded_results("end_to_end"), help="folder to record in")
     options = parser.parse_args()
     for seed in range(options.seeds):
         if not recorded(seed, options.output):

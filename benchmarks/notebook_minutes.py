@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 
-from manet_lib.paths import RunPaths, recorded_minutes
+from manet_lib.paths import RunPaths, recorded_results
 from manet_lib.workflow.records import read_done
 
 
@@ -36,7 +36,7 @@ def measured(run: Path) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, nargs="+", required=True, help="folders of finished runs")
-    parser.add_argument("--output", type=Path, default=recorded_minutes())
+    parser.add_argument("--output", type=Path, default=recorded_results("notebook_minutes.csv"))
     options = parser.parse_args()
     table = pd.concat([measured(run) for run in options.run])
     table.to_csv(options.output, index=False)

@@ -35,7 +35,7 @@ from manet_lib.inference.networks import Networks, Outputs
 from manet_lib.inference.out_of_distribution import TypicalImages
 from manet_lib.inference.release import BATCH, networks_of
 from manet_lib.params import MODELS
-from manet_lib.paths import RunPaths, recorded_out_of_distribution
+from manet_lib.paths import RunPaths, recorded_results
 from manet_lib.training.distributed import device_name
 from manet_lib.training.evaluate import in_batches
 from manet_lib.workflow.progress import bar
@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--model", default="resnet50", choices=MODELS)
     parser.add_argument("--view", default="", help="of an audit, instead of the run's own training")
     parser.add_argument("--elsewhere", type=Path, help="folder of images with index.csv, none of them the run's")
-    parser.add_argument("--output", type=Path, default=recorded_out_of_distribution())
+    parser.add_argument("--output", type=Path, default=recorded_results("out_of_distribution.csv"))
     options = parser.parse_args()
     table = measured(options.run, options.model, options.elsewhere, options.view)
     if options.output.is_file():

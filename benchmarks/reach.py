@@ -29,7 +29,7 @@ from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.postprocess import clean_masks
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, load_params
-from manet_lib.paths import RunPaths, log_of, params_file, recorded_reach, sample_dir
+from manet_lib.paths import RunPaths, log_of, params_file, recorded_results, sample_dir
 from manet_lib.report.reach import SIZES, reach_table
 from manet_lib.report.tables import NETWORKS
 from manet_lib.training.classification import read_predictions
@@ -127,7 +127,7 @@ def recorded(key: dict[str, Any], folder: Path) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Mask attention against image size.")
-    parser.add_argument("--output", type=Path, default=recorded_reach(), help="folder to record in")
+    parser.add_argument("--output", type=Path, default=recorded_results("reach"), help="folder to record in")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("maps", help="measure lung maps, without training")
     training = commands.add_parser("train", help="train, and record what comes out")

@@ -23,7 +23,7 @@ from shortcuts import add_rows, prepared
 
 from manet_lib.attention.scores import score_attention
 from manet_lib.params import Params, load_params
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, log_of, params_file, recorded_seeds
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, log_of, params_file, recorded_results
 from manet_lib.report.agreement import measured_by_trial
 from manet_lib.studies.confounders import try_other_markers
 from manet_lib.training.launch import train
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--trials", nargs="+", type=int, default=list(range(1, TRIALS + 1)))
     parser.add_argument("--rates", nargs="+", type=float, default=list(RATES))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(range(TRIALS)))
-    parser.add_argument("--output", type=Path, default=recorded_seeds(), help="file to record in")
+    parser.add_argument("--output", type=Path, default=recorded_results("seeds.csv"), help="file to record in")
     options = parser.parse_args()
     if options.what == "rates":
         rates(options.output.with_name("learning_rates.csv"), options.rates, options.trials)

@@ -26,7 +26,7 @@ from manet_lib.data.postprocess import clean_masks
 from manet_lib.data.store import Store, build_store
 from manet_lib.inference.predict import MANet
 from manet_lib.params import Params, load_params
-from manet_lib.paths import RunPaths, params_file, recorded_shortcuts
+from manet_lib.paths import RunPaths, params_file, recorded_results
 from manet_lib.report.audit import VIEWS, run_predictions
 from manet_lib.studies.confounders import TESTS, redrawn
 from manet_lib.training.launch import train
@@ -135,9 +135,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--views", nargs="+", default=list(VIEWS), choices=VIEWS)
     parser.add_argument("--trials", nargs="+", type=int, default=[1], help="for strengths")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", dest="changed")
-    parser.add_argument("--output", type=Path, default=recorded_shortcuts(), help="folder to record in")
+    parser.add_argument("--output", type=Path, default=recorded_results("shortcuts"), help="folder to record in")
     options = parser.parse_args(arguments)
-    if options.changed and options.what == "strengths" and options.output == recorded_shortcuts():
+    if options.changed and options.what == "strengths" and options.output == recorded_results("shortcuts"):
         parser.error(
             "--set changes the settings of the recorded strengths; give them a folder of their own by --output"
         )

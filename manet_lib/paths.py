@@ -54,34 +54,9 @@ def sample_dir() -> Path:
     return Path(os.environ.get("MANET_CXR_DIR") or project_root() / ".." / "shared" / "cxr")
 
 
-def recorded_reach() -> Path:
-    """Where benchmarks/reach.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "reach"
-
-
-def recorded_seeds() -> Path:
-    """Where benchmarks/seeds.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "seeds.csv"
-
-
-def recorded_shortcuts() -> Path:
-    """Where benchmarks/shortcuts.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "shortcuts"
-
-
-def recorded_end_to_end() -> Path:
-    """Where benchmarks/end_to_end.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "end_to_end"
-
-
-def recorded_out_of_distribution() -> Path:
-    """Where benchmarks/out_of_distribution.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "out_of_distribution.csv"
-
-
-def recorded_minutes() -> Path:
-    """Where benchmarks/notebook_minutes.py keeps its results."""
-    return project_root() / "benchmarks" / "results" / "notebook_minutes.csv"
+def recorded_results(name: str) -> Path:
+    """Where the results of a script in ``benchmarks/``, or those of all studies, are kept."""
+    return project_root() / "benchmarks" / "results" / name
 
 
 def expand(folder: str) -> Path:
@@ -107,11 +82,6 @@ class RunPaths:
     def recorded(self) -> Path:
         """Results of this profile that come with the project; see :mod:`manet_lib.report.recorded`."""
         return project_root() / "figures" / "recorded" / self.root.name
-
-    @property
-    def record(self) -> Path:
-        """Facts and numbers of the recorded results, which a run is compared with."""
-        return self.recorded / "record.json"
 
     @property
     def settings(self) -> Path:

@@ -19,9 +19,6 @@ from manet_lib.workflow.steps import attention_step
 MEASURES = ("share", "covered", "pointing", "precision")
 """Of each region; see :func:`score_map`."""
 
-CONTROLS = ("untrained", "mismatched mask", "that mask", "centre blob")
-"""What the maps of trained networks are compared with; see :func:`score_attention`."""
-
 Region = NDArray[np.bool_]
 
 

@@ -28,14 +28,6 @@ def lung_statistics(images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> NDAr
     return np.array(features)
 
 
-def lung_statistics_accuracy(
-    images: NDArray[np.uint8], masks: NDArray[np.uint8], manifest: pd.DataFrame
-) -> tuple[int, int]:
-    """Test images that logistic regression on :func:`lung_statistics` gets right, and number of test images."""
-    right = predicted_correctly(lung_statistics(images, masks), manifest, "label")
-    return int(right.sum()), len(right)
-
-
 def predicted_correctly(features: NDArray[np.float64], manifest: pd.DataFrame, column: str) -> NDArray[np.bool_]:
     """Which test images logistic regression gets right: bool, in the order of the manifest.
 

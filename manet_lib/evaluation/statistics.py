@@ -9,21 +9,6 @@ from numpy.typing import NDArray
 from manet_lib.data.seeds import stable_hash
 
 
-def wilson_interval(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, such as test accuracy.
-
-    Args:
-        hits: successes.
-        total: trials, 1 or more.
-        confidence: coverage of the interval.
-
-    Returns:
-        Lower and upper bound, in [0, 1].
-    """
-    interval = scipy.stats.binomtest(hits, total).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
 def bootstrap_interval(
     values: NDArray[np.float64], statistic: str = "mean", confidence: float = 0.95, draws: int = 10_000
 ) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from manet_lib.evaluation.statistics import student_interval
-from manet_lib.paths import recorded_end_to_end
+from manet_lib.paths import recorded_results
 
 _MEANS = {
     "whole image": "stage 2 alone, on whole images",
@@ -24,7 +24,7 @@ _MEASURED = {
 
 def recorded_runs() -> pd.DataFrame:
     """One row a training: way, seed, accuracy on three tests, IoU, mask and lungs as shares of the image (%)."""
-    return pd.read_csv(recorded_end_to_end() / "runs.csv")
+    return pd.read_csv(recorded_results("end_to_end") / "runs.csv")
 
 
 def end_to_end_table(runs: pd.DataFrame) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from manet_lib.evaluation.baseline import predicted_correctly, thumbnails
 from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
-from manet_lib.paths import RunPaths, recorded_shortcuts
+from manet_lib.paths import RunPaths, recorded_results
 from manet_lib.report.tables import class_title, model_title, patients_of
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known
@@ -52,7 +52,7 @@ def run_predictions(params: Params, paths: RunPaths) -> pd.DataFrame:
 
 def recorded_predictions(name: str) -> pd.DataFrame:
     """The same for runs that benchmarks/shortcuts.py has recorded under a name; empty if there are none."""
-    file = recorded_shortcuts() / "views.csv"
+    file = recorded_results("shortcuts") / "views.csv"
     if not file.is_file():
         return pd.DataFrame(columns=_ANSWER)
     table = pd.read_csv(file, dtype={"image_id": str, "patient": str, "source": str}, keep_default_na=False)

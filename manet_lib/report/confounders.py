@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import share_interval, student_interval
-from manet_lib.paths import recorded_shortcuts
+from manet_lib.paths import recorded_results
 from manet_lib.report.style import ATTENTION, BOUNDS, COLOURS, STYLE, colour_of
 from manet_lib.report.tables import model_title
 from manet_lib.studies.confounders import TESTS, THUMBNAILS
@@ -113,7 +113,7 @@ def recorded_strengths() -> pd.DataFrame:
         One row per training and test: strength, view, model, trial, test (one of ``TESTS``), accuracy in percent,
         images, device, precision; empty where there are none.
     """
-    file = recorded_shortcuts() / "strengths.csv"
+    file = recorded_results("shortcuts") / "strengths.csv"
     columns = ["strength", "view", "model", "trial", "test", "accuracy", "images", "device", "precision"]
     return (
         pd.read_csv(file).sort_values("view", kind="stable") if file.is_file() else pd.DataFrame(columns=columns)

@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from manet_lib.paths import DEFAULT_PROFILE, recorded_out_of_distribution
+from manet_lib.paths import DEFAULT_PROFILE, recorded_results
 from manet_lib.report.style import STYLE, bare
 from manet_lib.report.tables import model_title
 
@@ -28,7 +28,7 @@ def recorded_runs() -> dict[str, str]:
     Returns:
         By name of the run, which network it is and what it was trained on.
     """
-    file = recorded_out_of_distribution()
+    file = recorded_results("out_of_distribution.csv")
     if not file.is_file():
         return {}
     models = pd.read_csv(file).drop_duplicates("run").set_index("run")["model"]
@@ -38,7 +38,7 @@ def recorded_runs() -> dict[str, str]:
 
 def out_of_distribution_table(run: str) -> pd.DataFrame:
     """AUROC of each score and kind of image, and false alarms at 95% detection in percent, of a recorded run."""
-    table = pd.read_csv(recorded_out_of_distribution())
+    table = pd.read_csv(recorded_results("out_of_distribution.csv"))
     table = table[table["run"] == run]
     table["cell"] = [
         f"{auroc:.2f} ({100 * alarms:.0f})"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_minutes
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results
 from manet_lib.report.claims import claims
 
 CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real radiographs (`cxr_sample`)"}
@@ -45,6 +45,6 @@ def claims_map(folder: str = "") -> pd.DataFrame:
 
 def minutes_table() -> pd.DataFrame:
     """Minutes that each notebook took to compute, the first time."""
-    table = pd.read_csv(recorded_minutes())
+    table = pd.read_csv(recorded_results("notebook_minutes.csv"))
     table["Notebook"] = [f"[{name}]({name}.ipynb)" for name in table["notebook"]]
     return table.rename(columns={"minutes": "Minutes"})[["Notebook", "Minutes"]]

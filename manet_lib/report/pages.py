@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from manet_lib.params import MODELS, UserError
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_seeds
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.claims import claims
@@ -27,25 +27,10 @@ from manet_lib.report.tables import model_title, to_markdown
 from manet_lib.workflow.records import write_text
 
 
-def _maps() -> str:
-    table = recorded_maps().query("masks == 'phantoms' and padding == 'counted'")
-    return to_markdown(maps_table(table))
-
-
-def _gains() -> str:
-    return to_markdown(printed_gains(split_gains()[0]).drop(columns="Settings"))
-
-
-def _seeds() -> str:
-    return to_markdown(printed_gains(split_gains()[1]))
-
-
-def _over_runs() -> str:
-    return to_markdown(gains_over_runs())
-
-
-def _controls() -> str:
-    return to_markdown(printed_gains(split_gains()[2]))
+def _seeds() -> dict[str, list[float]]:
+    """Numbers of the default run in each of its recorded training runs, by key."""
+    table = pd.read_csv(recorded_results("seeds.csv"))
+    return {str(key): part["value"].tolist() for key, part in table.groupby("key")}
 
 
 def _tolerances() -> str:
@@ -62,11 +47,7 @@ def _tolerances() -> str:
 
 def _default_seeds() -> str:
     """Accuracy of the default run's networks over its recorded training runs: mean and standard deviation."""
-    if not recorded_seeds().is_file():
-        return "Not recorded.\n"
-    table = pd.read_csv(recorded_seeds())
-    values = table.groupby("key")["value"]
-    shown = (values.mean().map("{:.1f}".format) + " ± " + values.std().map("{:.1f}".format)).to_dict()
+    shown = {key: f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" for key, values in _seeds().items()}
     kinds = {
         "Segmented (%)": "accuracy",
         "Whole (%)": "whole_as_trained",
@@ -96,26 +77,9 @@ def _claims() -> str:
     return to_markdown(pd.concat([claimed, *rows], axis=1).rename_axis("Claim").reset_index())
 
 
-def _verdicts() -> str:
-    """The verdicts alone: supported, not supported, shown on phantoms or undecided."""
-    return to_markdown(claims_map("notebooks/").drop(columns="In the paper"))
-
-
-def _errata() -> str:
-    return "".join(f"- {line}.\n" for line in errata())
-
-
 def _views(name: str) -> str:
     predictions = recorded_predictions(name)
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
-
-
-def _adults() -> str:
-    return to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"]))
-
-
-def _out_of_distribution(run: str) -> str:
-    return to_markdown(out_of_distribution_table(run))
 
 
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
@@ -125,29 +89,27 @@ def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> 
     return str(found)
 
 
-def _recorded_seeds() -> dict[str, list[float]]:
-    return {str(key): part["value"].tolist() for key, part in pd.read_csv(recorded_seeds()).groupby("key")}
-
-
 VALUES: dict[str, Any] = {
     "cell": _cell,
     "measured": lambda: (recorded(RunPaths.of(DEFAULT_PROFILE)) or {"measured": {}})["measured"],
-    "seeds": _recorded_seeds,
+    "seeds": _seeds,
     "mean": lambda values: f"{np.mean(values):.1f}",
     "sd": lambda values: f"{np.std(values, ddof=1):.1f}",
-    "reach_maps": _maps,
-    "reach_gains": _gains,
-    "reach_controls": _controls,
-    "reach_seeds": _seeds,
-    "reach_over_runs": _over_runs,
+    "reach_maps": lambda: to_markdown(
+        maps_table(recorded_maps().query("masks == 'phantoms' and padding == 'counted'"))
+    ),
+    "reach_gains": lambda: to_markdown(printed_gains(split_gains()[0]).drop(columns="Settings")),
+    "reach_controls": lambda: to_markdown(printed_gains(split_gains()[2])),
+    "reach_seeds": lambda: to_markdown(printed_gains(split_gains()[1])),
+    "reach_over_runs": lambda: to_markdown(gains_over_runs()),
     "default_seeds": _default_seeds,
     "tolerances": _tolerances,
     "claims": _claims,
-    "verdicts": _verdicts,
-    "errata": _errata,
+    "verdicts": lambda: to_markdown(claims_map("notebooks/").drop(columns="In the paper")),
+    "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
     "views": _views,
-    "adults": _adults,
-    "out_of_distribution": _out_of_distribution,
+    "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
+    "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }
 """What expressions may name."""
 

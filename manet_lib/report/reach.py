@@ -14,7 +14,7 @@ from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.reach import measure_reach
-from manet_lib.paths import recorded_reach
+from manet_lib.paths import recorded_results
 from manet_lib.report.style import STYLE
 from manet_lib.report.tables import NETWORKS, model_title
 
@@ -61,8 +61,8 @@ def recorded_runs() -> pd.DataFrame:
         in percent; see :func:`manet_lib.attention.scores.score_attention`), device, precision, seconds, and
         ``right``: which of the test images it classifies correctly, bool, by image_id.
     """
-    runs = pd.read_csv(recorded_reach() / "runs.csv")
-    images = pd.read_csv(recorded_reach() / "predictions.csv", dtype={"image_id": str})
+    runs = pd.read_csv(recorded_results("reach") / "runs.csv")
+    images = pd.read_csv(recorded_results("reach") / "predictions.csv", dtype={"image_id": str})
     keys = ["settings", "image_size", "model", "trial"]
     right = images["label"].eq(images["predicted"]).groupby([images[key] for key in keys])
     by_image = {key: part.set_axis(images.loc[part.index, "image_id"]).sort_index() for key, part in right}
@@ -157,7 +157,7 @@ def _gain(pairs: pd.DataFrame) -> dict[str, float]:
 
 def recorded_maps() -> pd.DataFrame:
     """The maps that benchmarks/reach.py has measured: :func:`reach_table` with columns masks and padding."""
-    return pd.read_csv(recorded_reach() / "maps.csv")
+    return pd.read_csv(recorded_results("reach") / "maps.csv")
 
 
 def maps_table(table: pd.DataFrame) -> pd.DataFrame:

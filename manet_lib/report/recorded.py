@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from manet_lib.params import Params, UserError, load_params
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_seeds, reproduce_command
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results, reproduce_command
 from manet_lib.report.agreement import facts, measured
 from manet_lib.workflow.parameters import fingerprint
 from manet_lib.workflow.records import read_done, write_json
@@ -22,9 +22,9 @@ from manet_lib.workflow.steps import all_steps
 
 def repeats(params: Params) -> dict[str, list[float]]:
     """The numbers of the default run in each training run that benchmarks/seeds.py has recorded, in percent."""
-    if params.profile != DEFAULT_PROFILE or not recorded_seeds().is_file():
+    if params.profile != DEFAULT_PROFILE or not recorded_results("seeds.csv").is_file():
         return {}
-    table = pd.read_csv(recorded_seeds())
+    table = pd.read_csv(recorded_results("seeds.csv"))
     return {str(key): part["value"].tolist() for key, part in table.groupby("key", sort=False)}
 
 

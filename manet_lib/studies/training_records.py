@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
-from manet_lib.paths import project_root
+from manet_lib.paths import recorded_results
 
 Record = dict[str, Any]
 
 
 def records_file(name: str) -> Path:
     """Where the records of a study are kept."""
-    return project_root() / "benchmarks" / "results" / "studies" / f"{name}.jsonl.gz"
+    return recorded_results("studies") / f"{name}.jsonl.gz"
 
 
 def append(file: Path, record: Record) -> None:

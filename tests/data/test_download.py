@@ -122,7 +122,7 @@ def test_a_server_without_ranges_starts_again(tmp_path, server):
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("missing.zip", 0, "the server predictions 404"),
+        ("missing.zip", 0, "the server answers 404"),
         ("whole.zip", 17, "1,280,000 bytes, expected 17; not kept"),
         ("stall.zip", 0, "timed out; call again"),
     ],

@@ -22,7 +22,7 @@ def test_every_claim_stands_on_the_map_with_a_notebook_that_exists_and_its_recor
 
 
 def test_every_notebook_that_computes_has_its_minutes() -> None:
-    recorded = pd.read_csv(overview.recorded_minutes())
+    recorded = pd.read_csv(overview.recorded_results("notebook_minutes.csv"))
     notebooks = (project_root() / "notebooks").glob("*.ipynb")
     assert set(recorded["notebook"]) == {path.stem for path in notebooks if "settings(" in path.read_text("utf-8")}
     assert set(recorded.loc[recorded["run"] != DEFAULT_PROFILE, "notebook"]) <= {"12_another_task"}

@@ -56,7 +56,7 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
         try:
             total = _continue(url, part, timeout)
         except urllib.error.HTTPError as error:
-            raise UserError(f"{archive.name}: {url}: the server predictions {error.code} {error.reason}") from None
+            raise UserError(f"{archive.name}: {url}: the server answers {error.code} {error.reason}") from None
         except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             continue
