@@ -64,3 +64,19 @@ def classification_report(confusion: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame(dict(zip(columns, scores(None), strict=True)), index=index)
     table.loc["weighted average"] = [*scores("weighted")[:3], len(actual)]
     return table.astype({"support": np.int64})
+
+
+def late_epochs(epochs: int) -> int:
+    """How many epochs count as late in a training: the last quarter, and the one before it that it jumps from."""
+    return min(epochs, max(3, epochs // 4 + 1))
+
+
+def late_jumps(log: pd.DataFrame) -> tuple[float, float]:
+    """How much validation jumps from epoch to epoch over the last quarter of a training.
+
+    Returns:
+        Standard deviation of the differences of accuracy, in percentage points, and of loss.
+    """
+    late = log.tail(late_epochs(len(log)))
+    jumps = late[["val_accuracy", "val_loss"]].diff().dropna().std(ddof=1)
+    return 100 * float(jumps["val_accuracy"]), float(jumps["val_loss"])

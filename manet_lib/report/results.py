@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from statsmodels.stats.power import TTestPower
 
-from manet_lib.evaluation.metrics import classification_report
+from manet_lib.evaluation.metrics import classification_report, late_jumps
 from manet_lib.evaluation.paired import compare, holm, images_needed
 from manet_lib.evaluation.statistics import share_interval, student_interval
 from manet_lib.params import Params, UserError
@@ -190,22 +190,6 @@ def stability_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     table = [(model_title(model), len(values), *np.mean(values, axis=0)) for model, values in rows.items()]
     columns = ["Model", "Trials", "Accuracy (points)", "Loss"]
     return pd.DataFrame(table, columns=columns).round(3)
-
-
-def late_epochs(epochs: int) -> int:
-    """How many epochs count as late in a training: the last quarter, and the one before it that it jumps from."""
-    return min(epochs, max(3, epochs // 4 + 1))
-
-
-def late_jumps(log: pd.DataFrame) -> tuple[float, float]:
-    """How much validation jumps from epoch to epoch over the last quarter of a training.
-
-    Returns:
-        Standard deviation of the differences of accuracy, in percentage points, and of loss.
-    """
-    late = log.tail(late_epochs(len(log)))
-    jumps = late[["val_accuracy", "val_loss"]].diff().dropna().std(ddof=1)
-    return 100 * float(jumps["val_accuracy"]), float(jumps["val_loss"])
 
 
 def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import scipy.stats
 from numpy.typing import NDArray
 from statsmodels.stats.weightstats import DescrStatsW
 
+from manet_lib.evaluation.metrics import late_jumps
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import UserError
 from manet_lib.studies.plan import Study
@@ -43,46 +44,56 @@ def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: st
     return min(found, key=found.__getitem__)
 
 
-def scores(study: Study, records: Sequence[Record]) -> pd.DataFrame:
-    """Condition, arm, pair, code, test and value (percent) of each training run and test."""
-    rows = [
-        (
-            record["condition"],
-            record["arm"],
-            record["pair"],
-            record["code"],
-            test,
-            score(record, test, study.quantity),
-        )
-        for record in records
-        if record["pair"]
-        for test in study.tests
-        if test in record["tests"]
-    ]
+def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.DataFrame:
+    """A quantity of each training run that is compared: condition, arm, pair, code, test and value.
+
+    Args:
+        study: of the records.
+        records: of the study.
+        quantity: `accuracy` or `auc` in percent, in each test (the study's own, if not given); `jumps`, the
+            standard deviation of the changes of validation accuracy over the last quarter of the epochs, in
+            points; or `in_lungs`, the share of heat maps in the lungs less that with fresh weights, in points.
+    """
+    quantity = quantity or study.quantity
+    rows = []
+    for record in records:
+        if quantity == "jumps":
+            found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
+        elif quantity == "in_lungs":
+            maps = record["heat_maps"]
+            found = {"heat maps": maps["lung, trained"] - maps["lung, untrained"]} if maps else {}
+        else:
+            found = {test: score(record, test, quantity) for test in record["tests"]}
+        where = [record[key] for key in ("condition", "arm", "pair", "code")]
+        rows += [(*where, test, value) for test, value in found.items() if record["pair"]]
     return pd.DataFrame(rows, columns=["condition", "arm", "pair", "code", "test", "value"])
 
 
-def effects(study: Study, records: Sequence[Record]) -> pd.DataFrame:
+def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.DataFrame:
     """Each contrast in each condition and test, a row each.
 
-    Columns: condition, test, contrast, pairs (how many there are), first and second (mean of each arm, percent),
-    difference with low and high (its 95% interval, percentage points), p (paired t test), p_equivalent (two
-    one-sided tests with the study's margin), verdict (see :func:`verdict`) and versions (of the code; both runs of
-    a pair have the same one, other pairs are left out).
+    Columns: condition, test, contrast, pairs (how many there are), first and second (mean of each arm),
+    difference with low and high (its 95% interval), p (paired t test), p_equivalent (two one-sided tests with the
+    study's margin), verdict (see :func:`verdict`), needed (pairs after which a verdict is likely) and versions
+    (of the code; both runs of a pair have the same one, other pairs are left out).
+
+    Args:
+        study: of the records.
+        records: of the study.
+        quantity: see :func:`measured`.
     """
-    table, rows = scores(study, records), []
-    for condition in study.conditions:
-        for test in study.tests:
-            part = table[(table["condition"] == condition) & (table["test"] == test)]
-            wide = part.pivot_table(index=["pair", "code"], columns="arm", values="value")
-            for first, second in study.contrasts:
-                if first in wide and second in wide:
-                    both = wide[[first, second]].dropna()
-                    versions = both.index.get_level_values("code").nunique()
-                    row = {"condition": condition, "test": test, "contrast": f"{first} − {second}"}
-                    found = paired_effect(both[first].to_numpy(), both[second].to_numpy(), study.margin)
-                    rows.append(row | found | {"versions": versions})
-    return pd.DataFrame(rows).round(4)
+    table, rows = measured(study, records, quantity), []
+    for (condition, test), part in table.groupby(["condition", "test"], sort=False):
+        wide = part.pivot_table(index=["pair", "code"], columns="arm", values="value")
+        for first, second in study.contrasts:
+            if first in wide and second in wide:
+                both = wide[[first, second]].dropna()
+                row = {"condition": condition, "test": test, "contrast": f"{first} − {second}"}
+                found = paired_effect(both[first].to_numpy(), both[second].to_numpy(), study.margin)
+                rows.append(row | found | {"versions": both.index.get_level_values("code").nunique()})
+    columns = ["condition", "test", "contrast", "pairs", "first", "second", "difference", "low", "high"]
+    columns += ["p", "p_equivalent", "verdict", "needed", "versions"]
+    return pd.DataFrame(rows, columns=columns).round(4)
 
 
 def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margin: float) -> dict[str, object]:
@@ -97,7 +108,7 @@ def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margi
     means["second"] = second.mean() if len(second) else np.nan
     nothing = dict.fromkeys(("difference", "low", "high", "p", "p_equivalent"), np.nan)
     if len(first) < 2:
-        return means | nothing | {"verdict": "undecided"}
+        return means | nothing | {"verdict": "undecided", "needed": 0}
     differences = first - second
     if not differences.std():  # Student's t is not defined
         p, equivalent = float(differences[0] == 0), float(abs(differences[0]) >= margin)
@@ -106,7 +117,7 @@ def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margi
         equivalent = float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
     mean, half = student_interval(differences)
     found = {"difference": mean, "low": mean - half, "high": mean + half, "p": p, "p_equivalent": equivalent}
-    return means | found | {"verdict": verdict(mean, p, equivalent)}
+    return means | found | {"verdict": verdict(mean, p, equivalent), "needed": pairs_needed(differences, margin)}
 
 
 def verdict(difference: float, p: float, p_equivalent: float) -> str:

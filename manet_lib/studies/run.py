@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -266,19 +266,27 @@ def _heat_map_scores(params: Params, paths: RunPaths, trained: tuple[str, int]) 
     return found
 
 
-def run(name: str, jobs: int, pairs: int = 0) -> None:
+def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) -> None:
     """Train what a study lacks, ``jobs`` groups side by side, and print what it shows.
 
     Args:
         name: of the study.
         jobs: processes; the machine's cores are shared between them.
         pairs: at most so many pairs, in this call; 0 for all that the study plans.
+        conditions: those that are trained in this call; all, if not given.
+
+    Raises:
+        UserError: the study, or one of the conditions, does not exist.
     """
     study, file = load_study(name), records_file(name)
     if pairs:
         study = study.model_copy(update={"pairs": min(pairs, study.pairs)})
     _train_all(rate_groups(name, study), file, jobs)
-    _train_all(pair_groups(name, study, read(file)), file, jobs)
+    unknown = [one for one in conditions if one not in study.conditions]
+    if unknown:
+        raise UserError(f"conditions: {unknown[0]!r} is none of {', '.join(study.conditions)}")
+    groups = pair_groups(name, study, read(file))
+    _train_all([group for group in groups if not conditions or group.condition in conditions], file, jobs)
     print(effects(study, read(file)).to_string(index=False))
 
 
@@ -311,9 +319,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", help="of a file in params/studies/, without .yaml")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="training runs side by side")
     parser.add_argument("--pairs", type=int, default=0, help="at most so many pairs in this call")
+    parser.add_argument("--conditions", nargs="+", default=[], help="train in these only, in this call")
     options = parser.parse_args(arguments)
     try:
-        run(options.name, options.jobs, options.pairs)
+        run(options.name, options.jobs, options.pairs, options.conditions)
     except UserError as error:
         sys.exit(str(error))
 

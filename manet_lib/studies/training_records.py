@@ -39,14 +39,18 @@ def append(file: Path, record: Record) -> None:
 
 
 def read(file: Path) -> list[Record]:
-    """All records of a file, none where there is no file; a last one that was not written whole is left out."""
-    found: list[Record] = []
-    if not file.is_file():
-        return found
-    with gzip.open(file, "rt", encoding="utf-8") as lines, suppress(EOFError, json.JSONDecodeError):
-        for line in lines:
-            found.append(json.loads(line))
-    return found
+    """All records of a file, none where there is no file.
+
+    A last one that was not written whole is left out. Of two records of the same training run, as two machines may
+    make them, the first counts; so the files of two machines may be joined end to end.
+    """
+    found: dict[tuple[str, str, int, int, float], Record] = {}
+    if file.is_file():
+        with gzip.open(file, "rt", encoding="utf-8") as lines, suppress(EOFError, json.JSONDecodeError):
+            for line in lines:
+                record = json.loads(line)
+                found.setdefault(key_of(record), record)
+    return list(found.values())
 
 
 def key_of(record: Record) -> tuple[str, str, int, int, float]:

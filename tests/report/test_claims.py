@@ -23,7 +23,6 @@ ABOVE = Claim(
     side="above",
     margin=1.0,
     why="one point matters",
-    needs="images",
 )
 BELOW = ABOVE.model_copy(update={"side": "below"})
 
