@@ -21,9 +21,9 @@ import nbformat
 import pandas as pd
 
 from manet_lib.params import UserError
-from manet_lib.paths import RunPaths, project_root
+from manet_lib.paths import project_root
 from manet_lib.report.claims import Claim, claims
-from manet_lib.report.overview import CLAIMS_OF
+from manet_lib.report.evidence import evidence_table
 from manet_lib.report.tables import to_markdown
 
 ROOT = project_root()
@@ -157,28 +157,19 @@ def toctree(pages: list[str], caption: str = "", *, hidden: bool = False) -> str
     return "\n".join(["```{toctree}", *options, "", *pages, "```", ""]) if pages else ""
 
 
-def claims_page(stated: list[Claim], verdicts: dict[str, pd.DataFrame]) -> str:
-    """Every claim with the margin that decides it and why, and what the recorded runs say."""
+def claims_page(stated: list[Claim], evidence: pd.DataFrame) -> str:
+    """Every claim with the margin that decides it and why, and what each kind of evidence says."""
     intro = "# The paper's claims\n\nWhat would decide each, written down before the runs were looked at.\n"
     parts = [intro]
     for claim in stated:
-        said = [
-            {"run": title, "verdict": table.loc[claim.claim, "Verdict"], "measured (95% interval)": shown}
-            for title, table in verdicts.items()
-            if (shown := table.loc[claim.claim, "Measured (95% interval)"])
-        ]
+        said = evidence.set_index("Claim").loc[claim.claim].rename("Verdict").rename_axis("Evidence").reset_index()
         parts += [
             f"## {claim.claim[0].upper()}{claim.claim[1:]}\n",
             f"In the paper: {claim.where}. Supported where the whole 95% interval lies {claim.side} "
-            f"{claim.margin:g}: {claim.why}. Needs: {claim.needs}.\n",
-            to_markdown(pd.DataFrame(said)),
+            f"{claim.margin:g}: {claim.why}.\n",
+            to_markdown(said[said["Verdict"] != "–"]),
         ]
     return "\n".join(parts)
-
-
-def _verdicts() -> dict[str, pd.DataFrame]:
-    files = {title: RunPaths.of(profile).recorded / "claims.csv" for profile, title in CLAIMS_OF.items()}
-    return {title: pd.read_csv(file).set_index("Claim") for title, file in files.items() if file.is_file()}
 
 
 def lay_out() -> None:
@@ -196,7 +187,7 @@ def lay_out() -> None:
     for name in LESSONS:
         text = folder_page(PAGES / "notebooks" / name, name.capitalize())
         (PAGES / "notebooks" / name / "README.md").write_text(text, encoding="utf-8")
-    (PAGES / "docs/claims.md").write_text(claims_page(claims(), _verdicts()), encoding="utf-8")
+    (PAGES / "docs/claims.md").write_text(claims_page(claims(), evidence_table()), encoding="utf-8")
     (PAGES / "api").mkdir()
     (PAGES / "api/index.rst").write_text(_API, encoding="utf-8")
     for page in sorted(PAGES.rglob("*.md")):

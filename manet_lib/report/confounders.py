@@ -1,4 +1,4 @@
-"""Notebook 10: the same test images with other markers, and markers of several strengths in training."""
+"""Notebook 10: the same test images with other markers."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,9 +9,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from manet_lib.evaluation.paired import compare
-from manet_lib.evaluation.statistics import share_interval, student_interval
-from manet_lib.paths import recorded_results
-from manet_lib.report.style import ATTENTION, BOUNDS, COLOURS, STYLE, colour_of
+from manet_lib.evaluation.statistics import share_interval
+from manet_lib.report.style import STYLE, colour_of
 from manet_lib.report.tables import model_title
 from manet_lib.studies.confounders import TESTS, THUMBNAILS
 
@@ -103,83 +102,4 @@ def confounder_figure(predictions: pd.DataFrame, patients: Sequence[object]) -> 
         panels[0][0].set_ylabel("test accuracy (%)")
         entries = panels[0][0].get_legend_handles_labels()
         figure.legend(*entries, loc="outside lower center", ncols=len(entries[0]), frameon=False, fontsize=8)
-    return figure
-
-
-def recorded_strengths() -> pd.DataFrame:
-    """The dose-response training runs of benchmarks/shortcuts.py.
-
-    Returns:
-        One row per training and test: strength, view, model, trial, test (one of ``TESTS``), accuracy in percent,
-        images, device, precision; empty where there are none.
-    """
-    file = recorded_results("shortcuts") / "strengths.csv"
-    columns = ["strength", "view", "model", "trial", "test", "accuracy", "images", "device", "precision"]
-    return (
-        pd.read_csv(file).sort_values("view", kind="stable") if file.is_file() else pd.DataFrame(columns=columns)
-    )
-
-
-def strength_means(strengths: pd.DataFrame) -> pd.DataFrame:
-    """Mean over trials, and Student's 95% interval where there are several: columns low and high, in percent."""
-    rows = []
-    keys = ["test", "view", "model", "strength"]
-    for key, part in strengths.groupby(keys, sort=False):
-        values = part["accuracy"].to_numpy(float)
-        mean, half = student_interval(values) if len(values) > 1 else (float(values[0]), 0.0)
-        rows.append((*key, len(values), mean, max(0.0, mean - half), min(100.0, mean + half)))
-    return pd.DataFrame(rows, columns=[*keys, "trials", "accuracy", "low", "high"])
-
-
-def strength_table(strengths: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy in percent by view and model, at the lowest and the highest strength in each test."""
-    means = strength_means(strengths)
-    rows = []
-    for (view, model), part in means.groupby(["view", "model"], sort=False):
-        ends = part[part["strength"].isin([part["strength"].min(), part["strength"].max()])]
-        row = {"View": str(view), "Model": model_title(str(model)), "Trials": int(ends["trials"].min())}
-        for test in TESTS:
-            chosen = part[part["test"] == test].set_index("strength")["accuracy"]
-            for strength in (chosen.index.min(), chosen.index.max()):
-                row[f"{test}, strength {strength:g}"] = f"{chosen.loc[strength]:.1f}"
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def strength_figure(means: pd.DataFrame) -> Figure:
-    """Test accuracy against the strength of a confounder in training: a panel per test, intervals over trials.
-
-    Args:
-        means: from :func:`manet_lib.report.audit.strength_means`.
-    """
-    tests = list(dict.fromkeys(means["test"]))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(tests), figsize=(2.5 * len(tests), 2.9), sharey=True, squeeze=False, layout="constrained"
-        )
-        for axes, test in zip(panels[0], tests, strict=True):
-            for (view, model), part in means[means["test"] == test].groupby(["view", "model"], sort=False):
-                kind, line = str(model).partition("_")[2], part.sort_values("strength")
-                accuracy, low, high = line[BOUNDS].to_numpy().T
-                axes.errorbar(
-                    line["strength"],
-                    accuracy,
-                    yerr=[accuracy - low, high - accuracy],
-                    color=COLOURS[kind],
-                    linestyle="-" if view == "lungs" else "--",
-                    marker="o",
-                    markersize=3,
-                    elinewidth=0.7,
-                    label=f"{ATTENTION[kind]}, {view}",
-                )
-            axes.set(title=f"tested {test}", xlabel="strength in training", ylim=(0, 100), xticks=[0, 0.5, 1])
-            axes.grid(alpha=0.25)
-        panels[0][0].set_ylabel("test accuracy (%)")
-        figure.legend(
-            *panels[0][0].get_legend_handles_labels(),
-            loc="outside lower center",
-            ncols=4,
-            frameon=False,
-            fontsize=8,
-        )
     return figure

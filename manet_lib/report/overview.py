@@ -2,11 +2,9 @@
 
 import pandas as pd
 
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results
+from manet_lib.paths import recorded_results
 from manet_lib.report.claims import claims
-
-CLAIMS_OF = {DEFAULT_PROFILE: "Phantoms (`make reproduce`)", "cxr_sample": "Real radiographs (`cxr_sample`)"}
-"""The recorded runs whose verdicts stand in the README."""
+from manet_lib.report.evidence import KINDS, evidence_table
 
 PLACES = {
     "gain": ("06_results", "Table 2"),
@@ -23,7 +21,7 @@ PLACES = {
 
 
 def claims_map(folder: str = "") -> pd.DataFrame:
-    """Every claim of the paper with the notebook that examines it and the verdicts of the recorded runs.
+    """Every claim of the paper with the notebook that examines it and the verdict of each kind of evidence.
 
     Args:
         folder: of the notebooks, as the page that shows the table sees it.
@@ -34,12 +32,9 @@ def claims_map(folder: str = "") -> pd.DataFrame:
         rows.append(
             {"Claim": claim.claim, "Notebook": f"[{notebook}]({folder}{notebook}.ipynb)", "In the paper": shown}
         )
-    table = pd.DataFrame(rows)
-    for profile, title in CLAIMS_OF.items():
-        file = RunPaths.of(profile).recorded / "claims.csv"
-        if file.is_file():
-            said = pd.read_csv(file).set_index("Claim")["Verdict"]
-            table[title.split(" (")[0]] = [said[claim].partition(":")[0] for claim in table["Claim"]]
+    table, evidence = pd.DataFrame(rows), evidence_table()
+    for title in KINDS.values():
+        table[title] = [said.partition(":")[0] for said in evidence[title]]
     return table
 
 

@@ -18,9 +18,9 @@ from manet_lib.params import MODELS, UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
-from manet_lib.report.claims import claims
+from manet_lib.report.evidence import evidence_table
 from manet_lib.report.inference import out_of_distribution_table
-from manet_lib.report.overview import CLAIMS_OF, claims_map
+from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.results import errata
 from manet_lib.report.tables import model_title, to_markdown
@@ -62,21 +62,6 @@ def _default_seeds() -> str:
     return to_markdown(pd.DataFrame(rows))
 
 
-def _claims() -> str:
-    """The claims with what each recorded run says of them."""
-    rows = []
-    for profile, title_ in CLAIMS_OF.items():
-        file = RunPaths.of(profile).recorded / "claims.csv"
-        if file.is_file():
-            table = pd.read_csv(file).set_index("Claim")
-            shown = table["Verdict"] + [
-                f": {text}" if text != "–" else "" for text in table["Measured (95% interval)"]
-            ]
-            rows.append(shown.rename(title_))
-    claimed = pd.Series({claim.claim: claim.where for claim in claims()}, name="In the paper")
-    return to_markdown(pd.concat([claimed, *rows], axis=1).rename_axis("Claim").reset_index())
-
-
 def _views(name: str) -> str:
     predictions = recorded_predictions(name)
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
@@ -104,7 +89,7 @@ VALUES: dict[str, Any] = {
     "reach_over_runs": lambda: to_markdown(gains_over_runs()),
     "default_seeds": _default_seeds,
     "tolerances": _tolerances,
-    "claims": _claims,
+    "claims": lambda: to_markdown(evidence_table()),
     "verdicts": lambda: to_markdown(claims_map("notebooks/").drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
     "views": _views,

@@ -169,7 +169,7 @@ def maps_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def printed_gains(table: pd.DataFrame) -> pd.DataFrame:
-    """A :func:`gain_table` as it is shown."""
+    """A :func:`gain_table` as it is shown; one pair of training runs has no interval, as another would differ."""
     rows = [
         {
             "Network": model_title(row.network),
@@ -179,7 +179,7 @@ def printed_gains(table: pd.DataFrame) -> pd.DataFrame:
             "Plain (%)": f"{row.plain:.1f}",
             "MA (%)": f"{row.ma:.1f}",
             "MA less plain": f"{row.gain:+.1f}",
-            "95% interval": f"{row.low:+.1f} to {row.high:+.1f}",
+            "95% interval": f"{row.low:+.1f} to {row.high:+.1f}" if row.trials > 1 else "–",
         }
         for row in table.itertuples()
     ]

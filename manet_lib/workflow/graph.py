@@ -24,7 +24,7 @@ from manet_lib.workflow.records import Known, Step, read_json
 from manet_lib.workflow.source_code import PACKAGE, code_of, imported_by
 from manet_lib.workflow.steps import all_steps, training_runs
 
-_TABLES = (".csv", ".json", ".yaml")
+_TABLES = (".csv", ".json", ".yaml", ".gz")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,8 @@ class Node:
 def _digest_of_records() -> str:
     """A digest of the paper's printed numbers and of all recorded results of the project, which notebooks show."""
     root = project_root()
-    folders = (PACKAGE / "report" / "published", root / "benchmarks" / "results", root / "figures" / "recorded")
+    folders = [PACKAGE / "report" / "published", root / "params" / "studies"]
+    folders += [root / "benchmarks" / "results", root / "figures" / "recorded"]
     files = sorted(file for folder in folders for file in folder.rglob("*.*") if file.suffix in _TABLES)
     return hashlib.sha256("".join(map(sha256_of, files)).encode()).hexdigest()[:16]
 

@@ -18,8 +18,6 @@ from manet_lib.report.audit import (
     sources_table,
     views_table,
 )
-from manet_lib.report.confounders import recorded_strengths, strength_means, strength_table
-from manet_lib.studies.confounders import TESTS
 from manet_lib.training.classification import read_predictions, train_classifier
 from manet_lib.workflow.steps import all_steps, audit_steps
 
@@ -82,38 +80,13 @@ def test_sources_are_compared_within_a_class() -> None:
     assert sources_table(predictions).empty  # nothing to compare
 
 
-def strengths() -> pd.DataFrame:
-    rows = [
-        (strength, "whole", "resnet34", trial, test, 60 + 30 * strength + trial)
-        for strength in (0.0, 0.5, 1.0)
-        for trial in (1, 2)
-        for test in TESTS
-    ]
-    return pd.DataFrame(rows, columns=["strength", "view", "model", "trial", "test", "accuracy"])
-
-
-def test_strengths_are_averaged_over_trials() -> None:
-    means = strength_means(strengths())
-    row = means[(means["test"] == "swapped") & (means["strength"] == 1)].iloc[0]
-    assert row["accuracy"] == 91.5
-    half = 12.706 * 0.5  # t with one degree of freedom; the standard error of 91 and 92 is one half
-    assert row["low"] == pytest.approx(91.5 - half, abs=0.01)
-    assert row["high"] == pytest.approx(min(100, 91.5 + half), abs=0.01)
-    shown = strength_table(strengths()).iloc[0]
-    assert (shown["swapped, strength 0"], shown["swapped, strength 1"]) == ("61.5", "91.5")
-    assert shown["Trials"] == 2
-
-
 def test_recorded_predictions_are_of_whole_runs() -> None:
-    for name in ("phantoms", "cxr_image", "cxr_patient"):
+    for name in ("phantoms", "cxr_image"):
         predictions = recorded_predictions(name)
         for _, part in predictions.groupby(["view", "model", "trial"]):
             assert part["image_id"].is_unique
             assert set(part["image_id"]) == set(predictions["image_id"])
     assert recorded_predictions("nothing of this name").empty
-    found = recorded_strengths()
-    assert found["accuracy"].between(0, 100).all()
-    assert not found.duplicated(["strength", "view", "model", "trial", "test"]).any()
 
 
 @pytest.fixture

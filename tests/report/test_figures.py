@@ -14,12 +14,12 @@ from manet_lib.paths import RunPaths
 from manet_lib.report import (
     attention,
     classification,
-    confounders,
     heat_maps,
     masks,
     probabilities,
     reach,
     results,
+    studies,
     style,
 )
 from manet_lib.report.tables import published
@@ -96,17 +96,6 @@ def _sanity() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "stages", "similarity"])
 
 
-def _strengths() -> pd.DataFrame:
-    rows = [
-        (test, view, "resnet34", strength, 1, 60.0, 50.0, 70.0)
-        for test in ("as trained", "swapped")
-        for view in ("lungs", "whole")
-        for strength in (0.0, 1.0)
-    ]
-    columns = ["test", "view", "model", "strength", "trials", "accuracy", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 MAKERS: dict[str, Callable[[], Figure]] = {
     "pictures": lambda: style.picture_grid([[IMAGE, IMAGE > 60]] * 2, ["image", "mask"], ["one", "two"]),
     "heat": _heat,
@@ -115,7 +104,7 @@ MAKERS: dict[str, Callable[[], Figure]] = {
         _predictions()[0], {"resnet50": _predictions()[1]}, ["normal", "tb", "vp"]
     ),
     "reliability": lambda: probabilities.reliability_figure({"vgg16": _reliability(), "vgg16_ma": _reliability()}),
-    "strengths": lambda: confounders.strength_figure(_strengths()),
+    "study": lambda: studies.study_figure("confounders"),
     "sanity": lambda: attention.sanity_figure(_sanity()),
     "by mask": lambda: masks.accuracy_by_mask_figure(_by_mask()),
     "overview": lambda: heat_maps.overview_figure(

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
+from manet_lib.paths import DEFAULT_PROFILE, project_root
 from manet_lib.report import overview
 from manet_lib.report.claims import claims
+from manet_lib.report.evidence import KINDS
 
 
-def test_every_claim_stands_on_the_map_with_a_notebook_that_exists_and_its_recorded_verdict() -> None:
+def test_every_claim_stands_on_the_map_with_a_notebook_that_exists() -> None:
     table = overview.claims_map().set_index("Claim")
     assert list(table.index) == [claim.claim for claim in claims()]
     for notebook, _ in overview.PLACES.values():
         assert (project_root() / "notebooks" / f"{notebook}.ipynb").is_file(), notebook
-    for profile, title in (("phantoms", "Phantoms"), ("cxr_sample", "Real radiographs")):
-        said = pd.read_csv(RunPaths.of(profile).recorded / "claims.csv").set_index("Claim")["Verdict"]
-        for claim, verdict in table[title].items():
-            assert said[claim].startswith(verdict)
-            assert verdict
+    assert all(table[title].ne("").all() for title in KINDS.values())
 
 
 def test_every_notebook_that_computes_has_its_minutes() -> None:

@@ -1,0 +1,90 @@
+"""What studies show: a table of paired differences and a figure of all arms, for notebooks 08 and 10."""
+
+from itertools import cycle
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from manet_lib.evaluation.statistics import student_interval
+from manet_lib.report.style import STYLE
+from manet_lib.studies.analysis import effects, measured
+from manet_lib.studies.plan import load_study
+from manet_lib.studies.training_records import read, records_file
+
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
+
+
+def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
+    """The contrasts of a study, in the order of its file: means, difference with 95% interval, verdict.
+
+    Args:
+        name: of the study.
+        tests: which of its tests; all, if none is named.
+
+    Returns:
+        One row per condition, test and contrast; Runs counts the pairs of training runs behind it. Empty where
+        nothing is recorded.
+    """
+    table = effects(load_study(name), read(records_file(name)))
+    table = table[table["test"].isin(tests)] if tests else table
+    rows = []
+    for row in table.to_dict("records"):
+        interval = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        rows.append(
+            {
+                "Condition": row["condition"],
+                "Tested on": row["test"],
+                "Contrast": row["contrast"],
+                "Runs": int(row["pairs"]),
+                "First (%)": f"{row['first']:.1f}",
+                "Second (%)": f"{row['second']:.1f}",
+                "Difference (95% interval)": interval if np.isfinite(row["low"]) else "–",
+                "Verdict": row["verdict"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
+    """Every arm of a study in each condition and test: training runs as points, their mean with its 95% interval.
+
+    Args:
+        name: of the study.
+        tests: which of its tests; all, if none is named.
+    """
+    study, shown = load_study(name), list(tests) or load_study(name).tests
+    table = measured(study, read(records_file(name)))
+    conditions = [one for one in study.conditions if (table["condition"] == one).any()] or list(study.conditions)[
+        :1
+    ]
+    size = (3.2 * len(conditions), 3.1)
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            1, len(conditions), figsize=size, sharey=True, squeeze=False, layout="constrained"
+        )
+        for axes, condition in zip(panels[0], conditions, strict=True):
+            _draw_arms(axes, table[table["condition"] == condition], list(study.arms), shown)
+            axes.set(title=condition, xticks=range(len(shown)))
+            axes.set_xticklabels(shown, rotation=20, ha="right")
+            axes.grid(alpha=0.25, axis="y")
+        panels[0][0].set_ylabel("AUC (%)" if study.quantity == "auc" else "accuracy (%)")
+        entries = panels[0][0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_arms(axes: Axes, table: pd.DataFrame, arms: list[str], tests: list[str]) -> None:
+    for number, (arm, colour) in enumerate(zip(arms, cycle(_COLOURS), strict=False)):
+        own = table[table["arm"] == arm]
+        found = [own.loc[own["test"] == test, "value"].to_numpy() for test in tests]
+        at = np.arange(len(tests)) + (number - (len(arms) - 1) / 2) * 0.8 / len(arms)
+        for place, values in zip(at, found, strict=True):
+            axes.plot(np.full(len(values), place), values, ".", markersize=2, color="#777777")
+        several = [place for place, values in enumerate(found) if len(values) > 1]
+        bounds = np.array([student_interval(found[place]) for place in several]).reshape(-1, 2)
+        style: dict[str, Any] = {"fmt": "o", "markersize": 4, "elinewidth": 1, "color": colour}
+        axes.errorbar(at[several], bounds[:, 0], yerr=bounds[:, 1], label=arm, **style)
