@@ -125,3 +125,18 @@ def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run
     photographs = table[table["kind"] == "photographs"].set_index("score")
     assert photographs.loc["Mahalanobis, stage 1", "auroc"] > 0.9
     assert (photographs["images"] == 5 * len(out_of_distribution.PHOTOGRAPHS)).all()
+
+
+@pytest.mark.slow
+def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
+    environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--minutes", "1.5"]
+    command += ["--study", "confounders", "--output", str(tmp_path)]
+    subprocess.run(command, cwd=project_root(), env=environment, check=True, timeout=300)
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    parts = [name for name, value in found.items() if isinstance(value, dict)]
+    assert parts == ["tests", "cost", "cost, compiled", "loop", "epochs", "study"]
+    assert found["cost"]["exit"] == "0", found["cost"]["last_lines"]
+    assert found["study"]["exit"] != "0"  # its time is over long before the first training run ends
+    hours = json.loads((tmp_path / "gpu_epochs.json").read_text())["seconds_an_epoch"]
+    assert hours["resnet34"] > 0

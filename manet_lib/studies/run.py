@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from manet_lib.attention.scores import attention_scores
 from manet_lib.data.listing import read_listing
@@ -222,7 +223,8 @@ def train_group(group: Group, threads: int) -> list[Record]:
 def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: int) -> Record:
     """Train and test one arm of a group."""
     arm = shared.study.arms[name]
-    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads}
+    loaders = max(0, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
+    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads, "num_workers": loaders}
     params = shared.params.model_copy(update=own)
     paths = shared.paths.seeing(f"{slug(name)}-{rate:g}")
     train_classifier(params, paths, arm.model, group.trial)
