@@ -70,13 +70,15 @@ def of_study(source: Source, side: str) -> str:
 
 def _said(row: object, side: str) -> str:
     values = row._asdict()  # type: ignore[attr-defined]
+    if values["pairs"] < 2:
+        return "undecided: one pair of training runs"
     holds = {"higher": side == "above", "lower": side == "below"}
     verdict = values["verdict"]
     if verdict in holds:
         verdict = "supported" if holds[verdict] else "not supported"
     lacking = f", about {values['needed']:.0f} needed" if verdict == "undecided" and values["needed"] else ""
     shown = f"{values['difference']:+.1f} ({values['low']:.1f} to {values['high']:.1f})"
-    return f"{verdict} {shown}, {values['pairs']:.0f} pairs{lacking}"
+    return f"{verdict}: {shown}, {values['pairs']:.0f} pairs{lacking}"
 
 
 def _times() -> str:

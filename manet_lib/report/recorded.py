@@ -1,14 +1,16 @@
 """Keep the results of a finished run with the project: ``python -m manet_lib.report.recorded FILE.yaml``.
 
 Tables and figures go to ``figures/recorded/<profile>/``, but for SVG, which is large, and for pictures of images
-that are no phantoms. Beside them is ``record.json``: the facts and numbers that other runs are compared with, how
-far those numbers spread from training to training, and what made them.
+that are no phantoms. Beside them are ``record.json``, the facts and numbers that other runs are compared with, how
+far those numbers spread from training to training, and what made them; and ``raw.zip``, the values behind the
+tables: predictions and logs of all training runs, scores of heat maps and masks, running times.
 """
 
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import pandas as pd
 
@@ -66,6 +68,10 @@ def record(params: Params, paths: RunPaths) -> None:
     values = {name: getattr(params, name) for name in sorted(steps)}
     content = {"facts": facts(params, paths), "measured": measured(params, paths), "repeats": repeats(params)}
     write_json(paths.recorded / "record.json", {"made": made, "parameters": values} | content)
+    with ZipFile(paths.recorded / "raw.zip", "w", ZIP_DEFLATED) as archive:
+        for file in (file for step in all_steps(params, paths)[1:] for file in step.outputs):
+            if file.suffix == ".csv":
+                archive.writestr(ZipInfo(file.relative_to(paths.root).as_posix()), file.read_bytes(), ZIP_DEFLATED)
 
 
 def main(params_file: str) -> None:
