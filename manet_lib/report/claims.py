@@ -56,6 +56,7 @@ class Source(BaseModel):
         study: its name.
         contrasts: pairs of arms, each of which has to decide alike.
         test: on which images.
+        conditions: those that count; all, if not given.
         quantity: `accuracy`, `auc`, `jumps` or `in_lungs`; see :func:`manet_lib.studies.analysis.measured`.
     """
 
@@ -64,6 +65,7 @@ class Source(BaseModel):
     study: str
     contrasts: list[list[str]] = [["MA", "plain"]]
     test: str = "as trained"
+    conditions: list[str] = []
     quantity: Literal["accuracy", "auc", "jumps", "in_lungs"] = "accuracy"
 
 

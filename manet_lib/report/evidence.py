@@ -1,6 +1,7 @@
 """What all recorded training runs say of the paper's claims: one column for each kind of evidence."""
 
 import json
+from typing import Any
 
 import pandas as pd
 
@@ -45,40 +46,42 @@ def _cell(claim: Claim, kind: str) -> str:
 
 
 def of_study(source: Source, side: str) -> str:
-    """What a study says of a claim, by contrast and condition where there are several.
+    """What a study says of a claim: a verdict, then effect, interval and pairs in each condition and contrast.
 
     Args:
         source: where in which study.
         side: on which side of 0 the claim says that the difference lies, `above` or `below`.
+
+    Returns:
+        `supported`, `not supported`, `equivalent` or `undecided` where all conditions and contrasts agree, else
+        `mixed`; then a colon and the numbers.
     """
     study, records = load_study(source.study), read(records_file(source.study))
     table = effects(study, records, source.quantity)
-    names = [f"{first} − {second}" for first, second in source.contrasts]
-    table = table[table["contrast"].isin(names)]
-    if source.quantity in ("accuracy", "auc"):
-        table = table[table["test"] == source.test]
-    table = table[table["pairs"] > 0]
-    if table.empty:
+    wanted = table["contrast"].isin([f"{first} − {second}" for first, second in source.contrasts])
+    wanted &= table["condition"].isin(source.conditions or list(study.conditions)) & (table["pairs"] > 0)
+    if source.quantity == study.quantity:
+        wanted &= table["test"] == source.test
+    rows = table[wanted].to_dict("records")
+    if not rows:
         return f"undecided: no training runs yet (study {source.study})"
-    many = {key: table[key].nunique() > 1 for key in ("condition", "contrast")}
-    parts = []
-    for row in table.itertuples():
-        where = [str(getattr(row, key)) for key, several in many.items() if several]
-        parts.append(f"{', '.join(where)}: {_said(row, side)}" if where else _said(row, side))
-    return "; ".join(parts)
-
-
-def _said(row: object, side: str) -> str:
-    values = row._asdict()  # type: ignore[attr-defined]
-    if values["pairs"] < 2:
-        return "undecided: one pair of training runs"
     holds = {"higher": side == "above", "lower": side == "below"}
-    verdict = values["verdict"]
-    if verdict in holds:
-        verdict = "supported" if holds[verdict] else "not supported"
-    lacking = f", about {values['needed']:.0f} needed" if verdict == "undecided" and values["needed"] else ""
-    shown = f"{values['difference']:+.1f} ({values['low']:.1f} to {values['high']:.1f})"
-    return f"{verdict}: {shown}, {values['pairs']:.0f} pairs{lacking}"
+    verdicts = [
+        ("supported" if holds[row["verdict"]] else "not supported") if row["verdict"] in holds else row["verdict"]
+        for row in rows
+    ]
+    same = len(set(verdicts)) == 1
+    shown = [_shown(row) + ("" if same else f", {said}") for row, said in zip(rows, verdicts, strict=True)]
+    return f"{verdicts[0] if same else 'mixed'}: {'; '.join(shown)}"
+
+
+def _shown(row: dict[str, Any]) -> str:
+    where = f"{row['contrast']}, {row['condition']}: "
+    if row["pairs"] < 2:
+        return f"{where}one pair of training runs"
+    lacking = f", about {row['needed']} needed" if row["verdict"] == "undecided" else ""
+    effect = f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
+    return f"{where}{effect}, {row['pairs']} pairs{lacking}"
 
 
 def _times() -> str:
@@ -88,4 +91,4 @@ def _times() -> str:
     measured = {row["model"]: row for row in found["results"] if row["model"].endswith("_ma")}
     above = [name for name, row in measured.items() if row["interval_95"][1] > float(printed[name])]
     shown = ", ".join(f"{row['increase_pct']:+.1f}%" for row in measured.values())
-    return f"{'undecided' if above else 'supported'} on a CPU at 128 px: {shown}, {ROUNDS} rounds"
+    return f"{'undecided' if above else 'supported'}: {shown} (on a CPU at 128 px, {ROUNDS} rounds)"
