@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test test-notebooks lab record notebooks exercises site study data clean
+.PHONY: reproduce test test-notebooks lab record notebooks exercises site report study data clean
 
 # GPUS=2 keeps to two of the machine's GPUs.
 RUN = @python -m manet_lib.workflow.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
@@ -58,6 +58,10 @@ notebooks: .venv/installed-test
 # Notebooks, findings, guides and the library's pages as a site in site/, to be read from the disk.
 site: .venv/installed-site
 	python docs/build.py
+
+# The replication report as a PDF, report.pdf (needs Pango, which most systems have).
+report: .venv/installed-site
+	python docs/report_pdf.py
 
 .venv/installed-%: .venv/installed
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[$*]'

@@ -34,13 +34,22 @@ MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a8
 
 COPIED = ("docs", "notebooks", "figures/recorded", "benchmarks/results", "params", "manet_lib/report/published")
 SKIPPED = shutil.ignore_patterns(
-    "__pycache__", "*.pdf", "*.svg", "*.tex", ".*", "conf.py", "build.py", "licences.py", "_templates"
+    "__pycache__",
+    "*.pdf",
+    "*.svg",
+    "*.tex",
+    ".*",
+    "conf.py",
+    "build.py",
+    "licences.py",
+    "report_pdf.py",
+    "_templates",
 )
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 PAGE = (".md", ".ipynb")
 LESSONS = ("exercises", "solutions")
 GUIDES = ("using", "glossary", "style", "data", "large_runs", "licences")
-RESULTS = ("findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
+RESULTS = ("report", "findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
 
 
 def mathjax(cache: Path = ROOT / ".cache") -> Path:

@@ -23,7 +23,11 @@ from manet_lib.report.inference import out_of_distribution_table
 from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
 from manet_lib.report.results import errata
+from manet_lib.report.studies import study_table
 from manet_lib.report.tables import model_title, to_markdown
+from manet_lib.studies.analysis import measured
+from manet_lib.studies.plan import load_study
+from manet_lib.studies.training_records import read, records_file
 from manet_lib.workflow.records import write_text
 
 
@@ -67,6 +71,23 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
+def _study(name: str, *tests: str) -> str:
+    table = study_table(name, tests)
+    return to_markdown(table) if len(table) else "Not recorded.\n"
+
+
+def _runs(name: str) -> int:
+    """Pairs of training runs that a study has recorded."""
+    return len({record["pair"] for record in read(records_file(name)) if record["pair"]})
+
+
+def _arm(name: str, condition: str, test: str, arm: str) -> str:
+    """Mean of an arm of a study over its training runs, in percent."""
+    table = measured(load_study(name), read(records_file(name)))
+    chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
+    return f"{table.loc[chosen, 'value'].mean():.1f}"
+
+
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
     """A cell of a recorded table, by the text in its row's first cell and the title of its column."""
     known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
@@ -93,6 +114,9 @@ VALUES: dict[str, Any] = {
     "verdicts": lambda: to_markdown(claims_map("notebooks/").drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
     "views": _views,
+    "study": _study,
+    "runs": _runs,
+    "arm": _arm,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }
