@@ -1,4 +1,4 @@
-"""The replication report as a PDF: ``make report`` writes ``report.pdf``, with vector figures drawn from records."""
+"""The replication report as a PDF: ``make report`` writes ``report.pdf``; its figures are drawn from records."""
 
 from __future__ import annotations
 
