@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from manet_lib.data.folder import OWN_PICTURE, Found, images_in, read_images
+from manet_lib.inference.contact_sheet import is_contact_sheet, write_contact_sheet
 from manet_lib.inference.export import EXPORTED, export_onnx
 from manet_lib.inference.networks import Networks, read_header
 from manet_lib.inference.outputs import check_folder, check_output, growing_csv, is_stream, text_of
@@ -35,6 +36,8 @@ _LONGEST = 150
 """Bytes of an image's name in the name of its picture; file systems allow 255 in all."""
 _MOST = 1024
 """Images that may go through the networks together."""
+_LISTED = 6
+"""Images of which a line is printed, so that the command prints ten lines at most; the CSV has all."""
 
 
 def predict(
@@ -131,6 +134,11 @@ def _predict(options: argparse.Namespace) -> int:
         ):
             add(row)
             rows.append(row)
+    if options.pictures:
+        names = [_picture_name(number, file) for number, file in enumerate(found.images)]
+        names += [""] * len(found.passed_over)
+        drawn = [(name if row["label"] else "", row) for name, row in zip(names, rows, strict=True)]
+        write_contact_sheet(options.pictures, drawn, manet.classes)
     faults = [row["fault"] for row in rows if row["fault"]]
     with redirect_stdout(sys.stderr if is_stream(options.output) else sys.stdout):
         _say(rows, faults, manet, options)
@@ -143,6 +151,7 @@ def _check_outputs(options: argparse.Namespace, found: Found) -> None:
         check_output(options.output, _is_predictions)
     if options.pictures:
         check_folder(options.pictures, "--pictures")
+        check_output(options.pictures / "index.html", is_contact_sheet, "--pictures")
         for number, file in enumerate(found.images):
             picture = options.pictures / _picture_name(number, file)
             if picture.exists():
@@ -175,11 +184,16 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
         for warning in filter(None, row["warnings"].split("; ")):
             print(f"warning: {warning}")
     else:
+        for row in answered[:_LISTED]:
+            said = f", {row['warnings']}" if row["warnings"] else ""
+            print(printable(f"{row['image']}: {row['label']} {row['p_' + row['label']]:.2f}{said}"))
+        if len(answered) > _LISTED:
+            print(f"and {len(answered) - _LISTED} more")
         counts = Counter(row["label"] for row in answered)
         print(", ".join(f"{counts[name]} {name}" for name in manet.classes))
         warned = sum(bool(row["warnings"]) for row in answered)
         print(f"{len(answered)} images answered, {warned} of them with a warning; {len(faults)} files passed over")
-    pictures = f", pictures in {options.pictures}" if options.pictures else ""
+    pictures = f", pictures in {options.pictures / 'index.html'}" if options.pictures else ""
     print(printable(f"{NOTE}; {text_of(options.output)}{pictures}"))
 
 

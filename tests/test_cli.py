@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -107,7 +109,7 @@ def test_one_image_is_answered_in_words_and_drawn(weights, folder, tmp_path, cap
     said = capsys.readouterr().out
     assert MANet.from_file(weights).predict(image).label in said
     assert "no diagnosis" in said
-    (picture,) = (tmp_path / "pictures").iterdir()
+    (picture,) = (tmp_path / "pictures").glob("*.png")
     assert picture.name == f"00000_{image.stem}.png"
     with Image.open(picture) as opened:
         assert opened.width > 600
@@ -238,8 +240,27 @@ def test_own_pictures_are_not_answered_and_names_of_any_kind_are(weights, folder
     for _ in range(2):
         assert predict(weights, ".", tmp_path / "out.csv", "--pictures", "predictions") == 0
     table = pd.read_csv(tmp_path / "out.csv")
-    assert len(table) == len(list((folder / "predictions").iterdir())) == 3
+    assert len(table) == len(list((folder / "predictions").glob("*.png"))) == 3
+    page = (folder / "predictions" / "index.html").read_text()
+    links = {unquote(link) for link in re.findall(r'<img src="([^"]+)"', page)}
+    assert links == {picture.name for picture in (folder / "predictions").glob("*.png")}
     assert "r\\xf6ntgen.png" in set(table["image"])
+
+
+def test_a_page_shows_every_picture_and_every_fault_and_replaces_no_other_page(weights, folder, tmp_path, capsys):
+    (folder / "<b>broken.png").write_bytes(b"no image")
+    pictures = tmp_path / "pictures"
+    assert predict(weights, folder, tmp_path / "out.csv", "--pictures", pictures) == 1
+    assert len(capsys.readouterr().out.splitlines()) <= 10
+    table, page = pd.read_csv(tmp_path / "out.csv", keep_default_na=False), (pictures / "index.html").read_text()
+    assert page.count("<tr><td>") == len(table)
+    assert page.count("<img ") == (table["fault"] == "").sum()
+    assert "&lt;b&gt;broken.png" in page
+    assert "<b>broken" not in page
+    assert not re.findall(r"""(?:src|href)=["'](?:https?:)?//""", page)
+    (pictures / "index.html").write_text("mine")
+    assert predict(weights, folder, tmp_path / "other.csv", "--pictures", pictures) == 2
+    assert (pictures / "index.html").read_text() == "mine"
 
 
 def test_what_was_answered_before_an_interruption_is_kept(weights, folder, tmp_path, monkeypatch, capsys):
