@@ -21,8 +21,9 @@ table { border-collapse: collapse }
 td, th { padding: .4rem .7rem; border-bottom: 1px solid #8888; text-align: left }
 th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: none; color: inherit }
 img { width: 22rem; max-width: 45vw } td.number { text-align: right; font-variant-numeric: tabular-nums }
+td.image { overflow-wrap: anywhere; min-width: 8rem }
 </style></head><body>
-<h1>Predictions</h1><p>{{ note }}. Choose a column's title to sort by it. Each picture shows the image,
+<h1>Predictions</h1><p>{{ note[:1] | upper }}{{ note[1:] }}. Choose a column's title to sort by it. Each picture shows the image,
 the lungs that were found and the heat map of the predicted class.</p>
 <table><thead><tr><th>Picture</th>
 {% for title in titles %}<th><button type="button">{{ title }}</button></th>{% endfor %}
@@ -30,7 +31,7 @@ the lungs that were found and the heat map of the predicted class.</p>
 {% for row in rows %}
 <tr><td>{% if row.picture %}<a href="{{ row.link }}"><img src="{{ row.link }}" loading="lazy"
 alt="{{ row.image }}: {{ row.label }}"></a>{% endif %}</td>
-<td>{{ row.image }}</td><td>{{ row.label or "passed over" }}</td>
+<td class="image">{{ row.image }}</td><td>{{ row.label or "passed over" }}</td>
 {% for value in row.numbers %}<td class="number">{{ value }}</td>{% endfor %}
 <td>{{ row.warnings or row.fault }}</td></tr>
 {% endfor %}
