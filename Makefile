@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONWARNINGS ?= ignore::DeprecationWarning:papermill
 SHELL := /bin/bash
 
-.PHONY: reproduce test test-notebooks lab record notebooks exercises site report study data clean
+.PHONY: reproduce test test-notebooks lab record notebooks exercises site report slides study data clean
 
 # GPUS=2 keeps to two of the machine's GPUs.
 RUN = @python -m manet_lib.workflow.reproduce "$(PARAMS)" --cores $(CORES) $(if $(GPUS),--gpus $(GPUS))
@@ -62,6 +62,10 @@ site: .venv/installed-site
 # The replication report as a PDF, report.pdf (needs Pango, which most systems have).
 report: .venv/installed-site
 	python docs/report_pdf.py
+
+# The lecture of notebook 00 as slides in slides/, from the committed notebooks (needs npm for reveal.js and MathJax).
+slides: .venv/installed
+	python docs/slides.py
 
 .venv/installed-%: .venv/installed
 	.venv/bin/python -m pip install --quiet -c constraints.txt -e '.[$*]'

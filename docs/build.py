@@ -30,7 +30,7 @@ ROOT = project_root()
 WORK, SITE = ROOT / ".cache/site", ROOT / "site"
 PAGES = WORK / "pages"
 MATHJAX = "3.2.2"
-MATHJAX_SHA256 = "d4295dc33744836935c1399feece5159577b34c5c8ffb9f1c6324cd82e03a882"
+MATHJAX_SHA256 = "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09"
 
 COPIED = ("docs", "notebooks", "figures/recorded", "benchmarks/results", "params", "manet_lib/report/published")
 SKIPPED = shutil.ignore_patterns(
@@ -43,6 +43,7 @@ SKIPPED = shutil.ignore_patterns(
     "build.py",
     "licences.py",
     "report_pdf.py",
+    "slides.py",
     "_templates",
 )
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
@@ -52,30 +53,39 @@ GUIDES = ("using", "glossary", "style", "data", "large_runs", "licences")
 RESULTS = ("report", "findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
 
 
-def mathjax(cache: Path = ROOT / ".cache") -> Path:
-    """MathJax's one file, fetched with npm if it is not in ``cache`` yet.
+def npm_package(name: str, version: str, sha256: str, cache: Path = ROOT / ".cache") -> Path:
+    """The folder of an npm package, fetched if it is not in ``cache`` yet.
+
+    Args:
+        name: of the package.
+        version: of the package.
+        sha256: of its archive.
+        cache: folder that keeps it.
 
     Raises:
-        UserError: npm is missing, gets nothing, or what it gets is another file.
+        UserError: npm is missing, gets nothing, or what it gets is another archive.
     """
-    file = cache / f"mathjax-{MATHJAX}" / "tex-svg.js"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        by_hand = f"put es5/tex-svg.js of the npm package mathjax {MATHJAX} at {relpath(file, ROOT)}"
+    folder = cache / f"{name}-{version}"
+    archive = cache / f"{name}-{version}.tgz"
+    if not archive.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        by_hand = f"put its archive at {relpath(archive, ROOT)}"
         try:
-            call = ["npm", "pack", "--silent", f"mathjax@{MATHJAX}"]
-            subprocess.run(call, cwd=file.parent, check=True, capture_output=True)
+            call = ["npm", "pack", "--silent", f"{name}@{version}"]
+            subprocess.run(call, cwd=cache, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise UserError(f"npm could not fetch MathJax ({type(error).__name__}); {by_hand}") from error
-        archive = file.parent / f"mathjax-{MATHJAX}.tgz"
+            raise UserError(f"npm could not fetch {name} {version} ({type(error).__name__}); {by_hand}") from error
+    if hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
+        raise UserError(f"{relpath(archive, ROOT)} is not {name} {version}; delete it and build again")
+    if not (folder / "package").is_dir():
         with tarfile.open(archive) as packed:
-            member = packed.extractfile("package/es5/tex-svg.js")
-            assert member is not None
-            file.write_bytes(member.read())
-        archive.unlink()
-    if hashlib.sha256(file.read_bytes()).hexdigest() != MATHJAX_SHA256:
-        raise UserError(f"{relpath(file, ROOT)} is not MathJax {MATHJAX}'s file; delete it and build again")
-    return file
+            packed.extractall(folder, filter="data")
+    return folder / "package"
+
+
+def mathjax(cache: Path = ROOT / ".cache") -> Path:
+    """MathJax's one file; see :func:`npm_package`."""
+    return npm_package("mathjax", MATHJAX, MATHJAX_SHA256, cache) / "es5" / "tex-svg.js"
 
 
 def relinked(text: str, page: str) -> str:

@@ -71,3 +71,25 @@ def test_words_stand_once_and_in_order_and_their_sources_are_listed() -> None:
     cited = {int(number) for number in re.findall(r"\[(\d+)\]", GLOSSARY)}
     assert sorted(cited) == [int(number) for number in re.findall(r"^(\d+)\. ", listed, flags=re.MULTILINE)]
     assert re.search(r"\[\d+\]", text)
+
+
+def test_slides_are_the_sections_of_the_plan_with_their_outputs(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(project_root() / "docs"))
+    import slides
+
+    book = slides.lecture()
+    kinds = [cell.metadata["slideshow"]["slide_type"] for cell in book.cells]
+    assert kinds.count("slide") == len(slides.plan())
+    assert sum(minutes for minutes, *_ in slides.plan()) == 90
+    shown = {cell.source for cell in book.cells}
+    for _, _, number, where in slides.plan():
+        for name in re.findall(r"\*([^*]+)\*", where):
+            assert any(source.startswith(f"## {name}\n") for source in shown), (number, name)
+    pictures = [
+        output
+        for cell in book.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 10
+    assert slides.chosen(["a", "b", "c", "d"], "*a* to *c* and *d*") == ["a", "b", "c", "d"]

@@ -23,8 +23,8 @@ th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: 
 img { width: 22rem; max-width: 45vw } td.number { text-align: right; font-variant-numeric: tabular-nums }
 td.image { overflow-wrap: anywhere; min-width: 8rem }
 </style></head><body>
-<h1>Predictions</h1><p>{{ note[:1] | upper }}{{ note[1:] }}. Choose a column's title to sort by it. Each picture shows the image,
-the lungs that were found and the heat map of the predicted class.</p>
+<h1>Predictions</h1><p>{{ note[:1] | upper }}{{ note[1:] }}. Choose a column's title to sort by it.
+Each picture shows the image, the lungs that were found and the heat map of the predicted class.</p>
 <table><thead><tr><th>Picture</th>
 {% for title in titles %}<th><button type="button">{{ title }}</button></th>{% endfor %}
 </tr></thead><tbody>

@@ -1,0 +1,117 @@
+"""The 90-minute lecture of notebook 00 as slides: ``make slides`` writes ``slides/index.html``, for any browser.
+
+The plan stands in 00_overview: minutes, topic and sections of the notebooks. The slides are these sections, with
+the outputs that the notebooks hold; nothing is executed. A cell is a slide, code of more than a few lines is left
+out, and S opens the speaker's view.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+from build import ROOT, mathjax, npm_package
+from nbconvert import SlidesExporter
+from traitlets.config import Config
+
+NOTEBOOKS, OUTPUT = ROOT / "notebooks", ROOT / "slides"
+REVEAL = ("reveal.js", "5.2.1", "359b575dd51bbda32f89b2fd4c7dc46ad7389a805572158916c29252f7a27333")
+LONGEST = 14
+"""Lines of code that a slide shows."""
+SHORT = 400
+"""Characters of a text that has room for code and output below it."""
+ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| (\d\d), ([^|]+) \|$", flags=re.MULTILINE)
+
+
+def plan() -> list[tuple[int, str, str, str]]:
+    """Minutes, topic, number of the notebook and sections (in Markdown) of each part of the lecture."""
+    book = nbformat.read(NOTEBOOKS / "00_overview.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    lecture = text[text.index("## A lecture of") : text.index("## A course of")]
+    return [(int(minutes), topic, number, where) for minutes, topic, number, where in ROW.findall(lecture)]
+
+
+def sections(book: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNode]]:
+    """The cells of each section of a notebook, by title; a Markdown cell with several headings is divided."""
+    found: dict[str, list[nbformat.NotebookNode]] = {}
+    title = ""
+    for cell in book.cells:
+        parts = re.split(r"^(?=## )", cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else [None]
+        for part in parts:
+            if part is None:
+                found.setdefault(title, []).append(cell)
+            elif part.strip():
+                title = match[1] if (match := re.match(r"## (.+)", part)) else title
+                found.setdefault(title, []).append(nbformat.v4.new_markdown_cell(part))
+    return found
+
+
+def chosen(there: list[str], where: str) -> list[str]:
+    """Which sections a row of the plan names: single ones, or all from one *to* another."""
+    names: list[str] = []
+    since = ""
+    for name, goes_on in re.findall(r"\*([^*]+)\*( to )?", where):
+        first, last = there.index(since or name), there.index(name)
+        names += there[first : last + 1] if not goes_on else []
+        since = name if goes_on else ""
+    return names
+
+
+def is_long(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell's code stays off the slide: it is long, or does no more than draw what is shown."""
+    draws = "save_figure(" in cell.source or "show_table(" in cell.source
+    return cell.cell_type == "code" and (draws or cell.source.count("\n") >= LONGEST)
+
+
+def belongs_to(before: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell goes onto the slide of the one before: a caption, more code, or what a text introduces."""
+    if cell.cell_type == "markdown":
+        return before.cell_type == "code" and cell.source.startswith("**")
+    return not before.outputs if before.cell_type == "code" else len(before.source) < SHORT
+
+
+def lecture() -> nbformat.NotebookNode:
+    """One notebook with the cells of the lecture, each with the kind of slide that it is."""
+    cells = []
+    for minutes, topic, number, where in plan():
+        (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+        parts = sections(nbformat.read(file, as_version=4))
+        first = nbformat.v4.new_markdown_cell(f"# {topic[0].upper()}{topic[1:]}\n\n{minutes} minutes, {file.stem}")
+        first.metadata["slideshow"] = {"slide_type": "slide"}
+        cells.append(first)
+        own = [cell for name in chosen(list(parts), where) for cell in parts[name]]
+        own = [cell for cell in own if cell.cell_type == "markdown" or cell.outputs or not is_long(cell)]
+        for before, cell in pairwise([first, *own]):
+            cell.metadata["slideshow"] = {"slide_type": "-" if belongs_to(before, cell) else "subslide"}
+            cell.metadata["tags"] = ["long"] if is_long(cell) else []
+        cells += own
+    book = nbformat.v4.new_notebook(cells=cells)
+    book.metadata["title"] = "MANet, a lecture"
+    return book
+
+
+def build(output: Path = OUTPUT) -> None:
+    """Write the slides and all that they need beside them."""
+    settings = Config()
+    settings.TagRemovePreprocessor.enabled = True
+    settings.TagRemovePreprocessor.remove_input_tags = {"long"}
+    exporter = SlidesExporter(
+        config=settings, template_name="lecture", extra_template_basedirs=[str(ROOT / "docs" / "_templates")]
+    )
+    exporter.reveal_url_prefix, exporter.embed_images = "reveal", True
+    page, _ = exporter.from_notebook_node(lecture(), {"metadata": {"path": str(NOTEBOOKS)}})
+    shutil.rmtree(output, ignore_errors=True)
+    output.mkdir(parents=True)
+    package = npm_package(*REVEAL)
+    for name in ("dist", "plugin/notes"):
+        shutil.copytree(package / name, output / "reveal" / name)
+    shutil.copy(mathjax(), output)
+    (output / "index.html").write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    build()
+    print("open slides/index.html")
