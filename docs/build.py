@@ -24,7 +24,9 @@ from manet_lib.params import UserError
 from manet_lib.paths import project_root
 from manet_lib.report.claims import Claim, claims
 from manet_lib.report.evidence import evidence_table
+from manet_lib.report.studies import study_table
 from manet_lib.report.tables import to_markdown
+from manet_lib.studies.plan import load_study
 
 ROOT = project_root()
 WORK, SITE = ROOT / ".cache/site", ROOT / "site"
@@ -50,7 +52,17 @@ LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 PAGE = (".md", ".ipynb")
 LESSONS = ("exercises", "solutions")
 GUIDES = ("using", "glossary", "style", "data", "large_runs", "licences")
-RESULTS = ("report", "findings", "claims", "measured", "errata", "departures", "limitations", "claim_checklist")
+RESULTS = (
+    "report",
+    "findings",
+    "claims",
+    "studies",
+    "measured",
+    "errata",
+    "departures",
+    "limitations",
+    "claim_checklist",
+)
 
 
 def npm_package(name: str, version: str, sha256: str, cache: Path = ROOT / ".cache") -> Path:
@@ -191,6 +203,22 @@ def claims_page(stated: list[Claim], evidence: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def studies_page() -> str:
+    """Every study: its question, what was written down to decide it, its arms, and what is recorded."""
+    parts = ["# Studies\n\nMany training runs each, compared in pairs; the files were written before the runs.\n"]
+    for file in sorted((ROOT / "params" / "studies").glob("*.yaml")):
+        study, table = load_study(file.stem), study_table(file.stem)
+        conditions, arms = ", ".join(study.conditions), ", ".join(study.arms)
+        parts += [
+            f"## {file.stem.replace('_', ' ')}\n\n{study.question}\n",
+            f"**Decided by.** {study.decision}\n",
+            f"**Design.** Conditions: {conditions}. Arms: {arms}. {study.pairs} pairs are planned, the margin is "
+            f"{study.margin:g} points ([file](../params/studies/{file.name})).\n",
+            to_markdown(table) if len(table) else "No training runs are recorded yet.\n",
+        ]
+    return "\n".join(parts)
+
+
 def lay_out() -> None:
     """Write the sources of all pages to ``PAGES``."""
     PAGES.mkdir(parents=True)
@@ -207,6 +235,7 @@ def lay_out() -> None:
         text = folder_page(PAGES / "notebooks" / name, name.capitalize())
         (PAGES / "notebooks" / name / "README.md").write_text(text, encoding="utf-8")
     (PAGES / "docs/claims.md").write_text(claims_page(claims(), evidence_table()), encoding="utf-8")
+    (PAGES / "docs/studies.md").write_text(studies_page(), encoding="utf-8")
     (PAGES / "api").mkdir()
     (PAGES / "api/index.rst").write_text(_API, encoding="utf-8")
     for page in sorted(PAGES.rglob("*.md")):
