@@ -149,14 +149,11 @@ def _texts(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
 
 
-def test_pictures_are_shown_as_they_are() -> None:
-    figure = MAKERS["pictures"]()
-    axes = figure.axes
-    assert len(axes) == 4
-    assert np.array_equal(axes[0].images[0].get_array(), IMAGE)
-    assert axes[0].images[0].get_clim() == (0, 255)  # a dim image stays dim
-    assert axes[1].images[0].get_clim() == (0, 1)
-    assert [axes[0].get_title(), axes[1].get_title(), axes[2].get_ylabel()] == ["image", "mask", "two"]
+def test_a_dim_image_stays_dim_and_masks_have_their_whole_range() -> None:
+    image, mask = MAKERS["pictures"]().axes[:2]
+    assert np.array_equal(image.images[0].get_array(), IMAGE)
+    assert image.images[0].get_clim() == (0, 255)
+    assert mask.images[0].get_clim() == (0, 1)
 
 
 def test_curves_are_the_mean_of_the_logs_and_their_range() -> None:
@@ -223,12 +220,6 @@ def test_confusion_matrix_of_a_class_without_images() -> None:
     np.testing.assert_allclose(shares, [[2 / 3, 1 / 3], [0, 0]])
 
 
-def test_heat_maps_stand_below_their_images() -> None:
-    texts = _texts(_heat())
-    for expected in ("Segmented", "ResNet50", "ResNet50(MA)", "Normal", "COVID-19", "VP"):
-        assert expected in texts
-
-
 def test_heat_maps_lie_over_their_images_with_the_regions_outlined() -> None:
     figure = _heat()
     panel = figure.axes[4]  # second column, first network
@@ -250,10 +241,3 @@ def test_gains_are_drawn_one_by_one_and_as_means() -> None:
     lungs = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
     assert lungs["ResNet50(MA)"] == [22, 48]
     assert lungs["ResNet50"] == [23, 32]
-
-
-def test_reach_is_drawn_for_each_network() -> None:
-    figure = reach.reach_figure(_reach())
-    assert [axes.get_title() for axes in figure.axes] == ["ResNet50", "VGG16"]
-    inside = next(line for line in figure.axes[0].lines if line.get_label() == "inside")
-    np.testing.assert_allclose(inside.get_xydata(), [[64, 0.064], [128, 0.128], [512, 0.512]])

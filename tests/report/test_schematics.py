@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from manet_lib.models import create_model
-from manet_lib.report import classification, postprocessing, segmentation
+from manet_lib.report import classification
 from manet_lib.report.schematics import operations
 from manet_lib.report.segmentation import resunet_shapes
 
@@ -66,33 +66,4 @@ def test_pooled_numbers_are_shares_of_the_field():
     expected = [[padded[2 * y : 2 * y + 3, 2 * x : 2 * x + 3].mean() for x in range(4)] for y in range(4)]
     np.testing.assert_allclose(pooled, expected, atol=1e-6)
     assert f"{expected[1][1]:.2f}" in texts(figure)
-    plt.close(figure)
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (
-            classification.attention_places_figure,
-            ["ResNet50: bottleneck", "× lung map", "conv 5×5", "concatenate"],
-        ),
-        (classification.cbam_figure, ["CBAM", "conv 7×7, σ", "+ shortcut"]),
-        (segmentation.resunet_figure, ["512×16²", "image"]),
-        (
-            lambda: postprocessing.workflow_figure(*(np.eye(32, dtype=np.uint8) for _ in range(3))),
-            ["image", "raw mask", "lung mask", "segmented image", "class"],
-        ),
-    ],
-)
-def test_nothing_is_clipped_or_written_over_another_word(make, words):
-    figure = make()
-    figure.canvas.draw()
-    found = texts(figure)
-    assert set(words) <= set(found)
-    whole = figure.bbox
-    for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
-        assert all(box.x0 >= whole.x0 and box.x1 <= whole.x1 for box in boxes)
-        overlaps = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
-        assert overlaps == []
     plt.close(figure)

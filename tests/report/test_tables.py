@@ -108,14 +108,6 @@ class TestPublished:
             assert (printed == "") == (name == base)
             assert printed in ("", computed)
 
-    def test_matches_the_class_titles(self) -> None:
-        titles = [tables.class_title(name) for name in CLASSES]
-        assert titles == ["Normal", "COVID-19", "TB", "BP", "VP"]
-        assert tables.class_title("own class") == "own class"
-        models = [tables.model_title(name) for name in MODELS]
-        assert models[:4] == ["ResNet34", "ResNet34(MA)", "ResNet34(CBAM)", "ResNet50"]
-        assert models[-4:] == ["VGG16", "VGG16(MA)", "Inceptionv3", "Inceptionv3(MA)"]
-
 
 class TestErrata:
     def test_known_slips(self) -> None:
@@ -127,17 +119,6 @@ class TestErrata:
         assert re.search(r"VGG16 .*93\.37.*635/680.*93\.38", text)
         assert re.search(r"92\.50.*92\.52.*91\.90", text)
         assert all(len(line.splitlines()) == 1 for line in lines)
-
-
-class TestNoteOnTheData:
-    def test_says_phantom(self) -> None:
-        assert "phantom" in tables.data_note(PHANTOM)
-        assert "not comparable" in tables.data_note(PHANTOM)
-
-    def test_says_whose_data(self) -> None:
-        assert "mine" in tables.data_note(OWN)
-        assert "not the paper's" in tables.data_note(OWN)
-        assert tables.data_note(PUBLISHED) == "the paper's data"
 
 
 class TestDistribution:
