@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from itertools import pairwise
 from os.path import relpath
 from pathlib import Path
 
@@ -203,6 +204,21 @@ def claims_page(stated: list[Claim], evidence: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def gallery_page() -> str:
+    """Every recorded figure with the notebook that draws it and the caption that stands below it."""
+    parts = ["# Gallery\n\nAll figures of the recorded run; each leads to the notebook that explains it.\n"]
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(file, as_version=4).cells
+        for cell, after in pairwise(cells):
+            drawn = re.search(r'save_figure\(.*paths, "(\w+)"', cell.source, flags=re.DOTALL)
+            if drawn and (picture := ROOT / "figures/recorded/phantoms" / f"{drawn[1]}.png").is_file():
+                caption = after.source.split("\n\n")[0] if after.source.startswith("**") else ""
+                caption = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", caption)
+                link = f"[![{drawn[1]}](../{picture.relative_to(ROOT)})](../notebooks/{file.name})"
+                parts.append(f"{link}\n\n{caption} [{file.stem}](../notebooks/{file.name})\n")
+    return "\n".join(parts)
+
+
 def studies_page() -> str:
     """Every study: its question, what was written down to decide it, its arms, and what is recorded."""
     parts = ["# Studies\n\nMany training runs each, compared in pairs; the files were written before the runs.\n"]
@@ -235,7 +251,8 @@ def lay_out() -> None:
         text = folder_page(PAGES / "notebooks" / name, name.capitalize())
         (PAGES / "notebooks" / name / "README.md").write_text(text, encoding="utf-8")
     (PAGES / "docs/claims.md").write_text(claims_page(claims(), evidence_table()), encoding="utf-8")
-    (PAGES / "docs/studies.md").write_text(studies_page(), encoding="utf-8")
+    for name, page in (("studies", studies_page()), ("gallery", gallery_page())):
+        (PAGES / f"docs/{name}.md").write_text(page, encoding="utf-8")
     (PAGES / "api").mkdir()
     (PAGES / "api/index.rst").write_text(_API, encoding="utf-8")
     for page in sorted(PAGES.rglob("*.md")):
