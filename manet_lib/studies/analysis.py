@@ -88,6 +88,7 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
         for first, second in study.contrasts:
             if first in wide and second in wide:
                 both = wide[[first, second]].dropna()
+                both = both[~both.index.get_level_values("pair").duplicated()]
                 row = {"condition": condition, "test": test, "contrast": f"{first} − {second}"}
                 found = paired_effect(both[first].to_numpy(), both[second].to_numpy(), study.margin)
                 rows.append(row | found | {"versions": both.index.get_level_values("code").nunique()})

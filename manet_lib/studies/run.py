@@ -38,13 +38,14 @@ from manet_lib.studies.confounders import redrawn
 from manet_lib.studies.perturbed_masks import perturbed_masks
 from manet_lib.studies.plan import Rows, Study, load_study, slug
 from manet_lib.studies.testing import Images, logits_on, lung_masks
-from manet_lib.studies.training_records import Record, append, key_of, read, records_file, score
+from manet_lib.studies.training_records import Key, Record, append, key_of, read, records_file, score
 from manet_lib.training.classification import load_classifier, train_classifier
 from manet_lib.training.distributed import joined
 from manet_lib.training.loop import prepare
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 from manet_lib.workflow.processes import die_with_parent
 from manet_lib.workflow.records import atomic_path, read_done
+from manet_lib.workflow.steps import classification_step
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,16 @@ class Group:
     runs: tuple[tuple[str, float], ...]
 
     @property
-    def keys(self) -> list[tuple[str, str, int, int, float]]:
+    def keys(self) -> list[Key]:
         """What tells its records apart, see :func:`key_of`."""
         return [(self.condition, arm, self.pair, self.seed, rate) for arm, rate in self.runs]
+
+    def is_recorded(self, records: Sequence[Record]) -> bool:
+        """Whether all its training runs are recorded, and with the same code."""
+        found: dict[str, set[Key]] = {}
+        for record in records:
+            found.setdefault(record["code"], set()).add(key_of(record))
+        return any(keys.issuperset(self.keys) for keys in found.values())
 
 
 def rate_groups(name: str, study: Study) -> list[Group]:
@@ -153,6 +161,8 @@ class Prepared:
         self.params = listed(study.params(profile, group.condition, group.seed), condition.images)
         self.paths = prepared(self.params)
         self.outside_rows = condition.outside
+        code = classification_step(self.params, self.paths, self.params.models[0], 1).code()
+        self.code = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
         manifest = read_manifest(self.paths)
         self.test = manifest[manifest["split"] == "test"]
 
@@ -208,15 +218,14 @@ def matched_to(images: Images, reference: Images) -> Images:
 def train_group(group: Group, threads: int) -> list[Record]:
     """Train what is not recorded of a group, one run after the other, record each and remove its weights."""
     study, file = load_study(group.study), records_file(group.study)
-    done = {key_of(record) for record in read(file)}
-    missing = [run for run, key in zip(group.runs, group.keys, strict=True) if key not in done]
-    found: list[Record] = []
-    if missing:
+    records, found = read(file), list[Record]()
+    if not group.is_recorded(records):
         shared = Prepared(group, study)
-        for arm, rate in missing:
-            record = train_one(group, shared, arm, rate, threads)
-            append(file, record)
-            found.append(record)
+        done = {key_of(record) for record in records if record["code"] == shared.code}
+        for (arm, rate), key in zip(group.runs, group.keys, strict=True):
+            if key not in done:  # those of an earlier version are done again: arms are compared within one
+                found.append(train_one(group, shared, arm, rate, threads))
+                append(file, found[-1])
     return found
 
 
@@ -240,7 +249,6 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
                 tests[test] = {"image_id": list(rows["image_id"]), "label": list(rows["label"]), "logits": short}
     maps = _heat_map_scores(params, paths, (arm.model, group.trial)) if tests and shared.study.heat_maps else {}
     shutil.rmtree(folder)
-    code = hashlib.sha256(json.dumps(done["code"], sort_keys=True).encode()).hexdigest()[:12]
     return {
         "condition": group.condition,
         "arm": name,
@@ -253,7 +261,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
         "heat_maps": maps,
         "classes": params.classes,
         "version": version("manet-companion"),
-        "code": code,
+        "code": shared.code,
         **{key: done[key] for key in ("device", "precision", "seconds")},
     }
 
@@ -293,9 +301,9 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
 
 
 def _train_all(groups: list[Group], file: Path, jobs: int) -> None:
-    done = {key_of(record) for record in read(file)}
-    open_groups = [group for group in groups if not done.issuperset(group.keys)]
-    total = sum(key not in done for group in open_groups for key in group.keys)
+    records = read(file)
+    open_groups = [group for group in groups if not group.is_recorded(records)]
+    total = sum(len(group.runs) for group in open_groups)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
     context = multiprocessing.get_context("spawn")

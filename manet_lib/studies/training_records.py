@@ -22,6 +22,7 @@ from sklearn.metrics import roc_auc_score
 from manet_lib.paths import recorded_results
 
 Record = dict[str, Any]
+Key = tuple[str, str, int, int, float]
 
 
 def records_file(name: str) -> Path:
@@ -41,19 +42,19 @@ def append(file: Path, record: Record) -> None:
 def read(file: Path) -> list[Record]:
     """All records of a file, none where there is no file.
 
-    A last one that was not written whole is left out. Of two records of the same training run, as two machines may
-    make them, the first counts; so the files of two machines may be joined end to end.
+    A last one that was not written whole is left out. Of two records of the same training run and code, as two
+    machines may make them, the first counts; so the files of two machines may be joined end to end.
     """
-    found: dict[tuple[str, str, int, int, float], Record] = {}
+    found: dict[tuple[Key, str], Record] = {}
     if file.is_file():
         with gzip.open(file, "rt", encoding="utf-8") as lines, suppress(EOFError, json.JSONDecodeError):
             for line in lines:
                 record = json.loads(line)
-                found.setdefault(key_of(record), record)
+                found.setdefault((key_of(record), record["code"]), record)
     return list(found.values())
 
 
-def key_of(record: Record) -> tuple[str, str, int, int, float]:
+def key_of(record: Record) -> Key:
     """What tells the training runs of a study apart: condition, arm, pair, seed and learning rate."""
     return (record["condition"], record["arm"], record["pair"], record["seed"], record["learning_rate"])
 

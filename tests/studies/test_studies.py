@@ -231,6 +231,17 @@ def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path
     assert json.dumps(effects(study, found).to_dict("records"))
 
 
+def test_a_pair_that_another_version_began_is_trained_whole_and_counted_once(planned):
+    name = planned(rates=[0.003], tests=["as trained"])
+    (group, _) = pair_groups(name, load_study(name), [])
+    append(planned.records, record("plain", 1, 0.9, seed=group.seed, code="earlier"))
+    assert [one["arm"] for one in train_group(group, threads=1)] == ["plain", "MA"]
+    assert group.is_recorded(read(planned.records))
+    append(planned.records, record("MA", 1, 0.9, seed=group.seed, code="earlier"))
+    study = load_study(name)
+    assert effects(study, read(planned.records))["pairs"].tolist() == [1]
+
+
 def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
     name = planned(rates=[0.003], tests=["as trained"])
     for group in pair_groups(name, load_study(name), []):
