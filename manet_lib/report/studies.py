@@ -52,6 +52,8 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
 def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
     """Every arm of a study in each condition and test: training runs as points, their mean with its 95% interval.
 
+    The axis shows the range of the runs; a wider interval, as of three runs, is cut off there.
+
     Args:
         name: of the study.
         tests: which of its tests; all, if none is named.
@@ -71,6 +73,9 @@ def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
             axes.set(title=condition, xticks=range(len(shown)))
             axes.set_xticklabels(shown, rotation=20, ha="right")
             axes.grid(alpha=0.25, axis="y")
+        if len(table):
+            values = table.loc[table["test"].isin(shown), "value"]
+            panels[0][0].set_ylim(values.min() - 3, values.max() + 3)
         panels[0][0].set_ylabel("AUC (%)" if study.quantity == "auc" else "accuracy (%)")
         entries = panels[0][0].get_legend_handles_labels()
         figure.legend(*entries, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
@@ -83,7 +88,7 @@ def _draw_arms(axes: Axes, table: pd.DataFrame, arms: list[str], tests: list[str
         found = [own.loc[own["test"] == test, "value"].to_numpy() for test in tests]
         at = np.arange(len(tests)) + (number - (len(arms) - 1) / 2) * 0.8 / len(arms)
         for place, values in zip(at, found, strict=True):
-            axes.plot(np.full(len(values), place), values, ".", markersize=2, color="#777777")
+            axes.plot(np.full(len(values), place), values, "o", markersize=3, markerfacecolor="none", color=colour)
         several = [place for place, values in enumerate(found) if len(values) > 1]
         bounds = np.array([student_interval(found[place]) for place in several]).reshape(-1, 2)
         style: dict[str, Any] = {"fmt": "o", "markersize": 4, "elinewidth": 1, "color": colour}
