@@ -16,7 +16,7 @@ from manet_lib.data.augment import Pairs
 from manet_lib.data.scaling import resize
 from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
-from manet_lib.models import create_model
+from manet_lib.models import classifier_of
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier
@@ -173,12 +173,7 @@ def fresh_classifier(params: Params, model: str, trial: int) -> nn.Module:
     """An untrained classifier in evaluation mode, its weights drawn as for a training, the same in every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_hash("untrained", model, trial))
-        drawn = create_model(
-            model,
-            len(params.classes),
-            count_include_pad=params.count_include_pad,
-            variant=params.mask_attention,
-        )
+        drawn = classifier_of(params, model)
     return drawn.eval()
 
 

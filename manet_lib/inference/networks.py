@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from manet_lib.data.postprocess import clean_mask
 from manet_lib.data.scaling import seen, to_signed, to_unit
 from manet_lib.inference.out_of_distribution import TypicalImages
-from manet_lib.models import create_model
+from manet_lib.models import classifier_of
 from manet_lib.models.features import image_features
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params, UserError, validate
@@ -175,7 +175,7 @@ class Networks:
         arrays = {name: state[f"typical.{name}"].numpy() for name in _TYPICAL}
         typical = TypicalImages(**arrays, rest=usage["rest"], usual=usage["usual"])
         limits = {name: (low, high) for name, (low, high) in usage["limits"].items()}
-        segmenter, classifier = create_segmenter(params.seg_encoder), _empty_classifier(params)
+        segmenter, classifier = create_segmenter(params.seg_encoder), classifier_of(params, params.models[0])
         for part, network in (("segmenter.", segmenter), ("classifier.", classifier)):
             own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
             network.load_state_dict(own)
@@ -207,12 +207,3 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     except Exception as error:  # safetensors has its own
         reason = " ".join(str(error).split())[:160]
         raise UserError(f"{path.name}: cannot be read as weights: {reason}") from None
-
-
-def _empty_classifier(params: Params) -> nn.Module:
-    return create_model(
-        params.models[0],
-        len(params.classes),
-        count_include_pad=params.count_include_pad,
-        variant=params.mask_attention,
-    )

@@ -11,6 +11,7 @@ from manet_lib.models.pretrained import load_torchvision_weights
 from manet_lib.models.resnet import mask_attention_resnet, plain_resnet
 from manet_lib.models.variants import make_variant
 from manet_lib.models.vgg import MaskAttentionVGG, PlainVGG
+from manet_lib.params import Params
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet34": lambda **sizes: plain_resnet(34, **sizes),
@@ -29,6 +30,17 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
 def model_names() -> tuple[str, ...]:
     """The ten rows of Table 2, in its order."""
     return tuple(_BUILDERS)
+
+
+def classifier_of(params: Params, name: str, pretrained: str = "none") -> nn.Module:
+    """A classifier with the classes and the mask attention of some parameters; see :func:`create_model`."""
+    return create_model(
+        name,
+        len(params.classes),
+        count_include_pad=params.count_include_pad,
+        variant=params.mask_attention,
+        pretrained=pretrained,
+    )
 
 
 def create_model(

@@ -10,7 +10,7 @@ from manet_lib.data.augment import Pairs, classification_augmentation
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.seeds import stable_hash
 from manet_lib.data.store import Store
-from manet_lib.models import create_model
+from manet_lib.models import classifier_of
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, weights_of
 from manet_lib.training.checkpoint import load_weights, save_weights
@@ -76,7 +76,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks, name: str,
     use_threads(params)
     manifest = read_manifest(paths)
     torch.manual_seed(stable_hash("stage 2", params.seed, trial))
-    model = prepare(_network(name, params, pretrained=params.pretrained), params, ranks.device)
+    model = prepare(classifier_of(params, name, params.pretrained), params, ranks.device)
     optimiser = torch.optim.SGD(
         model.parameters(),
         lr=params.learning_rate,
@@ -140,22 +140,12 @@ def read_predictions(paths: RunPaths, model: str, trial: int, side: str = "test"
     return table[table["split"] == side].reset_index(drop=True)
 
 
-def _network(name: str, params: Params, pretrained: str = "none") -> nn.Module:
-    return create_model(
-        name,
-        len(params.classes),
-        count_include_pad=params.count_include_pad,
-        variant=params.mask_attention,
-        pretrained=pretrained,
-    )
-
-
 def load_classifier(params: Params, paths: RunPaths, model: str, trial: int) -> nn.Module:
     """A trained classifier in evaluation mode, on the processor.
 
     Raises:
         UserError: it has not been trained.
     """
-    network = _network(model, params)
+    network = classifier_of(params, model)
     load_weights(weights_of(paths.classifier(model, trial)), network)
     return network.eval()

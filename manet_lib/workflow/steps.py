@@ -68,10 +68,15 @@ def audit_steps(params: Params, paths: RunPaths) -> list[Step]:
     ]
 
 
+def _networks(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> list[Step]:
+    """What is read to look at trained networks: images, masks and weights."""
+    before = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
+    return before + [classification_step(params, paths, *pair) for pair in trained]
+
+
 def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
     """Scores of the heat maps of some training runs."""
-    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
-    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    inputs = _networks(params, paths, trained)
     outputs = [paths.attention / "scores.csv", paths.attention / "controls.csv"]
     modules = ("manet_lib.attention.scores", "manet_lib.training.classification")  # whose networks it runs
     return Step("attention", paths.attention, params, inputs, outputs, modules)
@@ -79,8 +84,7 @@ def attention_step(params: Params, paths: RunPaths, trained: list[tuple[str, int
 
 def probes_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
     """Probes of the heat maps of some training runs."""
-    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
-    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    inputs = _networks(params, paths, trained)
     outputs = [paths.probes / "faithfulness.csv", paths.probes / "sanity.csv"]
     modules = ("manet_lib.attention.probes", "manet_lib.training.classification")
     return Step("probes", paths.probes, params, inputs, outputs, modules)
@@ -97,8 +101,7 @@ def mask_scores_step(params: Params, paths: RunPaths) -> Step:
 
 def perturbed_masks_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
     """What some training runs say of the test images with perturbed masks."""
-    inputs = [store_step(params, paths), manifest_step(params, paths), clean_masks_step(params, paths)]
-    inputs += [classification_step(params, paths, *pair) for pair in trained]
+    inputs = _networks(params, paths, trained)
     outputs, modules = [paths.perturbed_masks / "predictions.csv"], ("manet_lib.studies.perturbed_masks",)
     return Step("perturbed_masks", paths.perturbed_masks, params, inputs, outputs, modules)
 
