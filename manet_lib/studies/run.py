@@ -5,47 +5,34 @@ Trains what is not recorded yet, several training runs side by side, and appends
 """
 
 import argparse
-import fcntl
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
 from manet_lib.attention.scores import attention_scores
-from manet_lib.data.listing import read_listing
-from manet_lib.data.manifest import build_manifest, read_manifest
-from manet_lib.data.postprocess import clean_masks
-from manet_lib.data.store import Store, build_store
 from manet_lib.params import Params, UserError
-from manet_lib.paths import RunPaths, expand, log_of
+from manet_lib.paths import RunPaths, log_of
 from manet_lib.studies.analysis import chosen_rate, effects
-from manet_lib.studies.confounders import redrawn
-from manet_lib.studies.perturbed_masks import perturbed_masks
-from manet_lib.studies.plan import Rows, Study, load_study, slug
-from manet_lib.studies.testing import Images, logits_on, lung_masks
+from manet_lib.studies.images import Prepared
+from manet_lib.studies.plan import Study, load_study, slug
+from manet_lib.studies.testing import logits_on
 from manet_lib.studies.training_records import Key, Record, append, key_of, read, records_file, score
 from manet_lib.training.classification import load_classifier, train_classifier
 from manet_lib.training.distributed import joined
 from manet_lib.training.loop import prepare
-from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
 from manet_lib.workflow.processes import die_with_parent
-from manet_lib.workflow.records import atomic_path, read_done
-from manet_lib.workflow.steps import classification_step
+from manet_lib.workflow.records import read_done
 
 
 @dataclass(frozen=True)
@@ -110,117 +97,12 @@ def pair_groups(name: str, study: Study, records: list[Record]) -> list[Group]:
     ]
 
 
-@contextmanager
-def waiting_for(folder: Path) -> Iterator[None]:
-    """Hold a folder; wait for another process that does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.study").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def prepared(params: Params, outside: bool = False) -> RunPaths:
-    """A run as far as its clean masks; of another hospital's images only the store and the manifest."""
-    paths = RunPaths.of(params.profile)
-    with waiting_for(paths.root):
-        build_store(params, paths)
-        build_manifest(params, paths)
-        if not outside:
-            train_segmenter(params, paths)
-            predict_raw_masks(params, paths)
-            clean_masks(params, paths)
-    return paths
-
-
-def listed(params: Params, rows: Rows) -> Params:
-    """The parameters with a CSV that lists the chosen images alone; unchanged where all are."""
-    if not rows:
-        return params
-    folder = expand(params.data_dir)
-    table = read_listing(folder / params.data_csv, folder)
-    for column, values in rows.items():
-        if column not in table or not table[column].isin(values).any():
-            raise UserError(f"images: {params.data_csv} has no row with {column} {' or '.join(values)}")
-        table = table[table[column].isin(values)]
-    file = RunPaths.of(params.profile).root / "images.csv"
-    with waiting_for(file.parent):
-        text = table.to_csv(index=False)
-        if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            with atomic_path(file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-    return params.model_copy(update={"data_csv": str(file)})
-
-
-class Prepared:
-    """What the training runs of a group share: the run up to its clean masks, and the images of the tests."""
-
-    def __init__(self, group: Group, study: Study) -> None:
-        condition = study.conditions[group.condition]
-        profile = f"study_{group.study}_{slug(group.condition)}_{group.seed}"[:40]
-        self.study, self.rates_only = study, group.pair == 0
-        self.params = listed(study.params(profile, group.condition, group.seed), condition.images)
-        self.paths = prepared(self.params)
-        self.outside_rows = condition.outside
-        code = classification_step(self.params, self.paths, self.params.models[0], 1).code()
-        self.code = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
-        manifest = read_manifest(self.paths)
-        self.test = manifest[manifest["split"] == "test"]
-
-    @cached_property
-    def tests(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
-        """By test: rows with image_id and label, images and masks, uint8 (N, S, S)."""
-        images = Store.open(self.paths.store).images[self.test.index]
-        masks = np.load(self.paths.clean_masks, mmap_mode="r")[self.test.index]
-        found = {"as trained": (self.test, images, masks)}
-        with joined(self.params) as ranks:
-            for name in {"without", "swapped"} & {*self.study.tests}:
-                drawn = redrawn(self.params, self.test, name)
-                found[name] = (self.test, drawn, lung_masks(drawn, self.params, self.paths, ranks))
-        for name, other in perturbed_masks(masks > 0).items():
-            found[name] = (self.test, images, other.astype(np.uint8))
-        if self.outside_rows:
-            found |= self._outside()
-        return {name: found[name] for name in self.study.tests}
-
-    def _outside(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
-        profile = f"{self.params.profile[:36]}_out"
-        given = self.params.model_copy(update={"profile": profile, "data_csv": "index.csv"})
-        params = listed(given, self.outside_rows)
-        paths = prepared(params, outside=True)
-        store, rows = Store.open(paths.store), read_manifest(paths)
-        images = np.array(store.images)
-        with joined(self.params) as ranks:
-            masks = lung_masks(images, self.params, self.paths, ranks)
-        manifest = read_manifest(self.paths)
-        train = manifest.index[manifest["split"] == "train"]
-        matched = matched_to(images, Store.open(self.paths.store).images[train])
-        annotated = np.flatnonzero(rows["mask_path"] != "")
-        return {
-            "outside": (rows, images, masks),
-            "outside, matched": (rows, matched, masks),
-            "outside, annotated masks": (rows.iloc[annotated], images[annotated], store.masks[annotated]),
-        }
-
-
-def matched_to(images: Images, reference: Images) -> Images:
-    """Images whose grey values, all together, are distributed as those of a reference: one mapping for all.
-
-    Args:
-        images: uint8 (N, S, S).
-        reference: uint8 (M, S, S).
-    """
-    of_images, of_reference = (
-        np.cumsum(np.bincount(one.ravel(), minlength=256)) / one.size for one in (images, reference)
-    )
-    return np.searchsorted(of_reference, of_images).clip(0, 255).astype(np.uint8)[images]
-
-
 def train_group(group: Group, threads: int) -> list[Record]:
     """Train what is not recorded of a group, one run after the other, record each and remove its weights."""
     study, file = load_study(group.study), records_file(group.study)
     records, found = read(file), list[Record]()
     if not group.is_recorded(records):
-        shared = Prepared(group, study)
+        shared = Prepared(group.study, study, group.condition, group.seed)
         done = {key_of(record) for record in records if record["code"] == shared.code}
         for (arm, rate), key in zip(group.runs, group.keys, strict=True):
             if key not in done:  # those of an earlier version are done again: arms are compared within one
@@ -240,7 +122,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
     folder = paths.classifier(arm.model, group.trial)
     done, log = read_done(folder) or {}, pd.read_csv(log_of(folder))
     tests: dict[str, Any] = {}
-    if not shared.rates_only:
+    if group.pair:
         with joined(params) as ranks:
             network = prepare(load_classifier(params, paths, arm.model, group.trial), params, ranks.device)
             for test, (rows, images, masks) in shared.tests.items():

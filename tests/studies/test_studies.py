@@ -13,8 +13,9 @@ from sklearn.metrics import roc_auc_score
 from manet_lib.params import UserError
 from manet_lib.studies import plan
 from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed
+from manet_lib.studies.images import matched_to
 from manet_lib.studies.plan import Study, load_study
-from manet_lib.studies.run import Group, matched_to, pair_groups, rate_groups, run, train_group
+from manet_lib.studies.run import Group, pair_groups, rate_groups, run, train_group
 from manet_lib.studies.training_records import append, key_of, probabilities_of, read, records_file, score
 
 PLAN = {
