@@ -5,7 +5,7 @@
 Needs no notebook and no network. Each part has a share of the time, is ended when that is over, and leaves a
 record in benchmarks/results/gpu.json, whether it was finished or not. The time that a part does not need goes to
 the study, which comes last and whose training runs are recorded one by one in benchmarks/results/studies/. A later
-call goes on with the study. With `--device cpu` everything is smaller: a rehearsal.
+call goes on with the study. With `--device cpu` all parts but the study are smaller: a rehearsal.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from manet_lib.params import VARIANTS
 
 
 class Resized(MaskPool):
-    """The mask averaged over the area of each place, without any overlap: padding and kernel play no part."""
+    """Each map averaged from the one before over the area of each place: padding and kernel play no part.
+
+    Where sizes divide, as in a ResNet, this is the mask itself resized to the features.
+    """
 
     def forward(self, mask: Tensor) -> Tensor:
         """The mask (B, 1, H, W) at the size of the features."""
@@ -38,7 +41,7 @@ class Residual(MaskPool):
 
 
 class DividedByMean(MaskPool):
-    """Each map divided by its mean over the image: contrast stays, height goes."""
+    """Each map divided by its mean over the image: the contrast is kept, the scale is removed."""
 
     def multiplier(self, lung_map: Tensor) -> Tensor:
         """M / mean(M)."""
@@ -46,7 +49,7 @@ class DividedByMean(MaskPool):
 
 
 class DividedByPeak(MaskPool):
-    """Each map divided by its highest value: contrast stays, height goes."""
+    """Each map divided by its highest value: the contrast is kept, the scale is removed."""
 
     def multiplier(self, lung_map: Tensor) -> Tensor:
         """M / max(M), in [0, 1]."""

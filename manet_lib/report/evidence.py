@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from manet_lib.params import load_params
-from manet_lib.paths import params_file, recorded_results
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
 from manet_lib.report.tables import published
 from manet_lib.studies.analysis import effects
@@ -35,10 +36,9 @@ def evidence_table() -> pd.DataFrame:
 def _cell(claim: Claim, kind: str) -> str:
     if kind in claim.studies:
         return of_study(claim.studies[kind], claim.side)
-    if claim.quantity == "size":
-        return "supported: 20 of 20 cells" if kind == "phantoms" else "any image gives the same"
-    if claim.quantity == "time":
-        return _times() if kind == "phantoms" else "any image gives the same"
+    if claim.quantity in ("size", "time"):
+        found = _counts if claim.quantity == "size" else _times
+        return found() if kind == "phantoms" else "any image gives the same"
     if kind == "paper":
         lacking = claim.needs.lacking(load_params(params_file(_LARGEST_RUN)))
         return f"not tested: {lacking}" if lacking else "no study yet"
@@ -54,41 +54,57 @@ def of_study(source: Source, side: str) -> str:
 
     Returns:
         `supported`, `not supported`, `equivalent` or `undecided` where all conditions and contrasts agree, else
-        `mixed`; then a colon and the numbers.
+        `mixed`; then "so far" until all pairs that the study plans are there, a colon and the numbers.
     """
     study, records = load_study(source.study), read(records_file(source.study))
     table = effects(study, records, source.quantity)
+    conditions = source.conditions or list(study.conditions)
     wanted = table["contrast"].isin([f"{first} − {second}" for first, second in source.contrasts])
-    wanted &= table["condition"].isin(source.conditions or list(study.conditions)) & (table["pairs"] > 0)
+    wanted &= table["condition"].isin(conditions) & (table["pairs"] > 0)
     if source.quantity == study.quantity:
         wanted &= table["test"] == source.test
     rows = table[wanted].to_dict("records")
     if not rows:
-        return f"undecided: no training runs yet (study {source.study})"
+        return f"not run yet: study {source.study}"
     holds = {"higher": side == "above", "lower": side == "below"}
     verdicts = [
         ("supported" if holds[row["verdict"]] else "not supported") if row["verdict"] in holds else row["verdict"]
         for row in rows
     ]
     same = len(set(verdicts)) == 1
+    whole = len(rows) == len(conditions) * len(source.contrasts)
+    whole = whole and all(row["pairs"] >= study.pairs for row in rows)
     shown = [_shown(row) + ("" if same else f", {said}") for row, said in zip(rows, verdicts, strict=True)]
-    return f"{verdicts[0] if same else 'mixed'}: {'; '.join(shown)}"
+    return f"{verdicts[0] if same else 'mixed'}{'' if whole else ' so far'}: {'; '.join(shown)}"
 
 
 def _shown(row: dict[str, Any]) -> str:
     where = f"{row['contrast']}, {row['condition']}: "
-    if row["pairs"] < 2:
-        return f"{where}one pair of training runs"
+    if not np.isfinite(row["low"]):
+        return f"{where}{row['pairs']} pair{'s' * (row['pairs'] > 1)}, no interval"
     lacking = f", about {row['needed']} needed" if row["verdict"] == "undecided" else ""
     effect = f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
     return f"{where}{effect}, {row['pairs']} pairs{lacking}"
 
 
+def _counts() -> str:
+    """How many cells of the recorded Table 3 are the printed ones."""
+    table = pd.read_csv(RunPaths.of(DEFAULT_PROFILE).recorded / "table3.csv", dtype=str)
+    columns = ("Params", "FLOPs")
+    same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in columns)
+    cells = len(columns) * len(table)
+    return f"{'supported' if same == cells else 'not supported'}: {same} of {cells} cells"
+
+
 def _times() -> str:
     """The recorded running times, each network against the figure that the paper prints for it."""
-    found = json.loads((recorded_results("mask_attention-cpu-128.json")).read_text(encoding="utf-8"))
-    printed = published("table3_cost").set_index("model")["time_increase_pct"]
-    measured = {row["model"]: row for row in found["results"] if row["model"].endswith("_ma")}
-    above = [name for name, row in measured.items() if row["interval_95"][1] > float(printed[name])]
-    shown = ", ".join(f"{row['increase_pct']:+.1f}%" for row in measured.values())
-    return f"{'undecided' if above else 'supported'}: {shown} (on a CPU at 128 px, {ROUNDS} rounds)"
+    found = json.loads(recorded_results("mask_attention-cpu-128.json").read_text(encoding="utf-8"))
+    printed = published("table3_cost").set_index("model")["time_increase_pct"].to_dict()
+    rows = [row for row in found["results"] if row["model"].endswith("_ma")]
+    shown = ", ".join(f"{row['increase_pct']:+.1f}%" for row in rows)
+    bounds = [np.subtract(row["interval_95"], float(printed[row["model"]])) for row in rows]
+    if all(high <= 0 for _, high in bounds):
+        said = "supported"
+    else:
+        said = "not supported" if any(low > 0 for low, _ in bounds) else "undecided"
+    return f"{said}: {shown} (on a CPU at 128 px, {ROUNDS} rounds)"

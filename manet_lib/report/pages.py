@@ -77,8 +77,9 @@ def _study(name: str, *tests: str) -> str:
 
 
 def _runs(name: str) -> int:
-    """Pairs of training runs that a study has recorded."""
-    return len({record["pair"] for record in read(records_file(name)) if record["pair"]})
+    """Training runs of each arm that a study has recorded, in the condition with the fewest."""
+    table = measured(load_study(name), read(records_file(name)))
+    return int(table.groupby(["condition", "arm"])["pair"].nunique().min())
 
 
 def _arm(name: str, condition: str, test: str, arm: str) -> str:

@@ -1,6 +1,7 @@
 """What a study shows: paired differences between its arms, and whether they differ or are equivalent."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from statsmodels.stats.weightstats import DescrStatsW
 
 from manet_lib.evaluation.metrics import late_jumps
+from manet_lib.evaluation.paired import holm
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import UserError
 from manet_lib.studies.plan import Study
@@ -37,8 +39,8 @@ def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: st
             if (record["pair"], record["condition"], record["arm"], record["learning_rate"])
             == (0, where, arm, rate)
         ]
-        if len(same) < len(study.rate_seeds):
-            raise UserError(f"rates: {arm} in {where} has {len(same)} training runs with {rate:g}; run the study")
+        if not same:
+            raise UserError(f"rates: {arm} in {where} has no training run with {rate:g}; run the study")
         accuracy, loss = (float(np.mean([log[key][-1] for log in same])) for key in ("val_accuracy", "val_loss"))
         found[rate] = (-round(accuracy, 6), loss)
     return min(found, key=found.__getitem__)
@@ -57,6 +59,8 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
     quantity = quantity or study.quantity
     rows = []
     for record in records:
+        if record["pair"] and record["learning_rate"] != _rate(study, records, record):
+            continue  # the rates have been changed since
         if quantity == "jumps":
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
         elif quantity == "in_lungs":
@@ -69,13 +73,22 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
     return pd.DataFrame(rows, columns=["condition", "arm", "pair", "code", "test", "value"])
 
 
+def _rate(study: Study, records: Sequence[Record], record: Record) -> float:
+    """The learning rate that counts for an arm; that of its record, where none was chosen."""
+    try:
+        return chosen_rate(study, records, record["condition"], record["arm"])
+    except UserError:
+        return float(record["learning_rate"])
+
+
 def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.DataFrame:
     """Each contrast in each condition and test, a row each.
 
     Columns: condition, test, contrast, pairs (how many there are), first and second (mean of each arm),
     difference with low and high (its 95% interval), p (paired t test), p_equivalent (two one-sided tests with the
-    study's margin), verdict (see :func:`verdict`), needed (pairs after which a verdict is likely) and versions
-    (of the code; both runs of a pair have the same one, other pairs are left out).
+    study's margin), verdict (see :func:`verdict`), needed (pairs that give one with 80% probability) and versions
+    (of the code; both runs of a pair have the same one, other pairs are left out). Other quantities than the
+    study's have no margin: their significance alone is tested.
 
     Args:
         study: of the records.
@@ -83,21 +96,28 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
         quantity: see :func:`measured`.
     """
     table, rows = measured(study, records, quantity), []
+    margin = study.margin if quantity in ("", study.quantity) else 0.0
     for (condition, test), part in table.groupby(["condition", "test"], sort=False):
         wide = part.pivot_table(index=["pair", "code"], columns="arm", values="value")
+        found = []
         for first, second in study.contrasts:
             if first in wide and second in wide:
                 both = wide[[first, second]].dropna()
                 both = both[~both.index.get_level_values("pair").duplicated()]
                 row = {"condition": condition, "test": test, "contrast": f"{first} − {second}"}
-                found = paired_effect(both[first].to_numpy(), both[second].to_numpy(), study.margin)
-                rows.append(row | found | {"versions": both.index.get_level_values("code").nunique()})
+                row["versions"] = both.index.get_level_values("code").nunique()
+                found.append(row | paired_effect(both[first].to_numpy(), both[second].to_numpy(), margin))
+        tested = [row for row in found if np.isfinite(row["p"])]
+        if study.holm:
+            for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+                row |= {"p": p, "verdict": verdict(row["difference"], p, row["p_equivalent"])}
+        rows += found
     columns = ["condition", "test", "contrast", "pairs", "first", "second", "difference", "low", "high"]
     columns += ["p", "p_equivalent", "verdict", "needed", "versions"]
     return pd.DataFrame(rows, columns=columns).round(4)
 
 
-def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margin: float) -> dict[str, object]:
+def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margin: float) -> dict[str, Any]:
     """Compare two arms over their pairs of training runs; see :func:`effects` for what is returned.
 
     Args:
@@ -108,43 +128,38 @@ def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margi
     means = {"pairs": len(first), "first": first.mean() if len(first) else np.nan}
     means["second"] = second.mean() if len(second) else np.nan
     nothing = dict.fromkeys(("difference", "low", "high", "p", "p_equivalent"), np.nan)
-    if len(first) < 2:
-        return means | nothing | {"verdict": "undecided", "needed": 0}
     differences = first - second
-    if not differences.std():  # Student's t is not defined
-        p, equivalent = float(differences[0] == 0), float(abs(differences[0]) >= margin)
-    else:
-        p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
-        equivalent = float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
+    if len(first) < 2 or differences.std() < 1e-9:  # Student's t needs a spread
+        return means | nothing | {"verdict": "undecided", "needed": 0}
+    p = float(scipy.stats.ttest_1samp(differences, 0).pvalue)
+    equivalent = float(DescrStatsW(differences).ttost_mean(-margin, margin)[0]) if margin else 1.0
     mean, half = student_interval(differences)
     found = {"difference": mean, "low": mean - half, "high": mean + half, "p": p, "p_equivalent": equivalent}
     return means | found | {"verdict": verdict(mean, p, equivalent), "needed": pairs_needed(differences, margin)}
 
 
 def verdict(difference: float, p: float, p_equivalent: float) -> str:
-    """`equivalent` within the margin, `higher` or `lower` (the difference is significant), or `undecided`."""
-    if p_equivalent < LEVEL:
-        return "equivalent"
+    """`higher` or `lower` if the difference is significant, else `equivalent` within the margin or `undecided`."""
     if p < LEVEL:
         return "higher" if difference > 0 else "lower"
-    return "undecided"
+    return "equivalent" if p_equivalent < LEVEL else "undecided"
 
 
-def pairs_needed(differences: NDArray[np.float64], margin: float, most: int = 200) -> int:
-    """Pairs after which a verdict is likely, if mean and spread of the differences stay what they are.
-
-    The first number for which either the 95% interval leaves out zero or the 90% interval lies within the margin.
+def pairs_needed(differences: NDArray[np.float64], margin: float, power: float = 0.8, most: int = 200) -> int:
+    """Pairs that give a verdict with some probability, if mean and spread of the differences stay what they are.
 
     Args:
         differences: percentage points, two or more.
-        margin: percentage points.
+        margin: percentage points; 0 for no test of equivalence.
+        power: probability of a verdict.
         most: what is returned if no smaller number is enough.
     """
     mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
     for count in range(2, most):
-        error = spread / np.sqrt(count)
-        significant = mean > scipy.stats.t.ppf(1 - LEVEL / 2, count - 1) * error
-        equivalent = mean + scipy.stats.t.ppf(1 - LEVEL, count - 1) * error < margin
+        error, freedom = spread / np.sqrt(count), count - 1
+        missed = scipy.stats.t.ppf(power, freedom)
+        significant = mean > (scipy.stats.t.ppf(1 - LEVEL / 2, freedom) + missed) * error
+        equivalent = margin - mean > (scipy.stats.t.ppf(1 - LEVEL, freedom) + missed) * error
         if significant or equivalent:
             return count
     return most

@@ -1,8 +1,6 @@
 """The images of a study: those that its networks are trained on, and those on which they are tested."""
 
 import fcntl
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -19,7 +17,7 @@ from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, expand
 from manet_lib.studies.confounders import redrawn
 from manet_lib.studies.perturbed_masks import perturbed_masks
-from manet_lib.studies.plan import Rows, Study, slug
+from manet_lib.studies.plan import Rows, Study, digest_of, slug
 from manet_lib.studies.testing import Images, lung_masks
 from manet_lib.training.distributed import joined
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
@@ -72,13 +70,13 @@ class Prepared:
     """What training runs on the same images share: the run up to its clean masks, and the images of the tests."""
 
     def __init__(self, name: str, study: Study, condition: str, seed: int) -> None:
-        profile = f"study_{name}_{slug(condition)}_{seed}"[:40]
+        profile = f"study_{slug(name)[:18]}_{digest_of([name, condition, seed])}"
         self.study = study
         self.params = listed(study.params(profile, condition, seed), study.conditions[condition].images)
         self.paths = prepared(self.params)
         self.outside_rows = study.conditions[condition].outside
         code = classification_step(self.params, self.paths, self.params.models[0], 1).code()
-        self.code = hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:12]
+        self.code = digest_of(code)
         manifest = read_manifest(self.paths)
         self.test = manifest[manifest["split"] == "test"]
 
@@ -99,7 +97,7 @@ class Prepared:
         return {name: found[name] for name in self.study.tests}
 
     def _outside(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
-        profile = f"{self.params.profile[:36]}_out"
+        profile = f"{self.params.profile}_out"
         given = self.params.model_copy(update={"profile": profile, "data_csv": "index.csv"})
         params = listed(given, self.outside_rows)
         paths = prepared(params, outside=True)

@@ -107,7 +107,7 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
 
 
 def perturbed_masks(own: Masks) -> dict[str, Masks]:
-    """What stage 2 is given instead of the masks of some images, (N, S, S), by name as in ``OTHER_MASKS``.
+    """What stage 2 is given instead of the masks of some images, (N, S, S), by name as in ``PERTURBED_MASKS``.
 
     Shrunk and grown by 3% of the side; those of the same images in another order, each image with another's; and
     the whole image.

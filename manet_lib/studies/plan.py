@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from manet_lib.params import ModelName, Params, Positive, UserError, Variant, load_params, read_yaml
 from manet_lib.paths import params_file, project_root
+from manet_lib.workflow.parameters import NO_EFFECT
 
 TESTS = {
     "as trained": "the test images of the training run's own split",
@@ -70,6 +73,8 @@ class Study(_Part):
     """What is measured on the test images: the share classified correctly, or the area under the ROC curve."""
     margin: Positive
     """Percentage points: arms whose 90% interval lies within this margin of each other count as equivalent."""
+    holm: bool = False
+    """Whether the p values of a condition's contrasts are adjusted by Holm, as where many variants are tried."""
     contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of arms that are compared: the first less the second."""
     tests: list[str]
@@ -96,7 +101,7 @@ class Study(_Part):
     rates_chosen_in: str = ""
     """Condition in which the learning rates are chosen; each in its own, if not given."""
     rate_seeds: list[int] = [1001, 1002]
-    """Seeds of the training runs that choose the learning rates; none of these is tested."""
+    """Seeds of the training runs that choose the learning rates; they have splits, and phantoms, of their own."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
@@ -125,6 +130,18 @@ class Study(_Part):
         models = list(dict.fromkeys(arm.model for arm in self.arms.values()))
         run = {"profile": profile, "seed": seed, "trials": 100, "audit_views": [], "learning_rates": {}}
         return load_params(params_file(self.base), **run, models=models, **own)
+
+    def settings_of(self, condition: str, arm: str) -> str:
+        """A digest of all that a training run's result depends on besides seed, learning rate and code."""
+        params = self.params("any", condition, 0).model_dump(exclude_defaults=True)
+        settings = [{name: value for name, value in params.items() if name not in NO_EFFECT}, self.tests]
+        parts = (self.conditions[condition], self.arms[arm])
+        return digest_of([*settings, *(part.model_dump(exclude_defaults=True) for part in parts)])
+
+
+def digest_of(value: Any) -> str:
+    """Twelve hex digits that stand for plain values."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def study_file(name: str) -> Path:

@@ -60,11 +60,12 @@ class Group:
         """What tells its records apart, see :func:`key_of`."""
         return [(self.condition, arm, self.pair, self.seed, rate) for arm, rate in self.runs]
 
-    def is_recorded(self, records: Sequence[Record]) -> bool:
-        """Whether all its training runs are recorded, and with the same code."""
+    def is_recorded(self, study: Study, records: Sequence[Record]) -> bool:
+        """Whether all its training runs are recorded with the study's settings, and with the same code."""
         found: dict[str, set[Key]] = {}
         for record in records:
-            found.setdefault(record["code"], set()).add(key_of(record))
+            if record["settings"] == study.settings_of(record["condition"], record["arm"]):
+                found.setdefault(record["code"], set()).add(key_of(record))
         return any(keys.issuperset(self.keys) for keys in found.values())
 
 
@@ -101,9 +102,10 @@ def train_group(group: Group, threads: int) -> list[Record]:
     """Train what is not recorded of a group, one run after the other, record each and remove its weights."""
     study, file = load_study(group.study), records_file(group.study)
     records, found = read(file), list[Record]()
-    if not group.is_recorded(records):
+    if not group.is_recorded(study, records):
         shared = Prepared(group.study, study, group.condition, group.seed)
-        done = {key_of(record) for record in records if record["code"] == shared.code}
+        same = [record for record in records if record["code"] == shared.code]
+        done = {key_of(one) for one in same if one["settings"] == study.settings_of(one["condition"], one["arm"])}
         for (arm, rate), key in zip(group.runs, group.keys, strict=True):
             if key not in done:  # those of an earlier version are done again: arms are compared within one
                 found.append(train_one(group, shared, arm, rate, threads))
@@ -144,6 +146,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
         "classes": params.classes,
         "version": version("manet-companion"),
         "code": shared.code,
+        "settings": shared.study.settings_of(group.condition, name),
         **{key: done[key] for key in ("device", "precision", "seconds")},
     }
 
@@ -168,33 +171,40 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
         conditions: those that are trained in this call; all, if not given.
 
     Raises:
-        UserError: the study, or one of the conditions, does not exist.
+        UserError: the study, or one of the conditions, does not exist, or ``jobs`` is below 1.
     """
     study, file = load_study(name), records_file(name)
     if pairs:
         study = study.model_copy(update={"pairs": min(pairs, study.pairs)})
-    _train_all(rate_groups(name, study), file, jobs)
     unknown = [one for one in conditions if one not in study.conditions]
     if unknown:
         raise UserError(f"conditions: {unknown[0]!r} is none of {', '.join(study.conditions)}")
+    if jobs < 1:
+        raise UserError(f"jobs: {jobs}; expected 1 or more")
+    _train_all(rate_groups(name, study), study, file, jobs)
     groups = pair_groups(name, study, read(file))
-    _train_all([group for group in groups if not conditions or group.condition in conditions], file, jobs)
+    _train_all([one for one in groups if not conditions or one.condition in conditions], study, file, jobs)
     print(effects(study, read(file)).to_string(index=False))
 
 
-def _train_all(groups: list[Group], file: Path, jobs: int) -> None:
+def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None:
     records = read(file)
-    open_groups = [group for group in groups if not group.is_recorded(records)]
+    open_groups = [group for group in groups if not group.is_recorded(study, records)]
     total = sum(len(group.runs) for group in open_groups)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent) as pool:
-        for future in as_completed([pool.submit(train_group, group, threads) for group in open_groups]):
-            for record in future.result():
-                finished += 1
-                left = (time.monotonic() - started) / finished * (total - finished) / 60
-                print(f"{_in_words(record)}; {finished} of {total}, about {left:.0f} min left", flush=True)
+        futures = [pool.submit(train_group, group, threads) for group in open_groups]
+        try:
+            for future in as_completed(futures):
+                for record in future.result():
+                    finished += 1
+                    left = (time.monotonic() - started) / finished * (total - finished) / 60
+                    print(f"{_in_words(record)}; {finished} of {total}, about {left:.0f} min left", flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _in_words(record: Record) -> str:

@@ -4,13 +4,14 @@
 (0 for the runs that choose a learning rate), seed, trial, learning_rate, log (a list for each of train_loss,
 val_loss, val_accuracy, by epoch), tests (by name: image_id, label and logits with two decimals),
 heat_maps (where they are scored: percent in lungs and lesions), classes,
-seconds, device, precision, version and code (a digest of the modules that the training ran).
+seconds, device, precision, version, code (a digest of the modules that the training ran) and settings (one of the
+parameters, the arm and the tests).
 """
 
 import fcntl
 import gzip
 import json
-from contextlib import suppress
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +32,42 @@ def records_file(name: str) -> Path:
 
 
 def append(file: Path, record: Record) -> None:
-    """Add a record. Several processes may do so at a time; one that is killed leaves the others' records whole."""
+    """Add a record. Several processes may do so at a time; what one that was killed left unfinished is removed."""
     line = gzip.compress(json.dumps(record, separators=(",", ":")).encode() + b"\n", mtime=0)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as opened:
+    with file.open("a+b") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.seek(0)
+        opened.truncate(_whole(opened.read())[1])
         opened.write(line)
 
 
 def read(file: Path) -> list[Record]:
     """All records of a file, none where there is no file.
 
-    A last one that was not written whole is left out. Of two records of the same training run and code, as two
-    machines may make them, the first counts; so the files of two machines may be joined end to end.
+    A last one that was not written whole is left out. Of two records of the same training run, settings and code,
+    as two machines may make them, the first counts; so the files of two machines may be joined end to end.
     """
-    found: dict[tuple[Key, str], Record] = {}
-    if file.is_file():
-        with gzip.open(file, "rt", encoding="utf-8") as lines, suppress(EOFError, json.JSONDecodeError):
-            for line in lines:
-                record = json.loads(line)
-                found.setdefault((key_of(record), record["code"]), record)
+    found: dict[tuple[Key, str, str], Record] = {}
+    for line in _whole(file.read_bytes() if file.is_file() else b"")[0].splitlines():
+        record = json.loads(line)
+        found.setdefault((key_of(record), record["settings"], record["code"]), record)
     return list(found.values())
+
+
+def _whole(data: bytes) -> tuple[bytes, int]:
+    """The text of all gzip members that are whole, and how many bytes they have together."""
+    text, end = b"", 0
+    while end < len(data):
+        member = zlib.decompressobj(wbits=31)
+        try:
+            part = member.decompress(data[end:])
+        except zlib.error:
+            break
+        if not member.eof:
+            break
+        text, end = text + part, len(data) - len(member.unused_data)
+    return text, end
 
 
 def key_of(record: Record) -> Key:

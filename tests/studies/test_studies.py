@@ -56,6 +56,7 @@ def record(arm="plain", pair=1, value=0.5, rate=0.003, **more):
     tested = {"image_id": [str(n) for n in range(10)], "label": ["normal"] * 10, "logits": right}
     log = {"train_loss": [0.1], "val_loss": [0.2], "val_accuracy": [value]}
     own = {"condition": "weak", "arm": arm, "pair": pair, "seed": pair, "learning_rate": rate, "code": "a"}
+    own["settings"] = "s"
     return own | {"log": log, "classes": ["normal", "tb"], "tests": {"as trained": tested}} | more
 
 
@@ -98,6 +99,8 @@ def test_records_are_read_as_written_and_a_torn_one_is_left_out(tmp_path):
     assert [one["pair"] for one in read(file)] == [1, 2]
     file.write_bytes(file.read_bytes()[:-20])
     assert [one["pair"] for one in read(file)] == [1]
+    append(file, record(pair=3))
+    assert [one["pair"] for one in read(file)] == [1, 3]
 
 
 def test_of_two_records_of_a_training_run_the_first_counts(tmp_path):
@@ -165,7 +168,13 @@ def test_effects_are_paired_and_of_one_version_each():
 
 @pytest.mark.parametrize(
     ("differences", "verdict"),
-    [([5, 6, 7], "higher"), ([-5, -6, -7], "lower"), ([0.1, -0.2, 0.1], "equivalent"), ([9, -8, 4], "undecided")],
+    [
+        ([5, 6, 7], "higher"),
+        ([-5, -6, -7], "lower"),
+        ([0.9, 1.0, 1.1], "higher"),  # significant, though within the margin
+        ([0.1, -0.2, 0.1], "equivalent"),
+        ([9, -8, 4], "undecided"),
+    ],
 )
 def test_the_verdict_is_that_of_the_tests_written_out(differences, verdict):
     second = np.array([50.0, 60.0, 70.0])
@@ -179,22 +188,35 @@ def test_the_verdict_is_that_of_the_tests_written_out(differences, verdict):
     assert found["p_equivalent"] == pytest.approx(max(one_sided))
 
 
-def test_equal_differences_and_a_single_pair_have_no_t():
+def test_equal_differences_and_a_single_pair_decide_nothing():
     same = np.array([50.0, 60.0])
-    assert paired_effect(same, same, 2)["verdict"] == "equivalent"
-    assert paired_effect(same + 5, same, 2)["verdict"] == "higher"
+    for first in (same, same + 5):
+        assert paired_effect(first, same, 2)["verdict"] == "undecided"
     assert paired_effect(same[:1], same[:1] + 9, 2)["verdict"] == "undecided"
 
 
-def test_pairs_needed_is_the_first_number_that_decides():
+def test_without_a_margin_nothing_is_equivalent():
+    second = np.array([50.0, 60.0, 70.0])
+    assert paired_effect(second + np.array([0.1, -0.2, 0.1]), second, margin=0)["verdict"] == "undecided"
+
+
+def test_holm_adjusts_the_contrasts_of_a_condition():
+    arms = {name: {"model": "resnet34"} for name in ("plain", "MA", "other")}
+    contrasts = [["MA", "plain"], ["other", "plain"]]
+    study = Study.model_validate(PLAN | {"arms": arms, "contrasts": contrasts, "tests": ["as trained"]})
+    values = {"plain": [0.5, 0.5, 0.4], "MA": [0.9, 0.7, 0.8], "other": [0.7, 0.4, 0.5]}
+    records = [record(arm, pair, one) for arm, many in values.items() for pair, one in enumerate(many, start=1)]
+    plain = effects(study, records)["p"].tolist()
+    adjusted = effects(study.model_copy(update={"holm": True}), records)["p"].tolist()
+    assert adjusted == pytest.approx([min(1, 2 * min(plain)), max(2 * min(plain), max(plain))], abs=1e-3)
+
+
+def test_pairs_needed_give_a_verdict_with_the_power_asked_for():
+    rng = np.random.default_rng(0)
     differences = np.array([2.0, 8.0, 5.0, 1.0])
     needed = pairs_needed(differences, margin=1)
-
-    def significant(count):
-        return scipy.stats.t.ppf(0.975, count - 1) * differences.std(ddof=1) / np.sqrt(count) < 4
-
-    assert significant(needed)
-    assert not significant(needed - 1)
+    drawn = rng.normal(differences.mean(), differences.std(ddof=1), (2000, needed))
+    assert 0.75 < (scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean() < 0.95
     assert pairs_needed(np.array([10.0, -10.0, 3.0]), margin=1, most=20) == 20
 
 
@@ -235,23 +257,27 @@ def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path
 def test_a_pair_that_another_version_began_is_trained_whole_and_counted_once(planned):
     name = planned(rates=[0.003], tests=["as trained"])
     (group, _) = pair_groups(name, load_study(name), [])
-    append(planned.records, record("plain", 1, 0.9, seed=group.seed, code="earlier"))
+    settings = {arm: load_study(name).settings_of("weak", arm) for arm in ("plain", "MA")}
+    append(planned.records, record("plain", 1, 0.9, seed=group.seed, code="earlier", settings=settings["plain"]))
     assert [one["arm"] for one in train_group(group, threads=1)] == ["plain", "MA"]
-    assert group.is_recorded(read(planned.records))
-    append(planned.records, record("MA", 1, 0.9, seed=group.seed, code="earlier"))
+    assert group.is_recorded(load_study(name), read(planned.records))
+    append(planned.records, record("MA", 1, 0.9, seed=group.seed, code="earlier", settings=settings["MA"]))
     study = load_study(name)
     assert effects(study, read(planned.records))["pairs"].tolist() == [1]
+    changed = load_study(planned(rates=[0.003], tests=["as trained"], settings={"epochs": 2}))
+    assert not group.is_recorded(changed, read(planned.records))
 
 
 def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
     name = planned(rates=[0.003], tests=["as trained"])
     for group in pair_groups(name, load_study(name), []):
         for (arm, rate), key in zip(group.runs, group.keys, strict=True):
-            append(planned.records, record(arm, group.pair, seed=key[3], rate=rate))
+            settings = load_study(name).settings_of("weak", arm)
+            append(planned.records, record(arm, group.pair, seed=key[3], rate=rate, settings=settings))
     before = planned.records.read_bytes()
     run(name, jobs=1)
     assert planned.records.read_bytes() == before
-    assert "equivalent" in capsys.readouterr().out
+    assert "undecided" in capsys.readouterr().out
 
 
 def test_records_of_studies_hold_what_their_files_plan():
