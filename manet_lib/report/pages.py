@@ -82,6 +82,15 @@ def _runs(name: str) -> int:
     return int(table.groupby(["condition", "arm"])["pair"].nunique().min())
 
 
+def _effect(name: str, condition: str, test: str, contrast: str) -> str:
+    """A difference of a study with its 95% interval, in points."""
+    table = study_table(name, (test,))
+    (found,) = table.loc[
+        (table["Condition"] == condition) & (table["Contrast"] == contrast), "Difference (95% interval)"
+    ]
+    return str(found)
+
+
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
     """Mean of an arm of a study over its training runs, in percent."""
     table = measured(load_study(name), read(records_file(name)))
@@ -118,6 +127,7 @@ VALUES: dict[str, Any] = {
     "study": _study,
     "runs": _runs,
     "arm": _arm,
+    "effect": _effect,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }
