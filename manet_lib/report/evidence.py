@@ -10,7 +10,7 @@ from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
 from manet_lib.report.tables import published
-from manet_lib.studies.analysis import effects
+from manet_lib.studies.analysis import MOST, effects
 from manet_lib.studies.plan import load_study
 from manet_lib.studies.training_records import read, records_file
 
@@ -82,7 +82,8 @@ def _shown(row: dict[str, Any]) -> str:
     where = f"{row['contrast']}, {row['condition']}: "
     if not np.isfinite(row["low"]):
         return f"{where}{row['pairs']} pair{'s' * (row['pairs'] > 1)}, no interval"
-    lacking = f", about {row['needed']} needed" if row["verdict"] == "undecided" else ""
+    needed = f"about {row['needed']}" if row["needed"] < MOST else f"{MOST} or more"
+    lacking = f", {needed} needed" if row["verdict"] == "undecided" else ""
     effect = f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
     return f"{where}{effect}, {row['pairs']} pairs{lacking}"
 

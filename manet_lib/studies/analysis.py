@@ -18,6 +18,8 @@ from manet_lib.studies.training_records import Record, score
 
 LEVEL = 0.05
 """Of the two-sided test of a difference, and of each of the two one-sided tests of equivalence."""
+MOST = 200
+"""Pairs of training runs beyond which no need is computed."""
 
 
 def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: str) -> float:
@@ -145,7 +147,7 @@ def verdict(difference: float, p: float, p_equivalent: float) -> str:
     return "equivalent" if p_equivalent < LEVEL else "undecided"
 
 
-def pairs_needed(differences: NDArray[np.float64], margin: float, power: float = 0.8, most: int = 200) -> int:
+def pairs_needed(differences: NDArray[np.float64], margin: float, power: float = 0.8, most: int = MOST) -> int:
     """Pairs that give a verdict with some probability, if mean and spread of the differences stay what they are.
 
     Args:
