@@ -76,10 +76,17 @@ def _study(name: str, *tests: str) -> str:
     return to_markdown(table) if len(table) else "Not recorded.\n"
 
 
+def _whole_pairs(name: str) -> pd.DataFrame:
+    """What a study measured in the pairs in which no arm is missing."""
+    study = load_study(name)
+    table = measured(study, read(records_file(name)))
+    arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
+    return table[arms == len(study.arms)]
+
+
 def _runs(name: str) -> int:
     """Training runs of each arm that a study has recorded, in the condition with the fewest."""
-    table = measured(load_study(name), read(records_file(name)))
-    return int(table.groupby(["condition", "arm"])["pair"].nunique().min())
+    return int(_whole_pairs(name).groupby(["condition", "arm"])["pair"].nunique().min())
 
 
 def _effect(name: str, condition: str, test: str, contrast: str) -> str:
@@ -93,7 +100,7 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
 
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
     """Mean of an arm of a study over its training runs, in percent."""
-    table = measured(load_study(name), read(records_file(name)))
+    table = _whole_pairs(name)
     chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
     return f"{table.loc[chosen, 'value'].mean():.1f}"
 
