@@ -34,8 +34,8 @@ def html() -> str:
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{STYLE}</style><body>{body}</body></html>'
 
 
-def build(output: Path) -> None:
-    """Write the PDF."""
+def build(output: Path) -> int:
+    """Write the PDF and return its number of pages."""
     with tempfile.TemporaryDirectory() as folder:
         drawn = RunPaths(Path(folder), Path(folder))
 
@@ -45,9 +45,10 @@ def build(output: Path) -> None:
             return f'src="{(Path(folder) / f"{study}.svg").as_uri()}"'
 
         page = re.sub(r'src="[^"]*/study_(\w+)\.png"', vector, html())
-        weasyprint.HTML(string=page, base_url=str(PAGE.parent)).write_pdf(output)
+        document = weasyprint.HTML(string=page, base_url=str(PAGE.parent)).render()
+        document.write_pdf(output)
+    return len(document.pages)
 
 
 if __name__ == "__main__":
-    build(project_root() / "report.pdf")
-    print("report.pdf")
+    print(f"report.pdf, {build(project_root() / 'report.pdf')} pages")

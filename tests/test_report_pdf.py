@@ -31,8 +31,7 @@ def test_the_page_holds_the_studies_and_no_expression(report):
 
 
 def test_it_is_printed_in_a_few_pages_with_vector_figures(report, tmp_path):
-    report.build(tmp_path / "report.pdf")
+    assert 3 <= report.build(tmp_path / "report.pdf") <= 15
     content = (tmp_path / "report.pdf").read_bytes()
     assert content.startswith(b"%PDF")
-    assert 3 <= len(re.findall(rb"/Type /Page\b", content)) <= 15 or b"/ObjStm" in content
     assert b"/Subtype /Image" not in content, "a figure of pixels"

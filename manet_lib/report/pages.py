@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 
 from manet_lib.params import MODELS, UserError
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.evidence import evidence_table
 from manet_lib.report.inference import out_of_distribution_table
 from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
+from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import study_table
 from manet_lib.report.tables import model_title, to_markdown
@@ -29,12 +30,6 @@ from manet_lib.studies.analysis import measured
 from manet_lib.studies.plan import load_study
 from manet_lib.studies.training_records import read, records_file
 from manet_lib.workflow.records import write_text
-
-
-def _seeds() -> dict[str, list[float]]:
-    """Numbers of the default run in each of its recorded training runs, by key."""
-    table = pd.read_csv(recorded_results("seeds.csv"))
-    return {str(key): part["value"].tolist() for key, part in table.groupby("key")}
 
 
 def _tolerances() -> str:
@@ -51,7 +46,7 @@ def _tolerances() -> str:
 
 def _default_seeds() -> str:
     """Accuracy of the default run's networks over its recorded training runs: mean and standard deviation."""
-    shown = {key: f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" for key, values in _seeds().items()}
+    shown = {key: f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" for key, values in seeds().items()}
     kinds = {
         "Segmented (%)": "accuracy",
         "Whole (%)": "whole_as_trained",
@@ -115,7 +110,7 @@ def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> 
 VALUES: dict[str, Any] = {
     "cell": _cell,
     "measured": lambda: (recorded(RunPaths.of(DEFAULT_PROFILE)) or {"measured": {}})["measured"],
-    "seeds": _seeds,
+    "seeds": seeds,
     "mean": lambda values: f"{np.mean(values):.1f}",
     "sd": lambda values: f"{np.std(values, ddof=1):.1f}",
     "reach_maps": lambda: to_markdown(

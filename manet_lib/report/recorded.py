@@ -26,6 +26,11 @@ def repeats(params: Params) -> dict[str, list[float]]:
     """The numbers of the default run in each training run that benchmarks/seeds.py has recorded, in percent."""
     if params.profile != DEFAULT_PROFILE or not recorded_results("seeds.csv").is_file():
         return {}
+    return seeds()
+
+
+def seeds() -> dict[str, list[float]]:
+    """The numbers of benchmarks/results/seeds.csv by key, a value for each training run."""
     table = pd.read_csv(recorded_results("seeds.csv"))
     return {str(key): part["value"].tolist() for key, part in table.groupby("key", sort=False)}
 

@@ -59,9 +59,12 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
             points; or `in_lungs`, the share of heat maps in the lungs less that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
-    rows = []
+    rows, rates = [], dict[tuple[str, str], float]()
     for record in records:
-        if record["pair"] and record["learning_rate"] != _rate(study, records, record):
+        arm = (record["condition"], record["arm"])
+        if record["pair"] and arm not in rates:
+            rates[arm] = _rate(study, records, record)
+        if record["pair"] and record["learning_rate"] != rates[arm]:
             continue  # the rates have been changed since
         if quantity == "jumps":
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}

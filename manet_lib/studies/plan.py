@@ -120,13 +120,13 @@ class Study(_Part):
             if name not in allowed:
                 raise ValueError(f"{key}: {name!r} is none of {', '.join(allowed)}")
 
-    def params(self, profile: str, condition: str, seed: int, **more: Any) -> Params:
+    def params(self, profile: str, condition: str, seed: int) -> Params:
         """The parameters of a training run of some condition.
 
         Raises:
             UserError: a setting is no parameter, or has a value that it cannot have.
         """
-        own = self.settings | self.conditions[condition].settings | more
+        own = self.settings | self.conditions[condition].settings
         models = list(dict.fromkeys(arm.model for arm in self.arms.values()))
         run = {"profile": profile, "seed": seed, "trials": 100, "audit_views": [], "learning_rates": {}}
         return load_params(params_file(self.base), **run, models=models, **own)
@@ -172,4 +172,4 @@ def load_study(name: str) -> Study:
 
 def slug(text: str) -> str:
     """A name as part of a folder's: letters, digits and underscores."""
-    return re.sub(r"\W+", "_", text.replace("→", "to")).strip("_")
+    return re.sub(r"\W+", "_", text).strip("_")

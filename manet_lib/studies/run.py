@@ -63,10 +63,15 @@ class Group:
     def is_recorded(self, study: Study, records: Sequence[Record]) -> bool:
         """Whether all its training runs are recorded with the study's settings, and with the same code."""
         found: dict[str, set[Key]] = {}
-        for record in records:
-            if record["settings"] == study.settings_of(record["condition"], record["arm"]):
-                found.setdefault(record["code"], set()).add(key_of(record))
+        for record in self.records_of(study, records):
+            found.setdefault(record["code"], set()).add(key_of(record))
         return any(keys.issuperset(self.keys) for keys in found.values())
+
+    def records_of(self, study: Study, records: Sequence[Record]) -> list[Record]:
+        """The records of its training runs that were made with the study's settings."""
+        own = [record for record in records if key_of(record) in self.keys]
+        settings = {arm: study.settings_of(self.condition, arm) for arm in {one["arm"] for one in own}}
+        return [record for record in own if record["settings"] == settings[record["arm"]]]
 
 
 def rate_groups(name: str, study: Study) -> list[Group]:
@@ -104,8 +109,7 @@ def train_group(group: Group, threads: int) -> list[Record]:
     records, found = read(file), list[Record]()
     if not group.is_recorded(study, records):
         shared = Prepared(group.study, study, group.condition, group.seed)
-        same = [record for record in records if record["code"] == shared.code]
-        done = {key_of(one) for one in same if one["settings"] == study.settings_of(one["condition"], one["arm"])}
+        done = {key_of(one) for one in group.records_of(study, records) if one["code"] == shared.code}
         for (arm, rate), key in zip(group.runs, group.keys, strict=True):
             if key not in done:  # those of an earlier version are done again: arms are compared within one
                 found.append(train_one(group, shared, arm, rate, threads))
