@@ -52,7 +52,7 @@ SKIPPED = shutil.ignore_patterns(
 LINK = re.compile(r"(?<=\]\()([^)#\s:]+)(?=[)#])")
 PAGE = (".md", ".ipynb")
 LESSONS = ("exercises", "solutions")
-GUIDES = ("using", "glossary", "style", "data", "large_runs", "licences")
+GUIDES = ("using", "teaching", "glossary", "style", "data", "large_runs", "licences")
 RESULTS = (
     "report",
     "findings",

@@ -30,7 +30,7 @@ def plan() -> list[tuple[int, str, str, str]]:
     """Minutes, topic, number of the notebook and sections (in Markdown) of each part of the lecture."""
     book = nbformat.read(NOTEBOOKS / "00_overview.ipynb", as_version=4)
     text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
-    lecture = text[text.index("## A lecture of") : text.index("## A course of")]
+    lecture = text[text.index("## A lecture of") :]
     return [(int(minutes), topic, number, where) for minutes, topic, number, where in ROW.findall(lecture)]
 
 

@@ -53,31 +53,6 @@ def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path):
 
 
 @pytest.mark.slow
-def test_reach_records_runs_once_and_goes_on(tmp_path):
-    small = [
-        "phantom_images=60",
-        "phantom_size=64",
-        "seg_epochs=1",
-        "epochs=1",
-        "batch_size=8",
-        "seg_batch_size=8",
-    ]
-    command = [sys.executable, "benchmarks/reach.py", "--output", str(tmp_path), "train", "--name", "seed3"]
-    command += ["--models", "resnet34", "resnet34_ma", "--sizes", "64", "--set", "seed=3", *small]
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    for _ in range(2):
-        subprocess.run(command, cwd=project_root(), env=environment, check=True, capture_output=True, timeout=300)
-    runs = pd.read_csv(tmp_path / "runs.csv")
-    assert runs["model"].tolist() == ["resnet34", "resnet34_ma"]
-    assert runs["settings"].tolist() == ["seed3"] * 2
-    assert runs["seed"].tolist() == [3, 3]
-    images = pd.read_csv(tmp_path / "predictions.csv")
-    for _, row in runs.iterrows():
-        own = images[images["model"] == row["model"]]
-        assert 100 * (own["label"] == own["predicted"]).mean() == pytest.approx(row["accuracy"], abs=0.01)
-
-
-@pytest.mark.slow
 def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
     small = ["--seeds", "1", "--images", "32", "--tests", "10", "--epochs", "1", "--output", str(tmp_path)]
     command = [sys.executable, "benchmarks/end_to_end.py", *small]

@@ -60,10 +60,10 @@ def test_one_command_makes_every_table_and_figure(run):
     tables = {f"table{number}" for number in range(1, 6)} | {"segmentation_iou", "attention", "paired", "claims"}
     tables |= {"table3_time", "table5_trials", "class_scores", "calibration", "power", "faithfulness", "agreement"}
     tables |= {"attention_pairs", "attention_controls", "attention_sanity", "shortcut_probe", "confounders"}
-    tables |= {"mask_scores", "postprocessing", "perturbed_masks", "reach_accuracy"}
+    tables |= {"mask_scores", "postprocessing", "perturbed_masks", "reach"}
     for name in tables:
         assert all((run.figures / f"{name}.{ending}").stat().st_size > 30 for ending in ("csv", "md", "tex")), name
-    figures = {f"figure{number}" for number in range(1, 11)} | {"overview", "reach", "reach_accuracy", "roc"}
+    figures = {f"figure{number}" for number in range(1, 11)} | {"overview", "reach", "roc"}
     for name in figures | {"reliability", "sanity", "perturbed_masks", "confounders"}:
         assert all((run.figures / f"{name}.{ending}").stat().st_size > 2000 for ending in ("png", "pdf", "svg"))
     assert "not comparable" in (run.figures / "table2.md").read_text()

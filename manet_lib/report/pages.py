@@ -21,7 +21,7 @@ from manet_lib.report.audit import adults_table, recorded_predictions, views_tab
 from manet_lib.report.evidence import evidence_table
 from manet_lib.report.inference import out_of_distribution_table
 from manet_lib.report.overview import claims_map
-from manet_lib.report.reach import gains_over_runs, maps_table, printed_gains, recorded_maps, split_gains
+from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import study_table
@@ -116,10 +116,6 @@ VALUES: dict[str, Any] = {
     "reach_maps": lambda: to_markdown(
         maps_table(recorded_maps().query("masks == 'phantoms' and padding == 'counted'"))
     ),
-    "reach_gains": lambda: to_markdown(printed_gains(split_gains()[0]).drop(columns="Settings")),
-    "reach_controls": lambda: to_markdown(printed_gains(split_gains()[2])),
-    "reach_seeds": lambda: to_markdown(printed_gains(split_gains()[1])),
-    "reach_over_runs": lambda: to_markdown(gains_over_runs()),
     "default_seeds": _default_seeds,
     "tolerances": _tolerances,
     "claims": lambda: to_markdown(evidence_table()),

@@ -43,7 +43,7 @@ def may_be_kept(figure: str, params: Params) -> bool:
 WITHOUT_IMAGES = frozenset(
     (
         *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
-        *("sanity", "confounders", "perturbed_masks", "reach", "reach_accuracy"),
+        *("sanity", "confounders", "perturbed_masks", "reach"),
         *("study_confounders", "study_external"),
     )
 )

@@ -55,16 +55,6 @@ def _heat() -> Figure:
     return heat_maps.heat_map_grid(images, masks, lesions, maps, classes, ["resnet50", "resnet50_ma"])
 
 
-def _gains() -> pd.DataFrame:
-    rows = [
-        ("resnet50", 64, -5.0, 23.0, 22.0),
-        ("resnet50", 224, 16.0, 33.0, 50.0),
-        ("resnet50", 224, 2.0, 31.0, 46.0),
-    ]
-    rows.append(("resnet34", 128, -17.0, 32.0, 39.0))
-    return pd.DataFrame(rows, columns=["network", "image_size", "gain", "plain", "ma"])
-
-
 def _reach() -> pd.DataFrame:
     rows = [
         (name, size, size / 1000, size / 2000, padding)
@@ -115,7 +105,6 @@ MAKERS: dict[str, Callable[[], Figure]] = {
         "attention",
     ),
     "reach": lambda: reach.reach_figure(_reach()),
-    "gain": lambda: reach.gain_figure(_gains()),
     "confusion": lambda: classification.confusion_figure(_confusion()),
 }
 
@@ -230,14 +219,3 @@ def test_heat_maps_lie_over_their_images_with_the_regions_outlined() -> None:
     assert heat.get_alpha()[low].max() < 0.25 < heat.get_alpha()[~low].max()
     assert len(panel.collections) == 2  # lungs and lesion
     assert len(figure.axes[3].collections) == 1  # a normal image has no lesion
-
-
-def test_gains_are_drawn_one_by_one_and_as_means() -> None:
-    left, right = reach.gain_figure(_gains()).axes
-    assert [text.get_text() for text in left.get_legend().get_texts()] == ["ResNet34", "ResNet50"]
-    mean, each = (line.get_xydata().tolist() for line in left.lines[2:4])
-    assert mean == [[64, -5], [224, 9]]
-    assert each == [[64, -5], [224, 16], [224, 2]]
-    lungs = {line.get_label(): line.get_ydata().tolist() for line in right.lines}
-    assert lungs["ResNet50(MA)"] == [22, 48]
-    assert lungs["ResNet50"] == [23, 32]
