@@ -50,6 +50,7 @@ html_theme = "sphinx_book_theme"
 html_title = project
 html_static_path = ["../.cache/site/pages/docs/_static"]
 html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
 html_copy_source = False
 html_show_search_summary = False  # it is fetched, and pages opened as files may fetch nothing
 html_context = {"default_mode": "auto"}

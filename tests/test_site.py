@@ -20,6 +20,7 @@ import pytest
 from browser import Browser, chromium, wait
 from bs4 import BeautifulSoup
 
+from manet_lib.params import UserError
 from manet_lib.paths import project_root
 from manet_lib.report.sliders import frames
 
@@ -147,6 +148,28 @@ _OVERFLOW = "Math.max(document.documentElement.scrollWidth, document.body.scroll
 _MISSING = "[...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.src.slice(-60))"
 
 
+_VIOLATIONS = """axe.run(document, {runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}).then(
+    found => found.violations.map(one => [one.id, one.nodes.length, one.nodes[0].target.join(" ")]))"""
+ONE_OF_EACH_KIND = (
+    *("README", "notebooks/04_classification", "notebooks/exercises/04_classification", "docs/findings"),
+    *("docs/studies", "docs/gallery", "api/manet_lib.models.mask_attention", "search"),
+    "_modules/manet_lib/models/mask_attention",
+)
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """The script of axe-core, fetched by npm as MathJax is; its rules for WCAG 2.1 are applied to pages."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    import build
+
+    sha256 = "e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745"
+    try:
+        return (build.npm_package("axe-core", "4.14.1", sha256) / "axe.min.js").read_text(encoding="utf-8")
+    except UserError as error:
+        pytest.skip(str(error))
+
+
 @pytest.mark.slow
 @needs_extra
 @needs_browser
@@ -166,12 +189,35 @@ class TestInTheBrowser:
                 found[path.relative_to(SITE).as_posix()] = faults
         assert found == {}
 
+    @pytest.mark.parametrize("mode", ["light", "dark"])
+    @pytest.mark.parametrize("page", ONE_OF_EACH_KIND)
+    def test_pages_meet_wcag_aa(self, pages, browser, axe, page, mode):
+        browser.open((SITE / f"{page}.html").as_uri())
+        browser.ask(f"document.documentElement.dataset.theme = '{mode}'; {axe}; 0")
+        assert browser.ask(_VIOLATIONS) == []
+
+    def test_the_keyboard_reaches_the_text_past_the_menu(self, pages, browser):
+        browser.open((SITE / "docs/findings.html").as_uri())
+        for key in ("Tab", "Enter", "Tab"):
+            for kind in ("rawKeyDown", "keyUp"):
+                code = {"Tab": 9, "Enter": 13}[key]
+                browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+        assert browser.ask("document.querySelector('main').contains(document.activeElement)")
+
     def test_formulas_are_set(self, pages, browser):
         browser.open((SITE / "notebooks/04_classification.html").as_uri())
         wait(lambda: browser.ask("document.querySelectorAll('mjx-container svg').length"), 30, "formulas")
         assert browser.ask("document.querySelectorAll('mjx-merror, [data-mjx-error]').length") == 0
 
-    @pytest.mark.parametrize(("word", "page"), [("Grad-CAM", "05_attention_maps"), ("clean_mask", "postprocess")])
+    @pytest.mark.parametrize(
+        ("word", "page"),
+        [
+            ("Grad-CAM", "05_attention_maps"),
+            ("clean_mask", "postprocess"),
+            ("confounder_strength", "manet_lib.params"),
+            ("generalises", "docs/claims"),
+        ],
+    )
     def test_search_finds(self, pages, browser, word, page):
         browser.open((SITE / "search.html").as_uri() + f"?q={word}")
         links = "[...document.querySelectorAll('#search-results li a')].map(one => one.href)"
