@@ -109,6 +109,7 @@ def build(output: Path = OUTPUT) -> None:
     for name in ("dist", "plugin/notes"):
         shutil.copytree(package / name, output / "reveal" / name)
     shutil.copy(mathjax(), output)
+    page = page.replace("<details>", "<details open>")  # large tables, which notebooks fold
     (output / "index.html").write_text(page, encoding="utf-8")
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 from manet_lib.models.mask_attention import MaskPool, attend
-from manet_lib.notebook import need, source, takes, used
+from manet_lib.notebook import need, show_table, source, takes, used
 from manet_lib.notebook.cells import MATTERS, PHANTOM_ONLY
 from manet_lib.params import Params, load_params
 from manet_lib.paths import params_file
@@ -90,3 +91,12 @@ def test_every_parameter_says_what_it_means() -> None:
         one for one in used(load_params(params_file("tiny")), "manifest").data.splitlines() if "`split`" in one
     )
     assert line.endswith("`patient`: no patient on two sides. |")
+
+
+@pytest.mark.parametrize(("rows", "columns", "folded"), [(14, 8, False), (15, 2, True), (2, 9, True)])
+def test_large_tables_are_folded_and_written_whole(paths: Any, rows: int, columns: int, folded: bool) -> None:
+    table = pd.DataFrame([[f"{row}-{column}" for column in range(columns)] for row in range(rows)])
+    text = show_table(table.add_prefix("column "), paths, "large", "A caption.").data
+    assert text.startswith("<details><summary>A caption.") == folded
+    assert f"{rows - 1}-{columns - 1}" in text
+    assert len(pd.read_csv(paths.figures / "large.csv")) == rows

@@ -4,6 +4,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -55,9 +56,17 @@ def _meanings(params: Params, names: Iterable[str]) -> str:
     return to_markdown(pd.DataFrame(rows, columns=["parameter", "value", "meaning"]))
 
 
+LARGEST = (14, 8)
+"""Rows and columns of a table that is shown unfolded."""
+
+
 def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
-    """Write a table to the figures folder and show it; see :func:`manet_lib.report.tables.write_table`."""
-    return Markdown(write_table(table, paths, name, caption))
+    """Write a table to the figures folder and show it, a large one folded; see :func:`write_table`."""
+    text = write_table(table, paths, name, caption)
+    if len(table) <= LARGEST[0] and table.shape[1] <= LARGEST[1]:
+        return Markdown(text)
+    size = f"{len(table)} rows, {table.shape[1]} columns"
+    return Markdown(f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n")
 
 
 def command(paths: RunPaths) -> str:
