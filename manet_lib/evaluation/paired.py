@@ -17,7 +17,7 @@ class Comparison:
     """A network beside another.
 
     Attributes:
-        difference: accuracy of the first less that of the second, in [-1, 1], over images and trials.
+        difference: accuracy of the first minus that of the second, in [-1, 1], over images and trials.
         low: lower bound of its 95% interval over patients and trials.
         high: upper bound.
         only_first: images that the first alone classifies correctly, of each trial.

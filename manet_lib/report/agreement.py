@@ -96,7 +96,7 @@ def _with_other_markers(predictions: pd.DataFrame, own_view: str) -> Iterator[tu
 
 
 def _gains(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, list[float]]:
-    """Accuracy with attention less that of the plain network, in the trials that both have."""
+    """Accuracy with attention minus that of the plain network, in the trials that both have."""
     gains = {}
     for model, by_trial in accuracy.items():
         base, _, attention = model.partition("_")

@@ -75,14 +75,14 @@ def _means(part: pd.DataFrame) -> dict[str, Any]:
 
 
 def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.DataFrame:
-    """A score less that of another table: by trials that both have (rows) and images that are scored in all."""
+    """A score minus that of another table: by trials that both have (rows) and images that are scored in all."""
     one, other = (table.pivot(index="trial", columns="image_id", values=column) for table in (first, second))
     trials = one.index.intersection(other.index)
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
 
 
 def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> str:
-    """Mean of a score less that of another table, on the same images in the same trials, and its 95% interval."""
+    """Mean of a score minus that of another table, on the same images in the same trials, and its 95% interval."""
     both = paired_scores(first, second, column)
     return _points(100 * both, paths) if both.size else "–"
 
@@ -94,7 +94,7 @@ def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Scores with attention less those of the plain network, in points, with 95% intervals over images and trials.
+    """Scores with attention minus those of the plain network, in points, with 95% intervals over images and trials.
 
     An image whose map is all zeros in one of the two, in any trial, is left out.
     """
@@ -103,7 +103,7 @@ def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd
         base, _, kind = model.partition("_")
         first, second = (scores[scores["model"] == name] for name in (model, base))
         if kind and len(first) and len(second):
-            row = {"Less plain": model_title(model)}
+            row = {"Minus plain": model_title(model)}
             for region in _regions(scores):
                 for name, title in _TITLES.items():
                     shown = title.replace(" (%)", "")
@@ -121,8 +121,8 @@ _CONTROLS = {
 
 
 _LESS = {
-    "Trained less untrained": "Untrained",
-    "Trained less mismatched mask": "Mismatched mask: in the region",
+    "Trained minus untrained": "Untrained",
+    "Trained minus mismatched mask": "Mismatched mask: in the region",
 }
 
 
@@ -182,7 +182,7 @@ def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) ->
 
     Returns:
         Mean probability of the true class, in percent, while places of the lungs are removed or shown in the
-        order of the map, less that in a random order; and ROAD. Maps that show what matters have a deletion
+        order of the map, minus that in a random order; and ROAD. Maps that show what matters have a deletion
         below 0, an insertion and a ROAD above.
     """
     rows = []
@@ -191,7 +191,7 @@ def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) ->
         row: dict[str, Any] = {"Model": model_title(model), "Images": part["image_id"].nunique()}
         for name in ("deletion", "insertion"):
             chance = part.drop(columns=name).rename(columns={f"{name}_chance": name})
-            row[f"{name.capitalize()} less random"] = _difference(part, chance, name, paths)
+            row[f"{name.capitalize()} minus random"] = _difference(part, chance, name, paths)
         row["ROAD"] = _difference(part, part.assign(road=0.0), "road", paths)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -221,7 +221,7 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
         row = {"Model": model_title(str(model)), "Images": str(part["image_id"].nunique())}
         row |= {"Different images": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
         beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
-        row["In the end less different images"] = beyond[stages[-1]]
+        row["In the end minus different images"] = beyond[stages[-1]]
         row["Beyond different images after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
         row["Without an order"] = str(int(part["similarity"].isna().sum()))
         rows.append(row)

@@ -99,7 +99,7 @@ def _by_view(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame
 
 
 def views_table(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Test accuracy by view, less that with the lungs alone on the same images, and recall by class, in percent.
+    """Test accuracy by view, minus that with the lungs alone on the same images, and recall by class, in percent.
 
     Where images of both pneumonias are there, the last column counts those that are taken for the other of the
     two.
@@ -116,10 +116,10 @@ def views_table(predictions: pd.DataFrame) -> pd.DataFrame:
             "Accuracy (%)": _percent(share_interval(right, patients)),
         }
         lungs = predictions[(predictions["model"] == model) & (predictions["view"] == "lungs")]
-        row["Less lungs (points)"] = "–"
+        row["Minus lungs (points)"] = "–"
         found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
         if found is not None:
-            row["Less lungs (points)"] = _points((found.difference, found.low, found.high))
+            row["Minus lungs (points)"] = _points((found.difference, found.low, found.high))
         for label in dict.fromkeys(predictions["label"]):
             images = part[part["label"] == label]
             row[class_title(label)] = f"{100 * (images['label'] == images['predicted']).mean():.0f}"
@@ -154,7 +154,7 @@ def adults_table(predictions: pd.DataFrame, children: Sequence[str]) -> pd.DataF
             row = {"Model": model_title(model), "View": view}
             for title, one, share in zip(("Children", "Adults"), found, shares, strict=True):
                 row |= {f"{title}: images": str(one[0].shape[1]), f"{title} (%)": _percent(share)}
-            rows.append(row | {"Adults less children (points)": _points(_difference(*shares[::-1]))})
+            rows.append(row | {"Adults minus children (points)": _points(_difference(*shares[::-1]))})
     return pd.DataFrame(rows)
 
 
@@ -163,7 +163,7 @@ _Bounds = tuple[float, float, float]
 
 
 def _difference(first: _Bounds, second: _Bounds) -> _Bounds:
-    """The first less the second, which have nothing to do with each other: Newcombe's square-and-add."""
+    """The first minus the second, which have nothing to do with each other: Newcombe's square-and-add."""
     difference = first[0] - second[0]
     low = difference - np.hypot(first[0] - first[1], second[2] - second[0])
     high = difference + np.hypot(first[2] - first[0], second[0] - second[1])

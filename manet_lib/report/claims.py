@@ -187,7 +187,7 @@ def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
         [late_jumps(found[claim.model, t])[0] - late_jumps(found[_plain(claim), t])[0] for t in trials]
     )
     mean, half = student_interval(values)
-    return Evidence.of(mean, mean - half, mean + half, "points from epoch to epoch, less plain")
+    return Evidence.of(mean, mean - half, mean + half, "points from epoch to epoch, minus plain")
 
 
 def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:

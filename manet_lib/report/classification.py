@@ -186,7 +186,7 @@ def place_weights(pools: Sequence[MaskPool], image_size: int) -> NDArray[np.floa
         image_size: height and width of the image in pixels.
 
     Returns:
-        float64 (S, S). They sum to 1 less what falls on padding, where it is counted.
+        float64 (S, S). They sum to 1 minus what falls on padding, where it is counted.
     """
     mask = torch.ones(1, 1, image_size, image_size, dtype=torch.float64, requires_grad=True)
     lung_map = mask

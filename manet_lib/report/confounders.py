@@ -42,7 +42,7 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
         patients: of the test images, in the order of their sorted image_id.
 
     Returns:
-        One row per view and model. The last column is the accuracy with swapped markers less that as trained, in
+        One row per view and model. The last column is the accuracy with swapped markers minus that as trained, in
         points, on the same patients, with a 95% interval over patients and training runs.
     """
     rows = []
@@ -54,7 +54,7 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
         if "swapped" in by_test:
             lost = compare(by_test["swapped"], by_test["as trained"], patients)
             mean, low, high = (100 * value for value in (lost.difference, lost.low, lost.high))
-            row["Swapped less as trained"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            row["Swapped minus as trained"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
         rows.append(row)
     return pd.DataFrame(rows)
 

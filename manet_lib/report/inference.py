@@ -13,8 +13,8 @@ from manet_lib.report.style import STYLE, bare
 from manet_lib.report.tables import model_title
 
 SCORES = {
-    "maximum probability": "1 less the highest probability",
-    "energy": "less the log-sum-exp of the logits",
+    "maximum probability": "1 minus the highest probability",
+    "energy": "minus the log-sum-exp of the logits",
     "lungs: area, brightness, contrast": "the largest deviation of the lungs from the training's",
     "Mahalanobis, stage 2": "distance of the classifier's features",
     "Mahalanobis, stage 1": "distance of the segmenter's features; the one in use",

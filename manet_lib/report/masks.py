@@ -70,7 +70,7 @@ def recorded_mask_scores(profile: str) -> pd.DataFrame:
 
 
 def postprocessing_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """What post-processing (section 2.2) changes: scores after it less those before, on the same images."""
+    """What post-processing (section 2.2) changes: scores after it minus those before, on the same images."""
     rows = []
     for reference, part in scores.groupby("compared_with", sort=False):
         wide = part.pivot(index="image_id", columns="mask", values=[column for column, *_ in _measures(params)])
@@ -120,11 +120,11 @@ def perturbed_masks_table(predictions: pd.DataFrame, params: Params, paths: RunP
         row = {"Model": model_title(model), "Mask": mask, "Accuracy (%)": f"{100 * right.mean():.1f}"}
         if mask == "its own":
             own = right
-            rows.append(row | {"Less with its own (points)": "–", "95% interval": "–"})
+            rows.append(row | {"Minus its own (points)": "–", "95% interval": "–"})
             continue
         found = compare(right, own, patients)
         low, high = 100 * found.low, 100 * found.high
-        row["Less with its own (points)"] = f"{100 * found.difference:+.1f}"
+        row["Minus its own (points)"] = f"{100 * found.difference:+.1f}"
         rows.append(row | {"95% interval": f"{low:+.1f} to {high:+.1f}"})
     return pd.DataFrame(rows)
 

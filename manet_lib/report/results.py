@@ -81,7 +81,7 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
         rows.append(
             {
                 "Model": model_title(model),
-                "Less plain (points)": f"{100 * found.difference:+.1f}",
+                "Minus plain (points)": f"{100 * found.difference:+.1f}",
                 "95% interval": f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
                 "Images right with it alone, without it alone": "; ".join(f"{b}, {c}" for b, c in counts),
                 "p": len(found.p_values),
@@ -92,7 +92,7 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     adjusted = iter(holm(p_values))
     for row in rows:
         row["p"] = "; ".join(format_p(next(adjusted)) for _ in range(row["p"]))
-    columns = ["Model", "Less plain (points)", "95% interval", "Images right with it alone, without it alone", "p"]
+    columns = ["Model", "Minus plain (points)", "95% interval", "Images right with it alone, without it alone", "p"]
     return pd.DataFrame(rows, columns=[*columns, "Trials won", "False claim"])
 
 

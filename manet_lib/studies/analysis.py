@@ -56,7 +56,7 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
         records: of the study.
         quantity: `accuracy` or `auc` in percent, in each test (the study's own, if not given); `jumps`, the
             standard deviation of the changes of validation accuracy over the last quarter of the epochs, in
-            points; or `in_lungs`, the share of heat maps in the lungs less that with fresh weights, in points.
+            points; or `in_lungs`, the share of heat maps in the lungs minus that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
     rows, rates = [], dict[tuple[str, str], float]()

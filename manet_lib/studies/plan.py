@@ -76,7 +76,7 @@ class Study(_Part):
     holm: bool = False
     """Whether the p values of a condition's contrasts are adjusted by Holm, as where many variants are tried."""
     contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
-    """Pairs of arms that are compared: the first less the second."""
+    """Pairs of arms that are compared: the first minus the second."""
     tests: list[str]
     """Names among :data:`TESTS`."""
 

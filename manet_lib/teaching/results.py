@@ -113,7 +113,7 @@ def check_evidence(
         found, centre = (pair[1] - pair[0]) / 2, sum(pair) / 2
         error = scipy.stats.sem(attention - plain)
         if close(centre, -mean) and not close(mean, 0):
-            raise NotYet("the sign is turned: the gain is the accuracy with MA less that without.")
+            raise NotYet("the sign is turned: the gain is the accuracy with MA minus that without.")
         for reason, other in (
             ("1.96 standard errors, which is for many trials; with three, t is 4.30", 1.96 * error),
             ("too narrow: `std` needs ddof=1 with three trials", half * np.sqrt(2 / 3)),

@@ -78,8 +78,8 @@ def test_only_what_an_untrained_network_lacks_is_learnt(
     assert table["Untrained"].tolist() == ["20.0", "50.0"]
     assert table["Mismatched mask: in that mask"].tolist() == ["40.0", "40.0"]
     assert table["Mismatched mask: in the region"].tolist() == ["30.0", "30.0"]
-    assert table.loc["ResNet50(MA)", "Trained less untrained"].startswith("+5.0 (")
-    assert table.loc["ResNet50(MA)", "Trained less mismatched mask"].startswith("+25.0 (")
+    assert table.loc["ResNet50(MA)", "Trained minus untrained"].startswith("+5.0 (")
+    assert table.loc["ResNet50(MA)", "Trained minus mismatched mask"].startswith("+25.0 (")
 
 
 def test_a_row_of_controls_is_over_the_images_that_all_its_columns_have(
@@ -92,7 +92,7 @@ def test_a_row_of_controls_is_over_the_images_that_all_its_columns_have(
     assert row["Images"] == 5  # two maps of zeros untrained, a third one trained
     assert row["Maps of zeros: trained, untrained, other mask"] == "1, 2, 0"
     assert row["Trained"] == "26.0"
-    difference = float(row["Trained less untrained"].split()[0])
+    difference = float(row["Trained minus untrained"].split()[0])
     assert difference == pytest.approx(float(row["Trained"]) - float(row["Untrained"]))
 
 
@@ -100,8 +100,8 @@ def test_faithfulness_is_less_a_random_order(paths: RunPaths) -> None:
     table = pd.DataFrame({"model": "resnet50", "trial": 1, "image_id": IMAGES, "label": "tb", "road": 0.2})
     table = table.assign(deletion=0.3, deletion_chance=0.4, insertion=0.6, insertion_chance=0.5)
     row = faithfulness_table(table, OWN, paths).iloc[0]
-    assert row["Deletion less random"] == "-10.0 (-10.0 to -10.0)"
-    assert row["Insertion less random"] == "+10.0 (+10.0 to +10.0)"
+    assert row["Deletion minus random"] == "-10.0 (-10.0 to -10.0)"
+    assert row["Insertion minus random"] == "+10.0 (+10.0 to +10.0)"
     assert row["ROAD"] == "+20.0 (+20.0 to +20.0)"
     assert row["Images"] == 8
 
@@ -127,6 +127,6 @@ def test_likeness_is_told_from_that_of_different_images_image_by_image(
     assert plain["After 1"] == "0.87"
     left = np.arange(8) * 0.02
     half = 2.365 * left.std(ddof=1) / np.sqrt(8)  # t with seven degrees of freedom
-    assert plain["In the end less different images"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
+    assert plain["In the end minus different images"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
     assert (plain["Without an order"], ma["Without an order"]) == ("0", "1")
     assert ma["Beyond different images after"] == "1, 2"

@@ -38,9 +38,9 @@ def test_views_are_compared_with_the_lungs_image_by_image() -> None:
     predictions = pd.concat([said("shape", 10), said("lungs", 2), said("whole", 0)])
     table = views_table(predictions).set_index("View")
     assert table.index.tolist() == ["lungs", "whole", "shape"]
-    assert table.loc["lungs", "Less lungs (points)"] == "–"
-    assert table.loc["whole", "Less lungs (points)"].startswith("+10.0 (")
-    assert table.loc["shape", "Less lungs (points)"].startswith("-40.0 (")
+    assert table.loc["lungs", "Minus lungs (points)"] == "–"
+    assert table.loc["whole", "Minus lungs (points)"].startswith("+10.0 (")
+    assert table.loc["shape", "Minus lungs (points)"].startswith("-40.0 (")
     assert table["Accuracy (%)"].str.startswith(("90.0", "100.0", "50.0")).all()
     assert table.loc["shape", ["TB", "Normal"]].tolist() == ["50", "50"]
 
@@ -54,10 +54,10 @@ def test_pneumonias_that_are_taken_for_one_another_are_counted_apart() -> None:
 
 def test_views_are_compared_in_the_trials_that_both_have() -> None:
     predictions = pd.concat([said("lungs", 2), said("whole", 0, 1), said("whole", 10, 2)])
-    shown = views_table(predictions).set_index("View").loc["whole", "Less lungs (points)"]
+    shown = views_table(predictions).set_index("View").loc["whole", "Minus lungs (points)"]
     assert shown.startswith("+10.0 (")
     assert (
-        views_table(pd.concat([said("lungs", 2), said("whole", 0, 2)]))["Less lungs (points)"].tolist()
+        views_table(pd.concat([said("lungs", 2), said("whole", 0, 2)]))["Minus lungs (points)"].tolist()
         == ["–"] * 2
     )
 
@@ -149,6 +149,6 @@ def test_the_difference_of_two_shares_is_that_of_statsmodels() -> None:
     row = adults_table(predictions, ["kermany"]).squeeze()
     assert row["Children: images"] == row["Adults: images"] == "200"
     low, high = confint_proportions_2indep(110, 200, 180, 200, method="newcomb")
-    shown = [float(part) for part in row["Adults less children (points)"].split("(")[1].rstrip(")").split(" to ")]
-    assert row["Adults less children (points)"].startswith("-35.0 (")
+    shown = [float(part) for part in row["Adults minus children (points)"].split("(")[1].rstrip(")").split(" to ")]
+    assert row["Adults minus children (points)"].startswith("-35.0 (")
     assert shown == pytest.approx([100 * low, 100 * high], abs=0.3)  # the library takes t for z
