@@ -66,7 +66,9 @@ def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) ->
     if len(table) <= LARGEST[0] and table.shape[1] <= LARGEST[1]:
         return Markdown(text)
     size = f"{len(table)} rows, {table.shape[1]} columns"
-    return Markdown(f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n")
+    return Markdown(
+        f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n"
+    )
 
 
 def command(paths: RunPaths) -> str:

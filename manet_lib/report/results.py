@@ -92,7 +92,13 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     adjusted = iter(holm(p_values))
     for row in rows:
         row["p"] = "; ".join(format_p(next(adjusted)) for _ in range(row["p"]))
-    columns = ["Model", "Minus plain (points)", "95% interval", "Images right with it alone, without it alone", "p"]
+    columns = [
+        "Model",
+        "Minus plain (points)",
+        "95% interval",
+        "Images right with it alone, without it alone",
+        "p",
+    ]
     return pd.DataFrame(rows, columns=[*columns, "Trials won", "False claim"])
 
 

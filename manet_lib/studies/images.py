@@ -1,10 +1,6 @@
 """The images of a study: those that its networks are trained on, and those on which they are tested."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,23 +17,14 @@ from manet_lib.studies.plan import Rows, Study, digest_of, slug
 from manet_lib.studies.testing import Images, lung_masks
 from manet_lib.training.distributed import joined
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import atomic_path, claimed
 from manet_lib.workflow.steps import classification_step
-
-
-@contextmanager
-def waiting_for(folder: Path) -> Iterator[None]:
-    """Hold a folder; wait for another process that does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.study").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def prepared(params: Params, outside: bool = False) -> RunPaths:
     """A run as far as its clean masks; of another hospital's images only the store and the manifest."""
     paths = RunPaths.of(params.profile)
-    with waiting_for(paths.root):
+    with claimed(paths.root, wait=True):
         build_store(params, paths)
         build_manifest(params, paths)
         if not outside:
@@ -58,7 +45,7 @@ def listed(params: Params, rows: Rows) -> Params:
             raise UserError(f"images: {params.data_csv} has no row with {column} {' or '.join(values)}")
         table = table[table[column].isin(values)]
     file = RunPaths.of(params.profile).root / "images.csv"
-    with waiting_for(file.parent):
+    with claimed(file.parent, wait=True):
         text = table.to_csv(index=False)
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
             with atomic_path(file) as temporary:

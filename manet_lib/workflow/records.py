@@ -288,14 +288,18 @@ class _Record(BaseModel):
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold a folder for this process: nobody else may write there meanwhile.
 
     The claim is a locked file beside the folder, which the system lets go when the process ends, however it
     ends. Where the file system knows no locks, nothing is guarded.
 
+    Args:
+        folder: which need not exist.
+        wait: for another process that holds it.
+
     Raises:
-        UserError: another process holds the folder; names it.
+        UserError: another process holds the folder, which is not waited for; names it.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -303,7 +307,7 @@ def claimed(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder.name}: cannot be written: {error.strerror or error}") from error
     with opened as file:
-        if not _lock(file):
+        if not _lock(file, wait):
             file.seek(0)
             raise UserError(
                 f"{folder.name}: another process is at work there ({file.read().strip() or 'unknown'}); "
@@ -315,13 +319,13 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], wait: bool) -> bool:
     try:
         import fcntl
     except ImportError:  # Windows
         return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
