@@ -94,7 +94,7 @@ def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Scores with attention minus those of the plain network, in points, with 95% intervals over images and trials.
+    """Scores with attention minus those of the plain network: points, with 95% intervals over images and trials.
 
     An image whose map is all zeros in one of the two, in any trial, is left out.
     """

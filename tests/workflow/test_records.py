@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -292,6 +294,20 @@ class TestStep:
         with claimed(first.folder), refused("one: another process is at work there", f"process {os.getpid()}"):
             first.run(lambda: pytest.fail("somebody else is writing there"))
         assert first.run(_work(first))
+
+    def test_who_waits_for_a_claim_gets_it_when_it_is_free(self, tmp_path: Path) -> None:
+        held, free = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with claimed(tmp_path / "run"):
+                held.set()
+                time.sleep(0.3)
+                free.set()
+
+        threading.Thread(target=hold).start()
+        assert held.wait(10)
+        with claimed(tmp_path / "run", wait=True):
+            assert free.is_set()
 
     def test_a_claim_ends_with_its_process(self, tmp_path: Path) -> None:
         code = (
