@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import weasyprint
@@ -23,14 +24,26 @@ h1 { font-size: 17pt; line-height: 1.2 } h2 { font-size: 13pt; margin-top: 1.4em
 h1, h2, h3 { font-family: "DejaVu Sans", sans-serif; break-after: avoid }
 table { border-collapse: collapse; width: 100%; font: 7pt/1.3 "DejaVu Sans", sans-serif; margin: 0.8em 0 }
 th, td { border-bottom: 0.4pt solid #999; padding: 1.5pt 3pt; text-align: left; vertical-align: top }
-tr { break-inside: avoid } img { width: 100% } a { color: inherit; text-decoration: none }
+table { hyphens: none } h3 + table td:first-child { width: 30% }
+tr { break-inside: avoid } img { width: 100% } figure { margin: 1em 0; break-inside: avoid }
+figcaption { font-size: 8.5pt } .by { font-size: 9pt } a { color: inherit; text-decoration: none }
 """
+
+
+def _figure(match: re.Match[str]) -> str:
+    """A picture with its words as a caption."""
+    note = "Hollow: training runs; full: means with 95% intervals, cut where they leave the axis."
+    return f"<figure>{match[1]}<figcaption>{match[2]}. {note}</figcaption></figure>"
 
 
 def html() -> str:
     """The report with its values and with vector figures in place of the recorded pixels."""
     text = re.sub(r"<!--.*?-->", "", rendered(PAGE.read_text(encoding="utf-8"), PAGE.name), flags=re.DOTALL)
     body = MarkdownIt("commonmark").enable("table").render(text)
+    body = re.sub(r'<a href="(?!http)([^"#]+)[^"]*">(.+?)</a>', r"\2 (docs/\1)", body)  # pages of the repository
+    body = re.sub(r'<p>(<img [^>]*alt="([^"]+)"[^>]*>)</p>', _figure, body)
+    by = f'<p class="by">The MANet companion authors, version {version("manet-companion")} of the companion</p>'
+    body = body.replace("</h1>", f"</h1>{by}", 1)
     return f'<!doctype html><html lang="en"><meta charset="utf-8"><style>{STYLE}</style><body>{body}</body></html>'
 
 

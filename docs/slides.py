@@ -2,20 +2,22 @@
 
 The plan stands in 00_overview: minutes, topic and sections of the notebooks. The slides are these sections, with
 the outputs that the notebooks hold; nothing is executed. A cell is a slide, code of more than a few lines is left
-out, and S opens the speaker's view.
+out, and S opens the speaker's view. The method of 00 opens the lecture, and what to remember of each notebook ends it.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from itertools import pairwise
+import sys
 from pathlib import Path
 
 import nbformat
 from build import ROOT, mathjax, npm_package
 from nbconvert import SlidesExporter
 from traitlets.config import Config
+
+from manet_lib.params import UserError
 
 NOTEBOOKS, OUTPUT = ROOT / "notebooks", ROOT / "slides"
 REVEAL = ("reveal.js", "5.2.1", "359b575dd51bbda32f89b2fd4c7dc46ad7389a805572158916c29252f7a27333")
@@ -69,25 +71,57 @@ def is_long(cell: nbformat.NotebookNode) -> bool:
 def belongs_to(before: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> bool:
     """Whether a cell goes onto the slide of the one before: a caption, more code, or what a text introduces."""
     if cell.cell_type == "markdown":
-        return before.cell_type == "code" and cell.source.startswith("**")
+        return before.cell_type == "code" and cell.source.startswith("**") and len(cell.source) < SHORT
     return not before.outputs if before.cell_type == "code" else len(before.source) < SHORT
+
+
+def spoken(text: str) -> str:
+    """Markdown of a notebook as a slide has it: without links to notebooks, and without what a reader may change."""
+    text = re.sub(r"\[([^\]]+)\]\([^)]+\.ipynb\)", r"\1", text)
+    return re.sub(r" ?\b(?:Change|Move through) [^.:]*[.:](?=\s|$)", "", text)
+
+
+def summaries(numbers: list[str]) -> list[nbformat.NotebookNode]:
+    """A slide with the summary of each notebook, under its title."""
+    cells = []
+    for number in numbers:
+        (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+        book = nbformat.read(file, as_version=4)
+        title = book.cells[0].source.splitlines()[0].removeprefix("# ").partition(" ")[2]
+        text = sections(book)["Summary"][0].source.replace("## Summary", f"## To remember: {title}")
+        cells.append(nbformat.v4.new_markdown_cell(spoken(text), metadata={"slideshow": {"slide_type": "subslide"}}))
+    return cells
+
+
+def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
+    """A title and the cells of some sections of a notebook, each with the kind of slide that it is.
+
+    Raises:
+        UserError: a cell has not been executed.
+    """
+    (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    parts = sections(nbformat.read(file, as_version=4))
+    cells = [nbformat.v4.new_markdown_cell(f"# {title}", metadata={"slideshow": {"slide_type": "slide"}})]
+    for cell in [cell for name in chosen(list(parts), where) for cell in parts[name]]:
+        if cell.cell_type == "code" and cell.execution_count is None:
+            raise UserError(f"{file.name}: cell {cell.id} has not been executed; run `make notebooks`")
+        if cell.cell_type == "code" and is_long(cell) and not cell.outputs:
+            continue
+        if cell.cell_type == "markdown":
+            cell.source = spoken(cell.source)
+        cell.metadata["slideshow"] = {"slide_type": "-" if belongs_to(cells[-1], cell) else "subslide"}
+        cell.metadata["tags"] = ["long"] if is_long(cell) else []
+        cells.append(cell)
+    return cells
 
 
 def lecture() -> nbformat.NotebookNode:
     """One notebook with the cells of the lecture, each with the kind of slide that it is."""
-    cells = []
+    cells = part("MANet, in two stages", "00", "*The method in one figure*")
     for minutes, topic, number, where in plan():
-        (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-        parts = sections(nbformat.read(file, as_version=4))
-        first = nbformat.v4.new_markdown_cell(f"# {topic[0].upper()}{topic[1:]}\n\n{minutes} minutes, {file.stem}")
-        first.metadata["slideshow"] = {"slide_type": "slide"}
-        cells.append(first)
-        own = [cell for name in chosen(list(parts), where) for cell in parts[name]]
-        own = [cell for cell in own if cell.cell_type == "markdown" or cell.outputs or not is_long(cell)]
-        for before, cell in pairwise([first, *own]):
-            cell.metadata["slideshow"] = {"slide_type": "-" if belongs_to(before, cell) else "subslide"}
-            cell.metadata["tags"] = ["long"] if is_long(cell) else []
-        cells += own
+        cells += part(f"{topic[0].upper()}{topic[1:]}\n\n{minutes} minutes, notebook {number}", number, where)
+    cells += part("What to remember", "00", "")
+    cells += summaries(list(dict.fromkeys(number for _, _, number, _ in plan())))
     book = nbformat.v4.new_notebook(cells=cells)
     book.metadata["title"] = "MANet, a lecture"
     return book
@@ -114,5 +148,8 @@ def build(output: Path = OUTPUT) -> None:
 
 
 if __name__ == "__main__":
-    build()
+    try:
+        build()
+    except UserError as error:
+        sys.exit(str(error))
     print("open slides/index.html")

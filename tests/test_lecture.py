@@ -79,7 +79,7 @@ def test_slides_are_the_sections_of_the_plan_with_their_outputs(monkeypatch) -> 
 
     book = slides.lecture()
     kinds = [cell.metadata["slideshow"]["slide_type"] for cell in book.cells]
-    assert kinds.count("slide") == len(slides.plan())
+    assert kinds.count("slide") == len(slides.plan()) + 2, "and the method before them, a summary after them"
     assert sum(minutes for minutes, *_ in slides.plan()) == 90
     shown = {cell.source for cell in book.cells}
     for _, _, number, where in slides.plan():

@@ -21,6 +21,13 @@ def test_values_are_those_of_the_records(name):
     )
 
 
+@pytest.mark.parametrize("name", [name for name in PAGES if name.endswith(".md")])
+def test_no_value_ends_the_paragraph_that_it_stands_in(name):
+    """In CommonMark a line that begins with a comment is a block of HTML."""
+    text = PAGES[name].read_text(encoding="utf-8")
+    assert re.findall(r"^ *<!-- = .+? -->.+", text, flags=re.MULTILINE) == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = PAGES[name]

@@ -7,6 +7,7 @@ expression is Jinja2's; :data:`VALUES` says what it may name. A test holds pages
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,10 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
-def _study(name: str, *tests: str) -> str:
+def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
+    """The contrasts of a study on some of its tests, or on all; all contrasts, or some."""
     table = study_table(name, tests)
+    table = table[table["Contrast"].isin(only)] if only else table
     return to_markdown(table) if len(table) else "Not recorded.\n"
 
 
