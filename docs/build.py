@@ -206,16 +206,20 @@ def claims_page(stated: list[Claim], evidence: pd.DataFrame) -> str:
 
 def gallery_page() -> str:
     """Every recorded figure with the notebook that draws it and the caption that stands below it."""
-    parts = ["# Gallery\n\nAll figures of the recorded run; each leads to the notebook that explains it.\n"]
+    parts = ["# Gallery\n\nThe recorded figures of the default run; each leads to the notebook that explains it.\n"]
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(file, as_version=4).cells
+        title = cells[0].source.splitlines()[0].removeprefix("# ")
+        parts.append(f"## {title}\n\nFrom [{file.stem}](../notebooks/{file.name}).\n")
         for cell, after in pairwise(cells):
-            drawn = re.search(r'save_figure\(.*paths, "(\w+)"', cell.source, flags=re.DOTALL)
-            if drawn and (picture := ROOT / "figures/recorded/phantoms" / f"{drawn[1]}.png").is_file():
-                caption = after.source.split("\n\n")[0] if after.source.startswith("**") else ""
-                caption = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", caption)
-                link = f"[![{drawn[1]}](../{picture.relative_to(ROOT)})](../notebooks/{file.name})"
-                parts.append(f"{link}\n\n{caption} [{file.stem}](../notebooks/{file.name})\n")
+            for name in re.findall(r'save_figure\(.*?paths, "(\w+)", params', cell.source, flags=re.DOTALL):
+                picture = ROOT / "figures/recorded/phantoms" / f"{name}.png"
+                if picture.is_file():
+                    caption = after.source.split("\n\n")[0] if after.source.startswith("**") else ""
+                    caption = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", caption)
+                    said = match[1].rstrip(".") if (match := re.match(r"\*\*(.+?)\*\*", caption)) else title
+                    link = f"[![{said}](../{picture.relative_to(ROOT)})](../notebooks/{file.name})"
+                    parts.append(f"{link}\n\n{caption}\n")
     return "\n".join(parts)
 
 
@@ -226,10 +230,10 @@ def studies_page() -> str:
         study, table = load_study(file.stem), study_table(file.stem)
         conditions, arms = ", ".join(study.conditions), ", ".join(study.arms)
         parts += [
-            f"## {file.stem.replace('_', ' ')}\n\n{study.question}\n",
+            f"## {study.question}\n\nStudy `{file.stem}` ([file](../params/studies/{file.name})).\n",
             f"**Decided by.** {study.decision}\n",
-            f"**Design.** Conditions: {conditions}. Arms: {arms}. {study.pairs} pairs are planned, the margin is "
-            f"{study.margin:g} points ([file](../params/studies/{file.name})).\n",
+            f"**Design.** Conditions: {conditions}. Arms: {arms}. {study.pairs} pairs are planned; the margin in "
+            f"percentage points is {study.margin:g}.\n",
             to_markdown(table) if len(table) else "No training runs are recorded yet.\n",
         ]
     return "\n".join(parts)

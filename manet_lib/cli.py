@@ -27,6 +27,7 @@ from manet_lib.inference.predict import NOTE, MANet, Predictions
 from manet_lib.inference.release import BATCH, best_trained, known_networks
 from manet_lib.params import MODELS, UserError, printable
 from manet_lib.report.heat_maps import overview_figure
+from manet_lib.report.tables import model_title
 from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path, read_json
 
@@ -142,6 +143,8 @@ def _predict(options: argparse.Namespace) -> int:
     faults = [row["fault"] for row in rows if row["fault"]]
     with redirect_stdout(sys.stderr if is_stream(options.output) else sys.stdout):
         _say(rows, faults, manet, options)
+    if len(faults) == len(rows):
+        return 2
     return 1 if faults else 0
 
 
@@ -175,7 +178,10 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
     for fault in faults:
         print(f"passed over: {printable(fault)}", file=sys.stderr)
     answered = [row for row in rows if not row["fault"]]
-    if len(rows) == 1 and answered:
+    if not answered:
+        print("manet: no image could be classified", file=sys.stderr)
+        return
+    if len(rows) == 1:
         (row,) = answered
         print(f"{row['label']}: " + ", ".join(f"{name} {row[f'p_{name}']:.2f}" for name in manet.classes))
         print(
@@ -192,9 +198,10 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
         counts = Counter(row["label"] for row in answered)
         print(", ".join(f"{counts[name]} {name}" for name in manet.classes))
         warned = sum(bool(row["warnings"]) for row in answered)
-        print(f"{len(answered)} images answered, {warned} of them with a warning; {len(faults)} files passed over")
+        print(f"{len(answered)} images classified, {warned} of them with a warning; passed over: {len(faults)}")
     pictures = f", pictures in {options.pictures / 'index.html'}" if options.pictures else ""
-    print(printable(f"{NOTE}; {text_of(options.output)}{pictures}"))
+    name = model_title(manet.networks.params.models[0])
+    print(printable(f"{name}; {NOTE}; {text_of(options.output)}{pictures}"))
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -273,13 +280,15 @@ def _parser() -> argparse.ArgumentParser:
         source = command.add_mutually_exclusive_group(required=True)
         source.add_argument("--run", type=Path, help="folder of a finished run, such as runs/phantoms")
         source.add_argument("--weights", type=Path, help="a file manet.safetensors")
-        command.add_argument("--model", choices=MODELS, help="of the run; ResNet50(MA) if it is there")
-        command.add_argument("--trial", type=int, default=1, help="which training of it")
+        command.add_argument(
+            "--model", choices=MODELS, help="of the run; if not given, its first one with mask attention"
+        )
+        command.add_argument("--trial", type=int, default=1, help="which training run of it")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 1 if files were passed over, 2 where nothing could be done.
+    """Run a command; 0 if all went well, 1 if some files were passed over, 2 if nothing could be done.
 
     130 after Ctrl-C and 143 after SIGTERM; what was answered before is kept.
     """
@@ -293,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"manet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("manet: interrupted; what was answered is kept", file=sys.stderr)
+        print("manet: interrupted; what was classified is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read what this prints has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

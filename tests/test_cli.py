@@ -72,7 +72,7 @@ def test_every_image_of_a_folder_is_answered_as_alone_whatever_the_batch(weights
     for batch in (1, 3, 16):
         assert predict(weights, folder, tmp_path / f"{batch}.csv", "--batch", batch) == 0
         tables.append(pd.read_csv(tmp_path / f"{batch}.csv"))
-    assert "10 images answered" in capsys.readouterr().out
+    assert "10 images classified" in capsys.readouterr().out
     table, manet = tables[0], MANet.from_file(weights)
     for other in tables[1:]:
         pd.testing.assert_frame_equal(table, other, atol=2e-5)
@@ -98,9 +98,18 @@ def test_broken_files_are_listed_and_passed_over_and_the_exit_code_says_so(weigh
     assert (faults["label"] == "").all()
     assert table.loc[table["fault"] == "", "label"].isin(MANet.from_file(weights).classes).all()
     said = capsys.readouterr()
-    assert "10 images answered" in said.out
-    assert "2 files passed over" in said.out
+    assert "10 images classified" in said.out
+    assert "passed over: 2" in said.out
     assert all(name in said.err for name in ("broken.png", "empty.dcm"))
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n and nothing more"])
+def test_where_nothing_can_be_classified_the_exit_code_is_2(weights, tmp_path, capsys, content):
+    (tmp_path / "broken.png").write_bytes(content)
+    assert predict(weights, tmp_path / "broken.png", tmp_path / "out.csv") == 2
+    said = capsys.readouterr()
+    assert "broken.png" in said.err
+    assert said.out == ""
 
 
 def test_one_image_is_answered_in_words_and_drawn(weights, folder, tmp_path, capsys):
@@ -253,7 +262,8 @@ def test_a_page_shows_every_picture_and_every_fault_and_replaces_no_other_page(w
     assert predict(weights, folder, tmp_path / "out.csv", "--pictures", pictures) == 1
     assert len(capsys.readouterr().out.splitlines()) <= 10
     table, page = pd.read_csv(tmp_path / "out.csv", keep_default_na=False), (pictures / "index.html").read_text()
-    assert page.count("<tr><td>") == len(table)
+    assert page.count("<tr") == len(table) + 1
+    assert page.count('class="warned"') == (table["warnings"] != "").sum()
     assert page.count("<img ") == (table["fault"] == "").sum()
     assert "&lt;b&gt;broken.png" in page
     assert "<b>broken" not in page

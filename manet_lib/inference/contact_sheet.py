@@ -17,25 +17,31 @@ _PAGE = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True
 <title>Predictions</title><style>
 :root { color-scheme: light dark }
 body { font: 15px/1.4 system-ui, sans-serif; margin: 1rem }
+div { overflow-x: auto }
 table { border-collapse: collapse }
 td, th { padding: .4rem .7rem; border-bottom: 1px solid #8888; text-align: left }
 th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: none; color: inherit }
 img { width: 22rem; max-width: 45vw } td.number { text-align: right; font-variant-numeric: tabular-nums }
-td.image { overflow-wrap: anywhere; min-width: 8rem }
+td.image { overflow-wrap: anywhere; min-width: 8rem } td.warning { min-width: 14rem }
+tr.warned { background: #d9902433 }
 </style></head><body>
 <h1>Predictions</h1><p>{{ note[:1] | upper }}{{ note[1:] }}. Choose a column's title to sort by it.
-Each picture shows the image, the lungs that were found and the heat map of the predicted class.</p>
-<table><thead><tr><th>Picture</th>
+Each picture shows the image as the networks receive it, the lungs that were found and the heat map of the
+predicted class.
+Rows with a warning are coloured: the image is unusual, and its prediction may mean nothing.</p>
+<div tabindex="0"><table><thead><tr><th>Picture</th>
 {% for title in titles %}<th><button type="button">{{ title }}</button></th>{% endfor %}
 </tr></thead><tbody>
 {% for row in rows %}
-<tr><td>{% if row.picture %}<a href="{{ row.link }}"><img src="{{ row.link }}" loading="lazy"
+<tr{% if row.warnings %} class="warned"{% endif %}><td>
+{% if row.picture %}<a href="{{ row.link }}"><img src="{{ row.link }}" loading="lazy"
 alt="{{ row.image }}: {{ row.label }}"></a>{% endif %}</td>
 <td class="image">{{ row.image }}</td><td>{{ row.label or "passed over" }}</td>
+<td class="warning">{{ row.warnings or row.fault }}</td>
 {% for value in row.numbers %}<td class="number">{{ value }}</td>{% endfor %}
-<td>{{ row.warnings or row.fault }}</td></tr>
+</tr>
 {% endfor %}
-</tbody></table><script>
+</tbody></table></div><script>
 document.querySelectorAll("th button").forEach((button, place) => button.addEventListener("click", () => {
   const body = document.querySelector("tbody");
   const down = button.dataset.down = button.dataset.down === "1" ? "" : "1";
@@ -67,7 +73,7 @@ def write_contact_sheet(folder: Path, rows: Iterable[tuple[str, dict[str, Any]]]
             "warnings": row.get("warnings", ""),
         }
         shown.append(row | parts)
-    titles = ["Image", "Label", *classes, "Lung area", "Distance", "Warnings"]
+    titles = ["Image", "Label", "Warnings", *classes, "Lung area", "Distance"]
     note = shown[0]["note"] if shown else ""
     write_text(folder / "index.html", _PAGE.render(made_by=_MADE_BY, titles=titles, rows=shown, note=note) + "\n")
 

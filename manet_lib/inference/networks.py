@@ -9,6 +9,7 @@ and ``results`` (how well the networks did on its test images).
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,8 @@ class Networks:
         texts = {name: json.dumps(value) for name, value in self.header.items()}
         with atomic_path(path) as temporary:
             save_file(kept, temporary, metadata={"format": FORMAT} | texts)
+            os.umask(umask := os.umask(0))
+            temporary.chmod(0o666 & ~umask)  # safetensors writes it for its owner alone
 
     @classmethod
     def load(cls, path: Path) -> Networks:

@@ -70,6 +70,12 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
         done = read_done(folder)
         if done is None:
             command = reproduce_command(paths.root.name)
+            trained = [name for name in MODELS if paths.predictions(name, trial).is_file()]
+            if folder == paths.classifier(model, trial) and trained:
+                there = ", ".join(trained)
+                raise UserError(
+                    f"--model: {model} is not trained in {paths.root.name}, trial {trial}; there are {there}"
+                )
             raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `{command}`")
         values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
     return validate(values | {"models": [model]}, paths.root.name)

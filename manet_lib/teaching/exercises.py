@@ -62,6 +62,8 @@ def exercise_of(solution: Path) -> str:
         UserError: the markers of a cell do not alternate.
     """
     notebook: dict[str, Any] = json.loads(solution.read_text(encoding="utf-8"))
+    title = notebook["cells"][0]["source"]
+    title[0] = title[0].replace("# Solutions", "# Exercises")
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             source = without_answer("".join(cell["source"]), solution.name)

@@ -56,6 +56,16 @@ def test_the_file_alone_predictions_as_the_run_does(run, file, tmp_path):
     assert np.isnan(bare.distances).all()
 
 
+def test_everybody_may_read_the_file_who_may_read_others(file, tmp_path):
+    (tmp_path / "other").touch()
+    assert file.stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_network_that_is_not_trained_is_refused_with_those_that_are(run, refused):
+    with refused("resnet50 is not trained in tiny, trial 1", "there are resnet34_ma"):
+        MANet.from_run(run.paths.root, "resnet50")
+
+
 def test_probabilities_are_those_of_the_run_at_the_temperature_of_the_validation_images(run, file):
     temperature = Networks.load(file).usage.temperature
     images, table = images_of(run, "val")
@@ -140,5 +150,5 @@ def test_what_cannot_be_used_is_named(run, tmp_path):
         MANet.from_file(tmp_path / "text.safetensors")
     with pytest.raises(UserError, match=r"weights\.safetensors: holds no networks of both stages"):
         MANet.from_file(run.paths.segmentation / "weights.safetensors")
-    with pytest.raises(UserError, match="vgg16-1 has not been run"):
+    with pytest.raises(UserError, match="vgg16 is not trained"):
         released(run.paths.root, "vgg16", 1)
