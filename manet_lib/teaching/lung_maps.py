@@ -192,7 +192,10 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
         for kernel, stride, padding in STACK:
             side = (side + 2 * padding - kernel) // stride + 1
             wanted.append(side)
-        found = [float(one) for one in ask(sides, size, STACK)]
+        given = ask(sides, size, STACK)
+        if np.ndim(given) == 0:
+            raise NotYet("a list is asked for, with the side behind each layer.")
+        found = [float(one) for one in given]
         if len(found) != len(wanted):
             raise NotYet(
                 f"one side for each of the {len(wanted)} layers is asked for, and these are {len(found)}."
@@ -203,7 +206,7 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                 before = wanted[number - 1] if number else size
                 raise NotYet(
                     f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} places "
-                    f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, and 1."
+                    f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, plus 1."
                 )
     return (
         f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the "
@@ -223,7 +226,11 @@ def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
     for size in (64, 128):
         mask = torch.from_numpy(draw_phantom("normal", 1, size=size).lungs)[None, None].double()
         wanted = _stacked(mask, STACK)
-        found = picture(ask(last_map, mask.clone(), STACK), tuple(wanted.shape), "map")
+        given = ask(last_map, mask.clone(), STACK)
+        if isinstance(given, list | tuple):
+            raise NotYet("one map is asked for, the last one.")
+        why = ": pool the map of the layer before, not the mask anew"
+        found = picture(given, tuple(wanted.shape), "map", why)
         for reason, other in (
             ("padding is left out of your averages; it counts as no lung", _stacked(mask, STACK, False)),
             (
@@ -260,7 +267,7 @@ def _highest(mask: Tensor, layers: Layers) -> Tensor:
 
 @check
 def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
-    """08, third exercise: 3×3 poolings (s=1, p=1) until inside less outside is below a limit."""
+    """08, third exercise: 3×3 poolings (s=1, p=1) until inside minus outside is below a limit."""
     found = {}
     for size, limit in ((16, 0.3), (32, 0.5), (32, 0.3), (48, 0.5)):
         mask = _lungs(size)
@@ -270,6 +277,8 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
             raise NotYet(
                 f"after {depth} poolings the difference is still {_contrast(mask, depth):.3f}, not below {limit}."
             )
+        if depth == 0:
+            raise NotYet(f"without any pooling the difference is 1, not below {limit}: is the comparison turned?")
         if depth != wanted:
             raise NotYet(
                 f"at {size} pixels it falls below {limit} after {wanted} poolings, and you say {depth}; *inside* "

@@ -43,7 +43,9 @@ def check_agreement(answer: Any) -> str:
     predicted, drawn = small_pair()
     inside, sizes = int((predicted & drawn).sum()), int(predicted.sum() + drawn.sum())
     if both != inside:
-        raise NotYet(f"{both:g} pixels are not in both: count the places that are lung in either picture.")
+        raise NotYet(f"{inside} pixels are lung in both masks, and you say {both:g}.")
+    if close(iou, 100 * inside / (sizes - inside), 0.6) or close(dice, 200 * inside / sizes, 0.6):
+        raise NotYet("IoU and Dice are fractions from 0 to 1, not percentages.")
     if either == sizes:
         raise NotYet(f"{sizes} counts the {inside} shared pixels twice; in either mask they are once.")
     if either != sizes - inside:
@@ -68,6 +70,8 @@ def check_dice(dice: Callable[[Mask, Mask], float]) -> str:
         found, wanted = float(ask(dice, lungs, moved)), float(overlap.dice(lungs[None], moved[None])[0])
         if close(found, _iou(lungs, moved)) and shift:
             raise NotYet(f"for lungs moved by {shift} pixels you say {found:.3f}, which is their IoU.")
+        if close(found, 2 * (lungs & moved).sum() / (lungs | moved).sum()):
+            raise NotYet("the sum of the areas is missing below: `first + second` of Boolean arrays is *or*.")
         if not close(found, wanted):
             raise NotYet(f"for lungs moved by {shift} pixels Dice is {wanted:.3f}, and you say {found:.3f}.")
     if not close(float(ask(dice, lungs, empty)), 0):
@@ -101,11 +105,18 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     pooled = 1 - float((2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1))
     rough = float(soft_dice_loss(logits, truth, smooth=0))
     if close(value, 1 - wanted):
-        raise NotYet("this is the Dice coefficient, which is high for a good mask; a loss is 1 less that.")
+        raise NotYet("this is the Dice coefficient, which is high for a good mask; the loss is 1 minus it.")
     if close(value, pooled):
         raise NotYet(
             "you take one Dice of the whole batch, in which a large lung hides a small one; sum per image."
         )
+    if close(value, float(soft_dice_loss(probability, truth))):
+        raise NotYet("you apply the sigmoid to probabilities; it was applied already.")
+    if close(value, 3 * wanted):
+        raise NotYet("this is the sum over the three images; take their mean.")
+    products, areas = (probability * truth).sum((1, 2, 3)), (probability**2 + truth).sum((1, 2, 3))
+    if close(value, float((1 - (2 * products + 1) / (areas + 1)).mean())):
+        raise NotYet("you square the probabilities below the fraction; there the areas are added as they are.")
     if close(value, rough) and not close(rough, wanted):
         raise NotYet("`smooth` is missing: add 1 above and below the fraction.")
     if not close(value, wanted):

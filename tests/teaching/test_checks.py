@@ -225,7 +225,42 @@ RING = np.pad(np.ones((7, 7), bool), ((5, 8), (5, 8)))
 SPECK = np.pad(np.ones((3, 3), bool), ((5, 12), (5, 12)))
 THIRD = [[1, 2, 0, 0], [3, 6, 4, 2], [3, 6, 6, 3], [1, 2, 2, 1]]
 
+
+def dice_of_each(probability, truth):
+    p, t = probability.flatten(1), truth.flatten(1)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
 WRONG = {
+    "percentages": (masks.check_agreement, [(4, 11, 36.4, 53.3)], "fractions"),
+    "or of two masks": (masks.check_dice, [lambda a, b: 2 * (a * b).sum() / (a + b).sum()], "*or*"),
+    "sigmoid twice": (
+        masks.check_soft_dice,
+        [lambda p, t: dice_of_each(p.sigmoid(), t).mean()],
+        "applied already",
+    ),
+    "sum over images": (masks.check_soft_dice, [lambda p, t: dice_of_each(p, t).sum()], "mean"),
+    "squared areas": (
+        masks.check_soft_dice,
+        [
+            lambda p, t: (
+                1 - (2 * (p * t).sum((1, 2, 3)) + 1) / ((p**2).sum((1, 2, 3)) + (t**2).sum((1, 2, 3)) + 1)
+            ).mean()
+        ],
+        "square",
+    ),
+    "one side alone": (lung_maps.check_sides, [lambda size, layers: size // 32], "list"),
+    "all maps": (
+        lung_maps.check_last_map,
+        [lambda mask, layers: [F.avg_pool2d(mask, *layer) for layer in layers]],
+        "the last one",
+    ),
+    "the mask anew": (
+        lung_maps.check_last_map,
+        [lambda mask, layers: [F.avg_pool2d(mask, *layer) for layer in layers][-1]],
+        "pool the map of the layer before",
+    ),
+    "a turned comparison": (lung_maps.check_fading, [lambda mask, limit: 0], "turned"),
     "another patient": (images.check_markers, [other_patient], "same class and patient"),
     "grey values": (images.check_markers, [lambda *_: np.zeros((64, 64))], "True and False"),
     "another size": (
