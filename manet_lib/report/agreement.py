@@ -204,7 +204,7 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     counted = f"{same} of {len(exact)} exact facts are the same, {within} of {len(judged)} measured numbers agree"
     if not wrong:
         none_differs = len(numbers) and (numbers["Recorded"] == numbers["This run"]).all()
-        itself = " No printed digit differs: these are the recorded training runs, or their equals."
+        itself = " All printed digits are the recorded ones."
         return f"This run agrees with the recorded one: {counted}.{itself if none_differs else ''}"
     return f"This run does NOT agree with the recorded one: {counted}. What differs: {'; '.join(wrong)}."
 

@@ -61,7 +61,7 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
 
 def title_of(model: str) -> str:
     """How a model, or the baseline beside them, is called in tables and figures."""
-    return "16×16 thumbnails" if model == THUMBNAILS else model_title(model)
+    return "logistic regression" if model == THUMBNAILS else model_title(model)
 
 
 def accuracy_with_markers(predictions: pd.DataFrame) -> pd.DataFrame:

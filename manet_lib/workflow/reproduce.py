@@ -127,13 +127,20 @@ def in_minutes(seconds: float) -> str:
 
 
 def show(progress: Progress, process: subprocess.Popen[bytes]) -> None:
-    """Show how far a run is until its process ends: one line in a terminal, a line for each notebook elsewhere."""
-    live = sys.stdout.isatty()
+    """Show how far a run is until its process ends: one line in a terminal, a line for each notebook elsewhere.
+
+    Elsewhere than in a terminal a line is printed at least once a minute.
+    """
+    live, said = sys.stdout.isatty(), time.monotonic()
     while True:
         ended = process.poll() is not None
         for name in progress.look():
             if not live:
                 print(f"{name} done: {progress}", flush=True)
+                said = time.monotonic()
+        if not live and not ended and time.monotonic() > said + 60:
+            print(progress, flush=True)
+            said = time.monotonic()
         if live:
             line = str(progress)[: shutil.get_terminal_size().columns - 1]
             print(f"\r\033[K{line}", end="\n" if ended else "", flush=True)
@@ -196,8 +203,9 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
         pass
     seconds, operations, images_per_second = apart(_estimate, params, paths, tuple(why))
     print(
-        f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine ({operations / 1e12:.0f} "
-        f"TFLOP of training; ResNet50 at 128 pixels in fp32: {images_per_second:.1f} images/s)",
+        f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine, on which ResNet50 trains at "
+        f"{images_per_second:.1f} images a second (128 pixels, fp32); training takes {operations / 1e12:.0f}·10¹² "
+        "operations",
         flush=True,
     )
     log = paths.root / "reproduce.log"
