@@ -206,7 +206,7 @@ def claims_page(stated: list[Claim], evidence: pd.DataFrame) -> str:
 
 def gallery_page() -> str:
     """Every recorded figure with the notebook that draws it and the caption that stands below it."""
-    parts = ["# Gallery\n\nThe recorded figures of the default run; each leads to the notebook that explains it.\n"]
+    parts = ["# Gallery\n\nThe recorded figures of the default run; each leads to its notebook.\n"]
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(file, as_version=4).cells
         title = cells[0].source.splitlines()[0].removeprefix("# ")

@@ -2,7 +2,7 @@
 
 The plan stands in 00_overview: minutes, topic and sections of the notebooks. The slides are these sections, with
 the outputs that the notebooks hold; nothing is executed. A cell is a slide, code of more than a few lines is left
-out, and S opens the speaker's view. The method of 00 opens the lecture, and what to remember of each notebook ends it.
+out, and S opens the speaker's view. The method of 00 comes first, and what to remember of each notebook last.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def belongs_to(before: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> bo
 
 
 def spoken(text: str) -> str:
-    """Markdown of a notebook as a slide has it: without links to notebooks, and without what a reader may change."""
+    """Markdown for a slide: without links to notebooks, and without what a reader may change."""
     text = re.sub(r"\[([^\]]+)\]\([^)]+\.ipynb\)", r"\1", text)
     return re.sub(r" ?\b(?:Change|Move through) [^.:]*[.:](?=\s|$)", "", text)
 
@@ -89,7 +89,8 @@ def summaries(numbers: list[str]) -> list[nbformat.NotebookNode]:
         book = nbformat.read(file, as_version=4)
         title = book.cells[0].source.splitlines()[0].removeprefix("# ").partition(" ")[2]
         text = sections(book)["Summary"][0].source.replace("## Summary", f"## To remember: {title}")
-        cells.append(nbformat.v4.new_markdown_cell(spoken(text), metadata={"slideshow": {"slide_type": "subslide"}}))
+        metadata = {"slideshow": {"slide_type": "subslide"}}
+        cells.append(nbformat.v4.new_markdown_cell(spoken(text), metadata=metadata))
     return cells
 
 
@@ -104,7 +105,7 @@ def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
     cells = [nbformat.v4.new_markdown_cell(f"# {title}", metadata={"slideshow": {"slide_type": "slide"}})]
     for cell in [cell for name in chosen(list(parts), where) for cell in parts[name]]:
         if cell.cell_type == "code" and cell.execution_count is None:
-            raise UserError(f"{file.name}: cell {cell.id} has not been executed; run `make notebooks`")
+            raise UserError(f"{file.name}: cell {cell.id} is not executed; run `make notebooks`")
         if cell.cell_type == "code" and is_long(cell) and not cell.outputs:
             continue
         if cell.cell_type == "markdown":

@@ -32,7 +32,7 @@ from manet_lib.workflow.progress import bar
 from manet_lib.workflow.records import atomic_path, read_json
 
 _FIRST = "image,label,"
-"""How a CSV of this command begins, by which it is told from another file."""
+"""How a CSV of this command begins, which distinguishes it from another file."""
 _LONGEST = 150
 """Bytes of an image's name in the name of its picture; file systems allow 255 in all."""
 _MOST = 1024
@@ -44,7 +44,7 @@ _LISTED = 6
 def predict(
     manet: MANet, files: Sequence[Path], batch: int = BATCH, pictures: Path | None = None
 ) -> Iterator[dict[str, Any]]:
-    """What the networks say of images, one row of the CSV after another, in the order of the files.
+    """What the networks predict for images, one row of the CSV after another, in the order of the files.
 
     Args:
         manet: the networks.

@@ -150,7 +150,7 @@ class RunPaths:
         return replace(self, audit_view=view)
 
     def predictions(self, model: str, trial: int) -> Path:
-        """Probabilities of validation and test images of one training."""
+        """Probabilities of validation and test images of one training run."""
         return self.classifier(model, trial) / "predictions.csv"
 
     @property
@@ -170,7 +170,7 @@ class RunPaths:
 
     @property
     def perturbed_masks(self) -> Path:
-        """Folder of what stage 2 says of images with perturbed masks."""
+        """Folder of what stage 2 predicts for images with perturbed masks."""
         return self.root / "perturbed_masks"
 
     @property
@@ -179,7 +179,7 @@ class RunPaths:
         return self.root / "confounders"
 
     def release(self, model: str, trial: int) -> Path:
-        """The file in which the networks of one training go elsewhere, with all that is to be known of them."""
+        """The one file of both networks for use elsewhere, with all that is to be known about them."""
         return self.root / "release" / f"{model}-{trial}" / "manet.safetensors"
 
     @property
@@ -189,7 +189,7 @@ class RunPaths:
 
 
 def log_of(folder: Path) -> Path:
-    """The CSV log of a training: one row per epoch."""
+    """The CSV log of a training run: one row per epoch."""
     return folder / "log.csv"
 
 
@@ -199,7 +199,7 @@ def timing_of(folder: Path) -> Path:
 
 
 def weights_of(folder: Path) -> Path:
-    """The final weights of a training."""
+    """The final weights of a training run."""
     return folder / "weights.safetensors"
 
 

@@ -51,7 +51,7 @@ def score_map(heat: NDArray[np.float32], region: Region) -> dict[str, float]:
 
 
 def centre_blob(size: int) -> NDArray[np.float32]:
-    """A map that knows nothing but where images have their middle: a Gaussian, a quarter of the side wide."""
+    """A map that does not depend on the image: a Gaussian in its middle, a quarter of the side wide."""
     place = np.linspace(-2, 2, size)
     return np.exp(-(place[:, None] ** 2 + place[None] ** 2) / 2).astype(np.float32)
 

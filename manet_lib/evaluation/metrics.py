@@ -67,12 +67,12 @@ def classification_report(confusion: pd.DataFrame) -> pd.DataFrame:
 
 
 def late_epochs(epochs: int) -> int:
-    """How many epochs count as late in a training: the last quarter, and the one before it that it jumps from."""
+    """How many epochs count as late in a training run: the last quarter, and the epoch before it."""
     return min(epochs, max(3, epochs // 4 + 1))
 
 
 def late_jumps(log: pd.DataFrame) -> tuple[float, float]:
-    """How much validation jumps from epoch to epoch over the last quarter of a training.
+    """How much validation jumps from epoch to epoch over the last quarter of a training run.
 
     Returns:
         Standard deviation of the differences of accuracy, in percentage points, and of loss.

@@ -48,7 +48,7 @@ def crossed_interval(
     Images and trials are crossed and both are draws: another test set and another training would both give another
     mean. Their variances are estimated as in a two-way analysis of variance with random effects and one value in a
     cell, and the interval is Student's with Satterthwaite's degrees of freedom. With one trial only the images
-    are drawn, and the interval holds for that one training. Images of one patient are drawn together.
+    are drawn, and the interval holds for that one training run. Images of one patient are drawn together.
 
     Args:
         values: float (trials, images), such as 1 where an image is classified correctly, or the difference of two

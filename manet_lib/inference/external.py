@@ -1,8 +1,8 @@
 """A run's networks on images from elsewhere: ``python -m manet_lib.inference.external RUN FOLDER``.
 
 RUN is a folder ``runs/<profile>``, FOLDER holds ``index.csv`` with columns path and label (and patient, if known).
-What the networks say of every image is written to a CSV, and accuracy, calibration and how far the images are from
-those of the training are printed. This is research software; no answer of it is a diagnosis.
+The predictions are written to a CSV; accuracy, calibration and how far the images are from the training images are
+printed. This is research software; none of its predictions is a diagnosis.
 """
 
 import argparse
@@ -26,22 +26,22 @@ from manet_lib.workflow.records import atomic_path
 def predictions(
     run: Path, folder: Path, csv_name: str = "index.csv", model: str = "resnet50_ma", trial: int = 1
 ) -> pd.DataFrame:
-    """What the networks of a run say of images that its training has never seen.
+    """What the networks of a run predict for images on which it was not trained.
 
     Args:
         run: a folder ``runs/<profile>``.
         folder: holds the CSV and the images.
         csv_name: the CSV's name inside the folder: columns path and label, and patient if it is known.
         model: one of the classifiers that the run trained.
-        trial: which training of it.
+        trial: which training run of it.
 
     Returns:
         One row per image: path, label, patient, predicted, p_<class> (calibrated), lung_area (share of the image),
         distance from the training images (1 is a usual one) and warnings (such as an out-of-distribution image).
 
     Raises:
-        UserError: the run has no such training, the CSV cannot be used, a label is none of the run's classes, or
-            files cannot be read, all of them named.
+        UserError: the run has no such training run, the CSV cannot be used, a label is none of the run's classes,
+            or files cannot be read, all of them named.
     """
     manet = MANet.from_run(run, model, trial)
     table = _listed(folder, csv_name, manet.classes)
@@ -108,13 +108,13 @@ def _is_own(path: Path) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Print the summary of a folder of images and write what the networks say of each."""
+    """Print the summary of a folder of images and write what the networks predict for each."""
     parser = argparse.ArgumentParser(description="A run's networks on images from elsewhere; no diagnosis.")
     parser.add_argument("run", type=Path, help="folder of a finished run, such as runs/phantoms")
     parser.add_argument("folder", type=Path, help="holds the images and a CSV with columns path and label")
     parser.add_argument("--csv", default="index.csv", help="name of the CSV")
     parser.add_argument("--model", default="resnet50_ma", help="which classifier of the run")
-    parser.add_argument("--trial", type=int, default=1, help="which training of it")
+    parser.add_argument("--trial", type=int, default=1, help="which training run of it")
     parser.add_argument("--output", type=Path, default=Path("external.csv"), help="where the predictions go")
     options = parser.parse_args(arguments)
     try:

@@ -6,7 +6,7 @@ import yaml
 
 from manet_lib.inference.networks import Networks
 
-_PHANTOMS = "These are phantoms, drawn by a computer: the networks know nothing of real radiographs."
+_PHANTOMS = "These are phantoms, drawn by a computer: the networks have never been trained on real radiographs."
 _TEXT = """\
 # {title}
 

@@ -45,9 +45,9 @@ class Usage:
 
     Attributes:
         temperature: the logits of stage 2 are divided by it.
-        typical: features of the images of the training.
+        typical: features of the training images.
         farthest: distance that 95% of the validation images stay below.
-        limits: smallest and largest lung brightness, lung contrast and lung area of the images of the training.
+        limits: smallest and largest lung brightness, lung contrast and lung area of the training images.
         data: which images were trained on.
         results: how well the networks did on the test images.
     """

@@ -1,4 +1,4 @@
-"""How far an image is from those of a training."""
+"""How far an image is from the training images."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TypicalImages:
 
     @classmethod
     def fit(cls, features: NDArray[np.floating], held_out: NDArray[np.floating]) -> TypicalImages:
-        """Fit to the images of a training; the largest 32 directions, or as many as there are images for.
+        """Fit to the training images; the largest 32 directions, or as many as there are images for.
 
         Args:
-            features: of images of the training, float (N, F), N >= 2.
+            features: of training images, float (N, F), N >= 2.
             held_out: of other images of the same kind, whose median distance becomes 1: (M, F), M >= 1.
         """
         images, width = features.shape

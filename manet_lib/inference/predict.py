@@ -25,13 +25,13 @@ NOTE = "research software, no diagnosis"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What MANet says of some images.
+    """What MANet predicts for some images.
 
     Attributes:
         labels: the most probable class of each.
         probabilities: float64 (N, classes), in the order of the run's classes; each row adds up to 1.
         masks: clean lung masks at the size of the networks, bool (N, S, S).
-        distances: from the images of the training, 1 for a usual one of them; NaN where nothing is known of these.
+        distances: from the training images, 1 for a usual one of them; NaN where nothing is known of these.
         warnings: for each image what makes the answer doubtful; mostly nothing.
         note: what every answer is to be read with.
     """
@@ -46,7 +46,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What MANet says of one image.
+    """What MANet predicts for one image.
 
     Attributes:
         label: the most probable class.
@@ -92,11 +92,11 @@ class MANet:
         Args:
             run_dir: a folder ``runs/<profile>``.
             model: one of the classifiers that the run trained.
-            trial: which training of it.
+            trial: which training run of it.
             accelerator: `cpu`, `cuda`, or `auto` for a GPU if there is one.
 
         Raises:
-            UserError: the run has no such training, or its images are gone.
+            UserError: the run has no such training run, or its images are gone.
         """
         return cls(known_networks(Path(run_dir), model, trial), accelerator)
 
@@ -116,11 +116,11 @@ class MANet:
         Args:
             run_dir: a folder ``runs/<profile>``.
             model: one of the classifiers that the run trained.
-            trial: which training of it.
+            trial: which training run of it.
             view: of an audit, to take that training instead of the run's own.
 
         Raises:
-            UserError: the run has no such training.
+            UserError: the run has no such training run.
         """
         return cls(networks_of(Path(run_dir), model, trial, view))
 

@@ -38,9 +38,9 @@ BATCH = 16
 STATISTICS = ("lung brightness", "lung contrast", "lung area")
 """What :func:`manet_lib.evaluation.baseline.lung_statistics` measures of an image."""
 _IMAGES = 1000
-"""Images of the training that are looked at, sampled at random; more would not move 32 directions much."""
+"""Training images that are looked at, sampled at random; more would not move 32 directions much."""
 _WITHIN = 0.95
-"""Share of the validation images that are not called out of distribution those of the training."""
+"""Share of the validation images that are not called out of distribution."""
 
 
 def networks_of(run_dir: Path, model: str, trial: int, view: str = "") -> Networks:
@@ -49,11 +49,11 @@ def networks_of(run_dir: Path, model: str, trial: int, view: str = "") -> Networ
     Args:
         run_dir: a folder ``runs/<profile>``.
         model: one of the classifiers that the run trained.
-        trial: which training of it.
+        trial: which training run of it.
         view: of an audit, for that training instead of the run's own.
 
     Raises:
-        UserError: the run has no such training.
+        UserError: the run has no such training run.
     """
     paths = RunPaths(run_dir, run_dir)
     paths = paths.seeing(view) if view else paths
@@ -116,7 +116,7 @@ def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
     """A run's networks from their file, or found out now; kept in a file where the run can be written.
 
     Raises:
-        UserError: the run has no such training, or its images are gone.
+        UserError: the run has no such training run, or its images are gone.
     """
     file = RunPaths(run_dir, run_dir).release(model, trial)
     whole = _found_out(run_dir, model, trial)

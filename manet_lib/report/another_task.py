@@ -23,7 +23,7 @@ _MEASURED = {
 
 
 def recorded_runs() -> pd.DataFrame:
-    """One row a training: way, seed, accuracy on three tests, IoU, mask and lungs as shares of the image (%)."""
+    """One row for each training run: way, seed, accuracy on three tests, IoU, mask and lungs (% of the image)."""
     return pd.read_csv(recorded_results("end_to_end") / "runs.csv")
 
 

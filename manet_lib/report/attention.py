@@ -40,7 +40,7 @@ def _regions(scores: pd.DataFrame) -> list[str]:
 
 
 def attention_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Scores of the heat maps by model, in percent, and below them those of two maps that know nothing of it.
+    """Scores of the heat maps by model, in percent, and below them those of two maps that do not depend on it.
 
     Args:
         scores: ``scores.csv`` of :func:`manet_lib.attention.scores.score_attention`.
@@ -139,7 +139,7 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
 
     Returns:
         One row for each model and region. What the trained network has beyond the untrained one, in points with a
-        95% interval, is what training has added; what it has beyond itself with mismatched mask hangs on the
+        95% interval, is what training has added; what it has beyond itself with mismatched mask depends on the
         mask.
     """
     rows = []
@@ -211,7 +211,7 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
 
     Returns:
         One row for each model: mean similarity of maps of different images, that after each number of stages, what
-        is left in the end beyond different images (with a 95% interval over images), after which stages it is told
+        is left in the end beyond different images (with a 95% interval over images), after which stages it differs
         from these, and how many maps have no order to compare, as all their places are alike.
     """
     rows = []

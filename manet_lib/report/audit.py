@@ -28,7 +28,7 @@ _ANSWER = ["view", "model", "trial", "image_id", "label", "source", "patient", "
 
 
 def run_predictions(params: Params, paths: RunPaths) -> pd.DataFrame:
-    """What the networks of a run say of its test images with each view that they were trained with.
+    """What the networks of a run predict for its test images with each view that they were trained with.
 
     Returns:
         Columns view, model, trial, image_id, label, source, patient, predicted.

@@ -1,4 +1,4 @@
-"""The paper's claims, each with the quantity and test that decide it, and what a run says of them."""
+"""The paper's claims, each with the quantity and test that decide it, and what a run says about them."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ _OF_ANY_DATA = ("size", "time")
 
 
 def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
-    """What a run says of a claim; on phantoms never more than that it is shown there."""
+    """What a run says about a claim; on phantoms never more than that it is shown there."""
     if isinstance(evidence, str):
         return f"undecided: needs {evidence}"
     lacking = claim.needs.lacking(params)
@@ -285,7 +285,7 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
 
 
 def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Every claim with what a run says of it."""
+    """Every claim with what a run says about it."""
     rows = []
     for claim in claims():
         evidence = QUANTITIES[claim.quantity](claim, params, paths)

@@ -289,7 +289,7 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
 
 
 def confusion_of(params: Params, paths: RunPaths, model: str, trial: int) -> pd.DataFrame:
-    """Confusion matrix of one training on the test images."""
+    """Confusion matrix of one training run on the test images."""
     table = read_predictions(paths, model, trial)
-    assert table is not None, "asked for a training that has not been run"
+    assert table is not None, "asked for a training run that has not been run"
     return confusion_matrix(table["label"], table["predicted"], params.classes)

@@ -1,4 +1,4 @@
-"""What all recorded training runs say of the paper's claims: one column for each kind of evidence."""
+"""What all recorded training runs say about the paper's claims: one column for each kind of evidence."""
 
 import json
 from typing import Any
@@ -46,7 +46,7 @@ def _cell(claim: Claim, kind: str) -> str:
 
 
 def of_study(source: Source, side: str) -> str:
-    """What a study says of a claim: a verdict, then effect, interval and pairs in each condition and contrast.
+    """What a study says about a claim: a verdict, then effect, interval and pairs in each condition and contrast.
 
     Args:
         source: where in which study.

@@ -64,7 +64,7 @@ def predictions_table(
         names: of the images.
         labels: the predictions.
         probabilities: (N, classes).
-        distances: from the images of the training, (N,).
+        distances: from the training images, (N,).
         warnings: of each image.
     """
     rows = zip(names, labels, probabilities.max(axis=1), distances, warnings, strict=True)

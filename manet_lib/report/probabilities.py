@@ -34,7 +34,7 @@ from manet_lib.training.classification import read_predictions
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one model says of the test images in all its trials.
+    """What one model predicts for the test images in all its trials.
 
     Attributes:
         actual: one-hot classes, bool (images, classes).

@@ -70,7 +70,7 @@ def right_by_trial(
     """Which test images a model classifies correctly: bool (trials, images), and the patient of each image."""
     tables = [read_predictions(paths, model, trial) for trial in trials]
     ordered = [table.set_index("image_id").sort_index() for table in tables if table is not None]
-    assert len(ordered) == len(trials) > 0, "asked for a training that has not been run"
+    assert len(ordered) == len(trials) > 0, "asked for a training run that has not been run"
     right = np.stack([(table["label"] == table["predicted"]).to_numpy() for table in ordered])
     return right, patients_of(paths, ordered[0].index)
 

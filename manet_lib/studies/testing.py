@@ -19,7 +19,7 @@ Images = NDArray[np.uint8]
 def logits_on(
     network: nn.Module, images: Images, masks: Images, params: Params, ranks: Ranks
 ) -> NDArray[np.float32]:
-    """What a classifier says of images with their lung masks, as ``params.view`` shows them.
+    """What a classifier predicts for images with their lung masks, as ``params.view`` shows them.
 
     Args:
         network: on its device, see :func:`manet_lib.training.loop.prepare`.

@@ -158,7 +158,7 @@ class Halves(NamedTuple):
 
 @cache
 def halves() -> Halves:
-    """Features of 150 phantoms; nothing but the balance of the two halves tells the unlike ones."""
+    """Features of 150 phantoms; only the balance of the two halves distinguishes the unusual ones."""
     images = np.stack([drawn(CLASSES[number % 5], number).image for number in range(150)]).astype(float)
     features = np.stack([images[:, :, : SIZE // 2].mean((1, 2)), images[:, :, SIZE // 2 :].mean((1, 2))], axis=1)
     return Halves(features[:60], features[60:100], features[100:] * (0.9, 1))
@@ -225,7 +225,7 @@ def _distances(distance: Callable[[Numbers, Numbers], Numbers]) -> tuple[Numbers
 
 
 def mahalanobis(images: Numbers, training: Numbers) -> Numbers:
-    """Mahalanobis distance of images (N, F) from those of a training (M, F): (N,), by SciPy."""
+    """Mahalanobis distance of images (N, F) from the training images (M, F): (N,), by SciPy."""
     inverse = np.linalg.inv(np.cov(training.T))
     return cdist(images, training.mean(axis=0, keepdims=True), "mahalanobis", VI=inverse)[:, 0]
 

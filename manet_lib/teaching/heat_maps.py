@@ -100,7 +100,7 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
             "it."
         )
     return (
-        f"the lungs are {100 * chance:.0f}% of the last image, and a blob in the middle, which knows nothing of "
+        f"the lungs are {100 * chance:.0f}% of the last image, and a blob in the middle, which does not depend on "
         "it, has "
         f"{100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
     )

@@ -146,7 +146,7 @@ def _greys() -> NDArray[np.float64]:
 
 
 def _like_the_nearest(test: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of test pictures whose most similar one of the training has their class, and their square."""
+    """Share of test pictures whose most similar training image has their class, and their square."""
     table = some_patches()[0]
     index = NearestNeighbors(n_neighbors=1).fit(_greys()[~test])
     nearest = table[~test].iloc[index.kneighbors(_greys()[test], return_distance=False)[:, 0]]

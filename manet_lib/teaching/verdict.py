@@ -1,4 +1,4 @@
-"""What a check says of an answer: right or not yet, and why. A wrong answer never raises."""
+"""The verdict of a check on an answer: right or not yet, and why. A wrong answer never raises."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ def _disk_faults() -> Iterator[None]:
 def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; a damaged one is named and passed over.
 
-    One of other parameters, inputs or code is named, too, and none is read: the training is to start anew. Only
+    One of other parameters, inputs or code is named, too, and none is read: the training run starts anew. Only
     what another version of the code wrote is gone on with where ``old_code`` is `keep`.
 
     Args:

@@ -132,7 +132,7 @@ def _write(
 
 
 def read_predictions(paths: RunPaths, model: str, trial: int, side: str = "test") -> pd.DataFrame | None:
-    """Predictions of one training: image_id, split, label, predicted, p_<class>; None if it has not been run."""
+    """Predictions of a training run: image_id, split, label, predicted, p_<class>; None if it has not been run."""
     path = paths.predictions(model, trial)
     if not path.is_file():
         return None

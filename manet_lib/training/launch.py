@@ -1,4 +1,4 @@
-"""Starting a training: in this process with one device, under torchrun with more.
+"""Starting a training run: in this process with one device, under torchrun with more.
 
 The command that is run for several devices is what a user types on a cluster, too. Processes that die are started
 again by torchrun and go on from the last checkpoint; one that cannot go better ends them all.

@@ -33,7 +33,7 @@ _LOSSES_CHECKED_EVERY = 20
 
 @dataclass
 class Training:
-    """What one training is made of.
+    """What one training run is made of.
 
     Attributes:
         folder: where checkpoints and logs go.

@@ -204,8 +204,8 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     seconds, operations, images_per_second = apart(_estimate, params, paths, tuple(why))
     print(
         f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine, on which ResNet50 trains at "
-        f"{images_per_second:.1f} images a second (128 pixels, fp32); training takes {operations / 1e12:.0f}·10¹² "
-        "operations",
+        f"{images_per_second:.1f} images a second (128 pixels, fp32); training takes {operations / 1e12:.0f}·10¹²"
+        " operations",
         flush=True,
     )
     log = paths.root / "reproduce.log"

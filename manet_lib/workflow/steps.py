@@ -100,7 +100,7 @@ def mask_scores_step(params: Params, paths: RunPaths) -> Step:
 
 
 def perturbed_masks_step(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> Step:
-    """What some training runs say of the test images with perturbed masks."""
+    """What some training runs predict for the test images with perturbed masks."""
     inputs = _networks(params, paths, trained)
     outputs, modules = [paths.perturbed_masks / "predictions.csv"], ("manet_lib.studies.perturbed_masks",)
     return Step("perturbed_masks", paths.perturbed_masks, params, inputs, outputs, modules)

@@ -1,4 +1,4 @@
-"""Distance from the images of a training, beside the whole covariance and its inverse."""
+"""Distance from the training images, beside the whole covariance and its inverse."""
 
 import numpy as np
 import pytest
