@@ -170,7 +170,7 @@ def inputs_of(
 
 
 def fresh_classifier(params: Params, model: str, trial: int) -> nn.Module:
-    """An untrained classifier in evaluation mode, with initial weights of a training run, the same in every call."""
+    """An untrained classifier in evaluation mode, with initial weights, the same in every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_hash("untrained", model, trial))
         drawn = classifier_of(params, model)

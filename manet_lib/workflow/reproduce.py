@@ -203,7 +203,7 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
         pass
     seconds, operations, images_per_second = apart(_estimate, params, paths, tuple(why))
     print(
-        f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine, on which ResNet50 trains at "
+        f"{len(why)} steps, about {in_minutes(sum(seconds.values()))} on this machine, where ResNet50 trains at "
         f"{images_per_second:.1f} images a second (128 pixels, fp32); training takes {operations / 1e12:.0f}·10¹²"
         " operations",
         flush=True,
