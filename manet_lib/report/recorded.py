@@ -44,7 +44,7 @@ WITHOUT_IMAGES = frozenset(
     (
         *("figure4", "figure5", "figure6", "figure7", "figure10", "table5_confusion", "roc", "reliability"),
         *("sanity", "confounders", "perturbed_masks", "reach"),
-        *("study_confounders", "study_external"),
+        *("study_confounders", "study_external", "study_variants"),
     )
 )
 """Figures that are drawn from numbers alone."""
