@@ -378,7 +378,7 @@ def test_a_slider_moves_in_jupyterlab(tmp_path, browser):
 @needs_browser
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["03_postprocessing", "04_classification", "05_attention_maps", "10_shortcut_audit"]
+    "name", ["03_postprocessing", "04_classification", "10_shortcut_audit", "11_your_own_xray"]
 )
 def test_a_slider_moves_in_the_site(pages, browser, name):
     browser.open((SITE / f"notebooks/{name}.html").as_uri())

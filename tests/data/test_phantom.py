@@ -160,7 +160,7 @@ def test_confounders_leave_the_lungs_alone(label: str) -> None:
 @pytest.mark.parametrize(("source", "most"), [("north", 0), ("south", 4), ("east", 2)])
 def test_confounders_reach_the_edge_of_the_lungs_as_far_as_the_limitations_say(source: str, most: int) -> None:
     text = (project_root() / "docs" / "limitations.md").read_text(encoding="utf-8")
-    assert "4 of 255 (south) and 2 (east) at full strength" in text
+    assert "by at most 4 (south) and 2 (east) of 255" in text
     for label in CLASSES:
         plain = draw_phantom(label, 0, size=128, confounder_strength=0)
         marked = draw_phantom(label, 0, size=128, confounder_strength=1, source=source)

@@ -83,5 +83,5 @@ def test_what_cannot_be_used_is_named_in_one_line(trained, folder, change, named
 
 
 def test_a_missing_training_is_named(trained, folder):
-    with pytest.raises(SystemExit, match="resnet50_ma-1"):
+    with pytest.raises(SystemExit, match="resnet50_ma is not trained"):
         main([str(trained.paths.root), str(folder)])

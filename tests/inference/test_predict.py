@@ -67,7 +67,7 @@ def test_deep_images_are_stretched_whether_file_picture_or_array(trained, tmp_pa
 
 def test_what_is_missing_is_named(trained, tmp_path):
     run, manet = trained
-    said = "resnet50-1 has not been run; run `make reproduce PARAMS=params/tiny.yaml`"
+    said = "resnet50 is not trained in tiny, trial 1; there are resnet34"
     with pytest.raises(UserError, match=re.escape(said)):
         MANet.from_run(run.paths.root, "resnet50", 1)
     with pytest.raises(ValueError, match=r"shape \(3, 4, 5\); expected \(H, W\)"):
