@@ -23,8 +23,9 @@ NOTEBOOKS, OUTPUT = ROOT / "notebooks", ROOT / "slides"
 REVEAL = ("reveal.js", "5.2.1", "359b575dd51bbda32f89b2fd4c7dc46ad7389a805572158916c29252f7a27333")
 LONGEST = 14
 """Lines of code that a slide shows."""
-SHORT = 400
-"""Characters of a text that has room for code and output below it."""
+SHORT, SHORTEST = 400, 200
+"""Characters of a text that has room for code and output below it, and of one that has room for a picture."""
+IMPORTS = re.compile(r"((import |from ).*\n*)+")
 ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| (\d\d), ([^|]+) \|$", flags=re.MULTILINE)
 
 
@@ -71,8 +72,16 @@ def is_long(cell: nbformat.NotebookNode) -> bool:
 def belongs_to(before: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> bool:
     """Whether a cell goes onto the slide of the one before: a caption, more code, or what a text introduces."""
     if cell.cell_type == "markdown":
-        return before.cell_type == "code" and cell.source.startswith("**") and len(cell.source) < SHORT
-    return not before.outputs if before.cell_type == "code" else len(before.source) < SHORT
+        return shows(before) and cell.source.startswith("**") and len(cell.source) < SHORT
+    if before.cell_type == "code":
+        return not before.outputs
+    return len(before.source) < (SHORTEST if shows(cell) else SHORT)
+
+
+def shows(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell has a picture or a table below it."""
+    kinds = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
+    return bool({"image/png", "text/html", "text/markdown"} & set(kinds))
 
 
 def spoken(text: str) -> str:
@@ -106,7 +115,7 @@ def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
     for cell in [cell for name in chosen(list(parts), where) for cell in parts[name]]:
         if cell.cell_type == "code" and cell.execution_count is None:
             raise UserError(f"{file.name}: cell {cell.id} is not executed; run `make notebooks`")
-        if cell.cell_type == "code" and is_long(cell) and not cell.outputs:
+        if cell.cell_type == "code" and not cell.outputs and (is_long(cell) or IMPORTS.fullmatch(cell.source)):
             continue
         if cell.cell_type == "markdown":
             cell.source = spoken(cell.source)
