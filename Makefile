@@ -19,10 +19,9 @@ data: .venv/installed
 	$(RUN) --until data
 
 # Lint, types and the fast tests. `make test MARK=` runs the slow ones as well; some of them look at the default run,
-# so call `make reproduce` first. The tests share the cores, one thread for each worker; many of them wait, so that
-# there is one worker more than two cores have.
+# so call `make reproduce` first. The tests share two cores: one thread for each worker.
 MARK ?= not slow
-WORKERS ?= 3
+WORKERS ?= 2
 test: .venv/installed-test
 	ruff check .
 	ruff format --check .
