@@ -32,8 +32,7 @@ figcaption { font-size: 8.5pt } .by { font-size: 9pt } a { color: inherit; text-
 
 def _figure(match: re.Match[str]) -> str:
     """A picture with its words as a caption."""
-    note = "Hollow: training runs; full: means with 95% intervals, cut where they leave the axis."
-    return f"<figure>{match[1]}<figcaption>{match[2]}. {note}</figcaption></figure>"
+    return f"<figure>{match[1]}<figcaption>{match[2]}.</figcaption></figure>"
 
 
 def html() -> str:

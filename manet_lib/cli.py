@@ -143,9 +143,7 @@ def _predict(options: argparse.Namespace) -> int:
     faults = [row["fault"] for row in rows if row["fault"]]
     with redirect_stdout(sys.stderr if is_stream(options.output) else sys.stdout):
         _say(rows, faults, manet, options)
-    if len(faults) == len(rows):
-        return 2
-    return 1 if faults else 0
+    return 2 if len(faults) == len(rows) else 1 if faults else 0
 
 
 def _check_outputs(options: argparse.Namespace, found: Found) -> None:

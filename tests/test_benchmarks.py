@@ -111,10 +111,7 @@ def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
     found = json.loads((tmp_path / "gpu.json").read_text())
     parts = [name for name, value in found.items() if isinstance(value, dict)]
     assert parts == ["tests", "cost", "cost, compiled", "loop", "epochs", "study"]
-    said = found["cost"]["last_lines"]
-    assert any("resnet34_ma" in line for line in said), (
-        said
-    )  # on a busy machine its time may be over before its end
+    assert found["cost"]["exit"] == "0", found["cost"]["last_lines"]
     assert found["study"]["exit"] != "0"  # its time is over long before the first training run ends
     hours = json.loads((tmp_path / "gpu_epochs.json").read_text())["seconds_an_epoch"]
     assert hours["resnet34"] > 0

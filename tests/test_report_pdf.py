@@ -25,7 +25,12 @@ def test_the_page_holds_the_studies_and_no_expression(report):
     page = report.html()
     assert "<!--" not in page
     assert "http" not in " ".join(re.findall(r'(?:src|@import)="?([^" ]+)', page))
-    for name, tests in (("confounders", ("swapped",)), ("external", ())):
+    for name, tests in (
+        ("confounders", ("swapped",)),
+        ("external", ()),
+        ("segmented_resnet34", ("as trained",)),
+        ("variants", ("as trained",)),
+    ):
         for value in study_table(name, tests).get("Difference (95% interval)", []):
             assert value in page
 

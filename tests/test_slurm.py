@@ -220,5 +220,5 @@ def test_a_lost_login_cancels_the_jobs_and_leaves_no_lock(again, output):
     call = training(output)
     call.process.send_signal(signal.SIGHUP)
     assert call.ended() != 0
-    wait_for(lambda: not queued() and not processes_of(output / "runs/nodes"), 90)
+    wait_for(lambda: not queued() and not processes_of(output / "runs/nodes"), 30)
     assert not list((ROOT / ".snakemake/locks").glob("*"))

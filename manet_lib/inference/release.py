@@ -65,20 +65,22 @@ def networks_of(run_dir: Path, model: str, trial: int, view: str = "") -> Networ
 
 def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     folders = [paths.store, paths.segmentation, paths.clean_masks.parent, paths.classifier(model, trial)]
+    trained = _trained(paths, trial)
+    if trained and model not in trained:
+        there = ", ".join(trained)
+        raise UserError(f"--model: {model} is not trained in {paths.root.name}, trial {trial}; there are {there}")
     values: dict[str, Any] = {"profile": paths.root.name, "models": [model]}
     for folder in folders:
         done = read_done(folder)
         if done is None:
             command = reproduce_command(paths.root.name)
-            trained = [name for name in MODELS if paths.predictions(name, trial).is_file()]
-            if folder == paths.classifier(model, trial) and trained:
-                there = ", ".join(trained)
-                raise UserError(
-                    f"--model: {model} is not trained in {paths.root.name}, trial {trial}; there are {there}"
-                )
             raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `{command}`")
         values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
     return validate(values | {"models": [model]}, paths.root.name)
+
+
+def _trained(paths: RunPaths, trial: int) -> list[str]:
+    return [name for name in MODELS if paths.predictions(name, trial).is_file()]
 
 
 def best_trained(run_dir: Path, trial: int = 1) -> str:
@@ -90,8 +92,7 @@ def best_trained(run_dir: Path, trial: int = 1) -> str:
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; `make reproduce` makes runs/phantoms")
     paths = RunPaths(run_dir, run_dir)
-    preferred = ("resnet50_ma", *sorted(MODELS, key=lambda name: not name.endswith("_ma")))
-    trained = [name for name in preferred if paths.predictions(name, trial).is_file()]
+    trained = sorted(_trained(paths, trial), key=lambda name: (name != "resnet50_ma", not name.endswith("_ma")))
     if not trained:
         raise UserError(
             f"{run_dir}: no network is trained in trial {trial}; run `{reproduce_command(run_dir.name)}`"

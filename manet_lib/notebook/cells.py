@@ -67,7 +67,7 @@ def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) ->
         return Markdown(text)
     size = f"{len(table)} rows, {table.shape[1]} columns"
     return Markdown(
-        f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n"
+        f"<details><summary>{escape(caption)} ({size})</summary>\n\n{text.partition(chr(10) * 2)[2]}\n</details>\n"
     )
 
 

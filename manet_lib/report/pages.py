@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,22 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
+@cache
+def _contrasts(name: str) -> pd.DataFrame:
+    """All contrasts of a study; pages ask for many of them one by one."""
+    return study_table(name)
+
+
 def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
     """The contrasts of a study on some of its tests, or on all; all contrasts, or some."""
-    table = study_table(name, tests)
-    table = table[table["Contrast"].isin(only)] if only else table
-    return to_markdown(table) if len(table) else "Not recorded.\n"
+    table = _contrasts(name)
+    if table.empty:
+        return "Not recorded.\n"
+    table = table[table["Tested on"].isin(tests)] if tests else table
+    return to_markdown(table[table["Contrast"].isin(only)] if only else table)
 
 
+@cache
 def _whole_pairs(name: str) -> pd.DataFrame:
     """What a study measured in the pairs in which no arm is missing."""
     study = load_study(name)
@@ -89,10 +99,9 @@ def _runs(name: str) -> int:
 
 def _effect(name: str, condition: str, test: str, contrast: str) -> str:
     """A difference of a study with its 95% interval, in points."""
-    table = study_table(name, (test,))
-    (found,) = table.loc[
-        (table["Condition"] == condition) & (table["Contrast"] == contrast), "Difference (95% interval)"
-    ]
+    table = _contrasts(name)
+    chosen = (table["Condition"] == condition) & (table["Tested on"] == test) & (table["Contrast"] == contrast)
+    (found,) = table.loc[chosen, "Difference (95% interval)"]
     return str(found)
 
 
