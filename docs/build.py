@@ -209,17 +209,20 @@ def gallery_page() -> str:
     parts = ["# Gallery\n\nThe recorded figures of the default run; each leads to its notebook.\n"]
     for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(file, as_version=4).cells
-        title = cells[0].source.splitlines()[0].removeprefix("# ")
-        parts.append(f"## {title}\n\nFrom [{file.stem}](../notebooks/{file.name}).\n")
+        title, shown = cells[0].source.splitlines()[0].removeprefix("# "), []
         for cell, after in pairwise(cells):
-            for name in re.findall(r'save_figure\(.*?paths, "(\w+)", params', cell.source, flags=re.DOTALL):
-                picture = ROOT / "figures/recorded/phantoms" / f"{name}.png"
-                if picture.is_file():
-                    caption = after.source.split("\n\n")[0] if after.source.startswith("**") else ""
-                    caption = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", caption)
-                    said = match[1].rstrip(".") if (match := re.match(r"\*\*(.+?)\*\*", caption)) else title
-                    link = f"[![{said}](../{picture.relative_to(ROOT)})](../notebooks/{file.name})"
-                    parts.append(f"{link}\n\n{caption}\n")
+            caption = after.source.split("\n\n")[0] if after.source.startswith("**") else ""
+            caption = re.sub(r"\]\((?=\d\d_)", "](../notebooks/", caption)
+            said = match[1].rstrip(".") if (match := re.match(r"\*\*(.+?)\*\*", caption)) else title
+            names = re.findall(r'save_figure\(.*?paths, "(\w+)", params', cell.source, flags=re.DOTALL)
+            pictures = [f"figures/recorded/phantoms/{name}.png" for name in names]
+            shown += [
+                f"[![{said}](../{picture})](../notebooks/{file.name})\n\n{caption}\n"
+                for picture in pictures
+                if (ROOT / picture).is_file()
+            ]
+        if shown:
+            parts += [f"## {title}\n\nFrom [{file.stem}](../notebooks/{file.name}).\n", *shown]
     return "\n".join(parts)
 
 

@@ -31,8 +31,7 @@ ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| (\d\d), ([^|]+) \|$", flags=re.MULTIL
 
 def plan() -> list[tuple[int, str, str, str]]:
     """Minutes, topic, number of the notebook and sections (in Markdown) of each part of the lecture."""
-    book = nbformat.read(NOTEBOOKS / "00_overview.ipynb", as_version=4)
-    text = "\n".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in notebook("00").cells if cell.cell_type == "markdown")
     lecture = text[text.index("## A lecture of") :]
     return [(int(minutes), topic, number, where) for minutes, topic, number, where in ROW.findall(lecture)]
 
@@ -90,12 +89,22 @@ def spoken(text: str) -> str:
     return re.sub(r" ?\b(?:Change|Move through) [^.:]*[.:](?=\s|$)", "", text)
 
 
+def notebook(number: str) -> nbformat.NotebookNode:
+    """The notebook of this number."""
+    (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
+    return nbformat.read(file, as_version=4)
+
+
+def opening(title: str) -> nbformat.NotebookNode:
+    """The first slide of a part of the lecture."""
+    return nbformat.v4.new_markdown_cell(f"# {title}", metadata={"slideshow": {"slide_type": "slide"}})
+
+
 def summaries(numbers: list[str]) -> list[nbformat.NotebookNode]:
     """A slide with the summary of each notebook, under its title."""
-    cells = []
+    cells = [opening("What to remember")]
     for number in numbers:
-        (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-        book = nbformat.read(file, as_version=4)
+        book = notebook(number)
         title = book.cells[0].source.splitlines()[0].removeprefix("# ").partition(" ")[2]
         text = sections(book)["Summary"][0].source.replace("## Summary", f"## To remember: {title}")
         metadata = {"slideshow": {"slide_type": "subslide"}}
@@ -109,12 +118,10 @@ def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
     Raises:
         UserError: a cell has not been executed.
     """
-    (file,) = NOTEBOOKS.glob(f"{number}_*.ipynb")
-    parts = sections(nbformat.read(file, as_version=4))
-    cells = [nbformat.v4.new_markdown_cell(f"# {title}", metadata={"slideshow": {"slide_type": "slide"}})]
+    parts, cells = sections(notebook(number)), [opening(title)]
     for cell in [cell for name in chosen(list(parts), where) for cell in parts[name]]:
         if cell.cell_type == "code" and cell.execution_count is None:
-            raise UserError(f"{file.name}: cell {cell.id} is not executed; run `make notebooks`")
+            raise UserError(f"notebook {number}: cell {cell.id} is not executed; run `make notebooks`")
         if cell.cell_type == "code" and not cell.outputs and (is_long(cell) or IMPORTS.fullmatch(cell.source)):
             continue
         if cell.cell_type == "markdown":
@@ -130,7 +137,6 @@ def lecture() -> nbformat.NotebookNode:
     cells = part("MANet, in two stages", "00", "*The method in one figure*")
     for minutes, topic, number, where in plan():
         cells += part(f"{topic[0].upper()}{topic[1:]}\n\n{minutes} minutes, notebook {number}", number, where)
-    cells += part("What to remember", "00", "")
     cells += summaries(list(dict.fromkeys(number for _, _, number, _ in plan())))
     book = nbformat.v4.new_notebook(cells=cells)
     book.metadata["title"] = "MANet, a lecture"

@@ -258,12 +258,14 @@ def test_own_pictures_are_not_answered_and_names_of_any_kind_are(weights, folder
 
 def test_a_page_shows_every_picture_and_every_fault_and_replaces_no_other_page(weights, folder, tmp_path, capsys):
     (folder / "<b>broken.png").write_bytes(b"no image")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "noise.png")
     pictures = tmp_path / "pictures"
     assert predict(weights, folder, tmp_path / "out.csv", "--pictures", pictures) == 1
     assert len(capsys.readouterr().out.splitlines()) <= 10
     table, page = pd.read_csv(tmp_path / "out.csv", keep_default_na=False), (pictures / "index.html").read_text()
     assert page.count("<tr") == len(table) + 1
-    assert page.count('class="warned"') == (table["warnings"] != "").sum()
+    assert page.count('class="warned"') == (table["warnings"] != "").sum() > 0
     assert page.count("<img ") == (table["fault"] == "").sum()
     assert "&lt;b&gt;broken.png" in page
     assert "<b>broken" not in page
