@@ -84,10 +84,10 @@ def main() -> None:
     """Write the page."""
     found = table()
     copyleft = found[found["Licence"].str.contains(COPYLEFT)]
-    said = "; ".join(f"{row.Package} ({row.Licence}; {row[4]})" for row in copyleft.itertuples())
+    said = "; ".join(f"{row.Package} ({row.Licence}; needed by {row[4]})" for row in copyleft.itertuples())
     when = f"on {datetime.now(UTC).date()}, with Python {sys.version_info.major}.{sys.version_info.minor}"
-    head = f"The {len(found)} packages of an installation with all extras {when}; {_ABOUT}"
-    text = f"# Licences\n\n{head}\n\nUnder a GPL, LGPL or AGPL: {said or 'none'}.\n\n{to_markdown(found)}"
+    head = f"The table lists the {len(found)} packages of an installation with all extras {when}; {_ABOUT}"
+    text = f"# Licences\n\n{head}\n\nThese packages are under a GPL, LGPL or AGPL: {said or 'none'}.\n\n{to_markdown(found)}"
     write_text(PAGE, text)
 
 

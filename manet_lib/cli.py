@@ -112,7 +112,7 @@ def _draw(
     image: NDArray[np.uint8], mask: NDArray[np.bool_], heat: NDArray[np.float32], row: dict[str, Any], path: Path
 ) -> None:
     nowhere = np.zeros(image.shape, bool)
-    figure = overview_figure(image, mask.astype(np.uint8), nowhere, heat, f"attention: {row['label']}")
+    figure = overview_figure(image, mask.astype(np.uint8), nowhere, heat, f"Grad-CAM: {row['label']}")
     said = [NOTE, *filter(None, row["warnings"].split("; "))]
     figure.text(0.5, -0.02, "\n".join(said), ha="center", va="top", fontsize=7)
     with atomic_path(path) as temporary:
@@ -174,7 +174,7 @@ def _is_own_picture(path: Path) -> bool:
 
 def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: argparse.Namespace) -> None:
     for fault in faults:
-        print(f"passed over: {printable(fault)}", file=sys.stderr)
+        print(f"skipped: {printable(fault)}", file=sys.stderr)
     answered = [row for row in rows if not row["fault"]]
     if not answered:
         print("manet: no image could be classified", file=sys.stderr)
@@ -196,7 +196,7 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
         counts = Counter(row["label"] for row in answered)
         print(", ".join(f"{counts[name]} {name}" for name in manet.classes))
         warned = sum(bool(row["warnings"]) for row in answered)
-        print(f"{len(answered)} images classified, {warned} of them with a warning; passed over: {len(faults)}")
+        print(f"{len(answered)} images classified, {warned} of them with a warning; skipped: {len(faults)}")
     pictures = f", pictures in {options.pictures / 'index.html'}" if options.pictures else ""
     name = model_title(manet.networks.params.models[0])
     print(printable(f"{name}; {NOTE}; {text_of(options.output)}{pictures}"))
@@ -210,11 +210,11 @@ def _export(options: argparse.Namespace) -> int:
         print(f"{output}: both stages and how to use them; MANet.from_file reads it")
         return 0
     if output.exists() and not output.is_dir():
-        raise UserError(f"{output}: is another file and is left alone; give OUTPUT the name of a folder")
+        raise UserError(f"{output}: is a file; give OUTPUT the name of a folder")
     for name in EXPORTED:
         check_output(output / name, lambda path: _is_export(path.parent), "OUTPUT")
     error = export_onnx(_networks(options), output)
-    print(f"{output}: {', '.join(EXPORTED)}; ONNX Runtime is within {error:.0e}")
+    print(f"{output}: {', '.join(EXPORTED)}; ONNX Runtime differs by at most {error:.0e} of the largest value")
     return 0
 
 
@@ -279,14 +279,16 @@ def _parser() -> argparse.ArgumentParser:
         source.add_argument("--run", type=Path, help="folder of a finished run, such as runs/phantoms")
         source.add_argument("--weights", type=Path, help="a file manet.safetensors")
         command.add_argument(
-            "--model", choices=MODELS, help="of the run; if not given, its first one with mask attention"
+            "--model",
+            choices=MODELS,
+            help="of the run; if not given, resnet50_ma, else its first with mask attention, else its first",
         )
         command.add_argument("--trial", type=int, default=1, help="which training run of it")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; 0 if all went well, 1 if some files were passed over, 2 if nothing could be done.
+    """Run a command; 0 if all went well, 1 if some files were skipped, 2 if nothing could be done.
 
     130 after Ctrl-C and 143 after SIGTERM; what was answered before is kept.
     """

@@ -156,9 +156,9 @@ class Params(BaseModel):
     remask: bool = True
     """Multiply by the mask again after the change of brightness, so that the background stays 0."""
     view: Literal["lungs", "whole", "background", "shape"] = "lungs"
-    """What stage 2 sees of an image: the `lungs` (the paper); for an audit all, the rest, or the mask alone."""
+    """What stage 2 sees: the `lungs` (the paper); for an audit the whole image, the background, or the shape."""
     audit_views: list[Literal["whole", "background", "shape"]] = []
-    """Views with which all models are trained once more, for notebook 10; none: it shows recorded runs."""
+    """Views with which all models are trained once more, for notebook 10; if empty, it shows recorded runs."""
     attention_mask: Literal["own", "ones", "mismatched"] = "own"
     """Mask of MA: the image's `own` (the paper); in an audit `ones`, or the `mismatched` one of another image."""
     pretrained: str = "none"
@@ -194,7 +194,7 @@ class Params(BaseModel):
     restarts: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often processes that died are started again, from the last checkpoint."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """A checkpoint is taken after the first epoch that ends so long after the one before, and after the last."""
+    """A checkpoint is taken after an epoch if the last one is at least so old, and at the end of training."""
     timeout_minutes: Positive = 10.0
     """After so long without an answer a process counts as hung."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
@@ -210,7 +210,7 @@ class Params(BaseModel):
     """Processes that load images for each device; does not change the result."""
 
     old_code: Literal["rerun", "keep"] = "rerun"
-    """What becomes of steps that an earlier version of `manet_lib` made: done again, or kept, which is said."""
+    """Whether steps of an earlier version of `manet_lib` are done again or kept; a message says if they are."""
 
     cam_per_class: Annotated[int, Field(ge=1, le=50)] = 4
     """Test images of each class, sampled at random, whose Grad-CAM maps are scored; the first one is shown."""

@@ -24,6 +24,7 @@ SMALL = {
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("script", SMALL)
 def test_benchmarks_write_what_they_measured(script, tmp_path):
     output = tmp_path / "result.json"
@@ -40,6 +41,7 @@ TINY += ["batch_size=8", "seg_batch_size=8"]
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "MANET_OUTPUT": str(tmp_path / "runs")}
     command = [sys.executable, "benchmarks/shortcuts.py", "--output", str(tmp_path), "--set", *TINY]
@@ -53,6 +55,7 @@ def test_shortcuts_are_recorded_once_and_from_what_is_trained(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_end_to_end_is_recorded_once_for_each_way_and_seed(tmp_path):
     small = ["--seeds", "1", "--images", "32", "--tests", "10", "--epochs", "1", "--output", str(tmp_path)]
     command = [sys.executable, "benchmarks/end_to_end.py", *small]
@@ -87,6 +90,7 @@ def test_recorded_results_name_device_and_command():
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run, tmp_path, monkeypatch):
     run = tiny_run.copy_to(tmp_path, monkeypatch)
     train_classifier(run.params, run.paths, "resnet34_ma", 1)
@@ -103,6 +107,7 @@ def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
     environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--minutes", "2"]

@@ -99,7 +99,7 @@ def test_broken_files_are_listed_and_passed_over_and_the_exit_code_says_so(weigh
     assert table.loc[table["fault"] == "", "label"].isin(MANet.from_file(weights).classes).all()
     said = capsys.readouterr()
     assert "10 images classified" in said.out
-    assert "passed over: 2" in said.out
+    assert "skipped: 2" in said.out
     assert all(name in said.err for name in ("broken.png", "empty.dcm"))
 
 

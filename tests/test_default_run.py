@@ -196,7 +196,7 @@ def test_a_broken_network_does_not_agree_with_the_recorded_one(run, monkeypatch,
     own = measured(PARAMS, run)
     monkeypatch.setattr(agreement, "measured", lambda *_: own | {f"accuracy {model}": accuracy})
     numbers = measured_table(PARAMS, run, RECORDED).set_index("Number")
-    assert numbers.loc[agreement.title(f"accuracy {model}"), "at double"] == "no"
+    assert numbers.loc[agreement.title(f"accuracy {model}"), "Agrees at double the tolerance"] == "no"
 
 
 TRAINED = {name for name in nodes(PARAMS, RunPaths.of(PARAMS.profile)) if name.startswith("04_")}

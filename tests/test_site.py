@@ -175,9 +175,12 @@ def axe() -> str:
 @needs_browser
 class TestInTheBrowser:
     @pytest.mark.timeout(1800)
-    def test_every_page_opens_from_the_disk_wide_and_narrow(self, pages, browser):
+    @pytest.mark.parametrize("generated", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
+    def test_every_page_opens_from_the_disk_wide_and_narrow(self, pages, browser, generated):
         found = {}
         for path in pages:
+            if (path.relative_to(SITE).parts[0] in ("api", "_modules")) != generated:
+                continue
             browser.size(1280)
             browser.open(path.as_uri())
             faults = {"console": browser.faults, "missing": browser.ask(_MISSING)}
@@ -354,6 +357,7 @@ def test_all_cells_run_in_jupyterlab_and_show_their_figures(tmp_path, browser):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_browser
 def test_a_slider_moves_in_jupyterlab(tmp_path, browser):
     notebook = _without_outputs("10_shortcut_audit", last="frames(")  # so far it needs nothing of a run

@@ -1,14 +1,12 @@
-"""The road as people walk it: Papermill from anywhere, Snakemake twice, JupyterLab with its API."""
+"""Papermill from anywhere, Snakemake twice, runs that are killed and notebooks without their inputs."""
 
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -179,6 +177,7 @@ def test_changed_code_redoes_what_runs_it(mine, checkout, file, before, after, e
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_grid_that_grows_runs_the_new_nodes_only_and_one_that_fails_leaves_the_others(mine):
     output, file, _ = mine
     assert jobs(snakemake(output, "--dry-run", file=file, trials=3))["classification"] == 2
@@ -196,6 +195,7 @@ def tree(process):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
     """Blanks and an apostrophe in paths, long names, everything killed at once: the same command ends the run."""
     tiny = (checkout / "params/tiny.yaml").read_text()
@@ -286,7 +286,7 @@ LATER = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [LATER[0], "04_classification", LATER[-1]])
+@pytest.mark.parametrize("name", ["04_classification", LATER[-1]])
 def test_a_notebook_without_its_inputs_shows_the_idea_and_stops_in_one_line(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
     with pytest.raises(papermill.PapermillExecutionError) as error:
@@ -320,93 +320,6 @@ def test_results_of_nothing_show_what_is_missing(tmp_path, monkeypatch):
         run_notebook("06_results", tmp_path, profile="tiny")
     assert last_error(error) == NOTHING
     assert "0 of 2 training runs done" in (tmp_path / "06_results.ipynb").read_text()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.mark.slow
-def test_jupyterlab_starts_and_executes_a_notebook_through_its_api(tmp_path):
-    port, token = free_port(), "a-token-for-this-test"
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        f"--port={port}",
-        "--ip=127.0.0.1",
-    ]
-    command += [f"--IdentityProvider.token={token}", f"--notebook-dir={ROOT}"]
-    environment = os.environ | {"MANET_OUTPUT": str(tmp_path), "MANET_PROFILE": "tiny"}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    base = f"http://127.0.0.1:{port}"
-    try:
-        assert "JupyterLab" in wait_for(f"{base}/lab?token={token}")
-        book = json.loads(wait_for(f"{base}/api/contents/notebooks/01_data.ipynb?token={token}"))["content"]
-        kernel = json.loads(post(f"{base}/api/kernels?token={token}", {"name": "python3"}))
-        cells = [cell["source"] for cell in book["cells"] if cell["cell_type"] == "code"]
-        outputs = execute(base, kernel["id"], token, cells + cells)  # all cells, and once more
-        assert [outputs.count(f"reading the images: {said}") for said in ("done now", "was done already")] == [
-            1,
-            1,
-        ]
-    finally:
-        server.terminate()
-        server.wait(30)  # else an error says that it did not end
-
-
-def wait_for(url, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=10) as response:
-                return response.read().decode()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def post(url, value):
-    request = urllib.request.Request(url, json.dumps(value).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        return response.read().decode()
-
-
-def execute(base, kernel, token, sources):
-    import websocket
-
-    channel = websocket.create_connection(
-        f"{base.replace('http', 'ws')}/api/kernels/{kernel}/channels?token={token}", timeout=120
-    )
-    text = ""
-    for number, source in enumerate(sources):
-        message = {
-            "header": {
-                "msg_id": str(number),
-                "msg_type": "execute_request",
-                "version": "5.3",
-                "session": "s",
-                "username": "",
-            },
-            "parent_header": {},
-            "metadata": {},
-            "content": {"code": "".join(source), "silent": False},
-            "channel": "shell",
-        }
-        channel.send(json.dumps(message))
-        while True:
-            answer = json.loads(channel.recv())
-            text += json.dumps(answer["content"])
-            if answer["msg_type"] == "execute_reply":
-                assert answer["content"]["status"] == "ok", answer["content"]
-                break
-    channel.close()
-    return text
 
 
 def test_code_is_followed_to_what_makes_a_result_and_no_further(paths):

@@ -82,7 +82,7 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
         target: class number of each image, int (B,).
 
     Returns:
-        float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature speaks for the class,
+        float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature raises its score,
         or where the last layer has a single place (Inception v3 below 107 pixels). The model is left in evaluation
         mode, with gradients.
 

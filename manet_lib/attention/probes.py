@@ -56,8 +56,8 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
     ``faithfulness.csv`` has one row per model, trial and image: model, trial, image_id, label, deletion and
     insertion (mean probability of the true class while the patches of the lungs are removed, or shown, in the
     order of the map), deletion_chance and insertion_chance (in random orders), and road (Rong et al., 2022: half
-    of what it costs more to impute the highest places of the lungs than as many of the lowest). A map of zeros
-    has none of them.
+    the extra loss of probability when the highest places of the lungs are imputed instead of as many of the
+    lowest). A map of zeros has none of them.
 
     ``sanity.csv`` has one row per model, trial, image and number of randomised stages: model, trial, image_id,
     stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that with
@@ -148,7 +148,7 @@ def faithfulness(
 def _road(
     masked: nn.Module, image: Tensor, target: int, lungs: NDArray[np.bool_], heat: NDArray[np.float32], name: str
 ) -> float:
-    """Half of what it costs more to impute the highest places of the lungs than as many of the lowest."""
+    """Half the extra loss if the highest places of the lungs are imputed instead of as many of the lowest."""
     rng = np.random.default_rng(stable_hash("road", name))
     places = np.flatnonzero(lungs)
     falling = places[np.lexsort((rng.random(len(places)), -heat.ravel()[places]))]
@@ -170,7 +170,7 @@ def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
     """Which patches are removed at each of ``LEVELS`` + 1 levels, highest first: bool (LEVELS + 1, ...).
 
     Args:
-        order: of the patches; those that never are removed have the lowest values.
+        order: of the patches; those that are never removed have the lowest values.
         count: how many patches are removed at the last level.
     """
     rank = np.empty(order.size, np.int64)
@@ -191,8 +191,8 @@ def _sanity(
 def unrelated(maps: NDArray[np.float32]) -> list[float]:
     """How alike the maps (N, S, S) of different images are: one value for each, whose mean is that of all pairs.
 
-    A map is part of N - 1 pairs. Its value is the mean of all pairs plus twice what its own differ from that, so
-    that the variance of the values' mean is that of a mean over pairs (a U statistic).
+    A map is part of N - 1 pairs. Its value is the mean of all pairs plus twice the difference of its own pairs'
+    mean from that, so that the variance of the values' mean is that of a mean over pairs (a U statistic).
     """
     alike = np.full((len(maps), len(maps)), np.nan)
     for one, other in itertools.combinations(range(len(maps)), 2):
@@ -206,7 +206,7 @@ def unrelated(maps: NDArray[np.float32]) -> list[float]:
 
 
 def randomised(network: nn.Module, fresh: nn.Module) -> Iterator[nn.Module]:
-    """Copies of a network with ever more layers of a fresh one, from the last on (Adebayo et al., 2018)."""
+    """One copy of a network, yielded with ever more layers of a fresh one, last first (Adebayo et al., 2018)."""
     copied = copy.deepcopy(network)
     pairs = [
         (own, other)

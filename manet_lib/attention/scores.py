@@ -34,7 +34,7 @@ def share_inside(heat: NDArray[np.float32], region: Region) -> float:
 
 
 def score_map(heat: NDArray[np.float32], region: Region) -> dict[str, float]:
-    """How a heat map, float (H, W) in [0, 1], lies to a region, bool (H, W) and not empty.
+    """How a heat map, float (H, W) in [0, 1], relates to a region, bool (H, W) and not empty.
 
     Returns:
         ``share`` of the map's sum inside the region; ``covered``, the map's mean over the region; ``pointing``,
@@ -65,7 +65,7 @@ def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
     for a map without preference.
 
     ``controls.csv`` has the same with a column control: `untrained`, the same network with fresh weights;
-    `mismatched mask`, the trained one on the image segmented by mismatched mask, scored in the image's own
+    `mismatched mask`, the trained one on the image segmented by another image's mask, scored in the image's own
     lungs; `that mask`, the same scored in the mask that it was given; and `centre blob` (model "", trial 0).
 
     Returns:

@@ -33,7 +33,7 @@ def read_frame(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     _name_transfer_syntax(dataset)
     frames = int(_number(dataset.get("NumberOfFrames"), 1))
     if frames > 1:
-        raise ValueError(f"holds {frames} pictures; save each in a file of its own")
+        raise ValueError(f"holds {frames} frames; save each in a file of its own")
     stored = _decompress(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)

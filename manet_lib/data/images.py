@@ -76,7 +76,7 @@ def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = No
     if abs(pixels.shape[1] * height / (pixels.shape[0] * width) - 1) > 0.02:
         raise UserError(
             f"{path.name}: a mask of {pixels.shape[1]}×{pixels.shape[0]} does not fit its image of "
-            f"{width}×{height}"
+            f"{width}×{height}; draw it on the image"
         )
     mask = _above_background(pixels)
     return resize(mask.astype(np.uint8), (height, width), smooth=False).astype(bool)
@@ -117,7 +117,7 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     except SeveralPictures as error:
         raise UserError(f"{path.name}: {error}") from None
     except Exception as error:  # Pillow raises many kinds for broken files
-        raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
+        raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
 
 
 def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
@@ -126,7 +126,7 @@ def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
         try:
             return stretch(*_tiff_values(data, 0))
         except Exception as error:  # tifffile, too
-            raise UserError(f"{path.name}: damaged or truncated: {' '.join(str(error).split())}") from None
+            raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     from manet_lib.data.dicom import is_dicom
 
     if is_dicom(data):
@@ -138,7 +138,7 @@ class SeveralPictures(ValueError):
     """A file that holds more than one picture of the largest size."""
 
     def __init__(self, count: int, width: int, height: int) -> None:
-        super().__init__(f"holds {count} pictures of {width}×{height}; save each in a file of its own")
+        super().__init__(f"holds {count} images of {width}×{height}; save each in a file of its own")
 
 
 _REDUCED_OR_MASK = 1 | 4

@@ -70,7 +70,10 @@ def read_listing(path: Path, folder: Path | None = None) -> pd.DataFrame:
         raise ValueError(f"it has two columns named {', '.join(map(repr, twice))}; rename or remove one")
     for line, row in lines[1:]:
         if any(cell.strip() for cell in row[width:]):
-            raise ValueError(f"line {line} has {len(row)} cells, but there are {width} columns")
+            raise ValueError(
+                f"line {line} has {len(row)} cells, but there are {width} columns; "
+                "quote cells that hold the separator"
+            )
     cells = [[cell.strip() for cell in row[:width]] + [""] * (width - len(row)) for row in rows[1:]]
     index = pd.Index([line for line, _ in lines[1:]], name="line")
     table = pd.DataFrame(cells, index=index, columns=names[:width], dtype=str)

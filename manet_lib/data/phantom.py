@@ -178,7 +178,7 @@ def draw_phantom(
     Args:
         label: one of the five classes.
         patient: number of the patient; fixes the anatomy.
-        image: number of the image; fixes pose, exposure and lesions.
+        image: number of the image; fixes exposure, vessels and lesions.
         size: height and width in pixels.
         seed: seed of the whole set.
         confounder_strength: 0 draws no markers of the source, 1 draws them at full density.

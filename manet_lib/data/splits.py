@@ -41,9 +41,9 @@ def split_patients(
 ) -> list[str]:
     """A split in which no patient is on two sides, each class divided as evenly as whole patients allow.
 
-    Patients with several images go first, each to a side drawn with odds by how far the sides lag behind their
-    shares, of all images and of the patient's commonest class together, among those with room in the class; so all
-    sides have such patients. Those with one image then fill the side that lags most.
+    Patients with several images go first, so that all sides have such patients. Each goes to a side drawn among
+    those with room in the patient's commonest class; the odds are the images that the side lacks, of all classes
+    plus of this class. Those with one image then fill the side that lags most.
 
     Args:
         labels: class of each image.
@@ -139,11 +139,11 @@ def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction
         `train`, `test`, or "" for an image without a mask.
 
     Raises:
-        UserError: fewer than two pairs.
+        UserError: fewer than two pairs, or all on one side.
     """
     pairs = np.flatnonzero(has_mask)
     if len(pairs) < 2:
-        raise UserError(f"mask_path: {len(pairs)} images have a lung mask; stage 1 needs some, ten or more")
+        raise UserError(f"mask_path: images with a lung mask: {len(pairs)}; stage 1 needs ten or more")
     result = np.full(len(has_mask), "", dtype=object)
     if split == "patient":
         result[pairs] = ["test" if sides[pair] == "test" else "train" for pair in pairs]

@@ -24,8 +24,8 @@ class Comparison:
         only_second: images that the second alone classifies correctly, of each trial.
         p_values: exact McNemar test of each trial, two-sided.
         trials_won: share of the trials in which the first is better; a tie counts half.
-        false_claim: probability that who claims the better of the two to be better is wrong, from the first trial;
-            see :func:`false_claim`.
+        false_claim: probability that the claim that the better of the two is better is wrong, from the first
+            trial; see :func:`false_claim`.
     """
 
     difference: float
@@ -65,7 +65,7 @@ def compare(
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Exact two-sided McNemar test: how often discordant images lie so unevenly if both networks are as good."""
+    """Exact two-sided McNemar test: how often discordant images lie so unevenly if both are equally good."""
     return float(mcnemar([[0, only_first], [only_second, 0]], exact=True).pvalue)
 
 
@@ -81,7 +81,7 @@ def false_claim(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values of several tests, adjusted by Holm so that none of them is false with 95% confidence."""
+    """p values of several tests, adjusted by Holm: at 0.05 any false positive has a probability of at most 5%."""
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if len(p_values) else []
 
 

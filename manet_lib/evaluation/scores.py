@@ -7,6 +7,7 @@ them. It takes the number of images of each class as drawn, too; where a split f
 and F1 are a little wide.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from manet_lib.data.seeds import stable_hash
+from manet_lib.evaluation.statistics import share_interval
 
 Values = NDArray[np.float64]
 BINS = 10
@@ -74,6 +76,14 @@ def brier_values(actual: NDArray[np.bool_], probabilities: NDArray[np.float64]) 
         probabilities: (trials, images, classes).
     """
     return ((probabilities - actual) ** 2).sum(axis=2)
+
+
+def brier_interval(
+    actual: NDArray[np.bool_], probabilities: NDArray[np.float64], patients: Sequence[object] | None = None
+) -> tuple[float, float, float]:
+    """Brier's score and its confidence interval, which stays between 0 and 2; see :func:`brier_values`."""
+    mean, low, high = share_interval(brier_values(actual, probabilities) / 2, patients)
+    return 2 * mean, 2 * low, 2 * high
 
 
 def calibration_values(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Values:

@@ -86,7 +86,7 @@ def share_interval(
         confidence: coverage of the interval.
 
     Returns:
-        Share, lower and upper bound, in [0, 1]; NaN for values that are none.
+        Share, lower and upper bound, in [0, 1]; NaN where a value is NaN.
     """
     mean, variance, freedom = _crossed(values.astype(float), patients)
     count: float = images or (values.shape[1] if patients is None else len(set(patients)))

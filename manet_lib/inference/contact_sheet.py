@@ -36,7 +36,7 @@ Rows with a warning are coloured: the image is unusual, and its prediction may m
 <tr{% if row.warnings %} class="warned"{% endif %}><td>
 {% if row.picture %}<a href="{{ row.link }}"><img src="{{ row.link }}" loading="lazy"
 alt="{{ row.image }}: {{ row.label }}"></a>{% endif %}</td>
-<td class="image">{{ row.image }}</td><td>{{ row.label or "passed over" }}</td>
+<td class="image">{{ row.image }}</td><td>{{ row.label or "skipped" }}</td>
 <td class="warning">{{ row.warnings or row.fault }}</td>
 {% for value in row.numbers %}<td class="number">{{ value }}</td>{% endfor %}
 </tr>

@@ -45,7 +45,7 @@ def export_onnx(networks: Networks, folder: Path) -> float:
         The largest difference of ONNX Runtime's results from those in double precision, over the largest value.
 
     Raises:
-        UserError: a package is missing, the file cannot be used, or ONNX Runtime computes something else.
+        UserError: a package is missing, a file cannot be written, or ONNX Runtime computes something else.
     """
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
@@ -67,7 +67,10 @@ def export_onnx(networks: Networks, folder: Path) -> float:
             errors.append(_error(network, inputs, temporary))
         if errors[-1] > TOLERANCE:
             (folder / f"{name}.onnx").unlink()
-            raise UserError(f"{name}.onnx: ONNX Runtime is off by {errors[-1]:.1e} of the largest value; not kept")
+            raise UserError(
+                f"{name}.onnx: ONNX Runtime is off by {errors[-1]:.1e} of the largest value; not kept; "
+                "export to NAME.safetensors instead"
+            )
     write_json(folder / "manet.json", networks.header)
     return max(errors)
 

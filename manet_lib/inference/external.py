@@ -14,8 +14,8 @@ import pandas as pd
 
 from manet_lib.cli import predict
 from manet_lib.data.listing import read_listing
-from manet_lib.evaluation.scores import brier_values, calibration_by_chance, calibration_values
-from manet_lib.evaluation.statistics import crossed_interval, share_interval
+from manet_lib.evaluation.scores import brier_interval, calibration_by_chance, calibration_values
+from manet_lib.evaluation.statistics import share_interval
 from manet_lib.inference.outputs import check_output
 from manet_lib.inference.predict import MANet
 from manet_lib.params import UserError
@@ -37,7 +37,8 @@ def predictions(
 
     Returns:
         One row per image: path, label, patient, predicted, p_<class> (calibrated), lung_area (share of the image),
-        distance from the training images (1 is a usual one) and warnings (such as an out-of-distribution image).
+        distance from the training images (1 at the median of the validation images) and warnings (such as an
+        out-of-distribution image).
 
     Raises:
         UserError: the run has no such training run, the CSV cannot be used, a label is none of the run's classes,
@@ -60,9 +61,9 @@ def _listed(folder: Path, csv_name: str, classes: list[str]) -> pd.DataFrame:
         raise UserError(f"{csv_name}: cannot be used: {' '.join(str(error).split())}") from None
     missing = [name for name in ("path", "label") if name not in table]
     if missing:
-        raise UserError(f"{csv_name}: has no column {missing[0]!r}, only {', '.join(table.columns)}")
+        raise UserError(f"{csv_name}: has no column {missing[0]!r}, only {', '.join(table.columns)}; rename one")
     if table.empty:
-        raise UserError(f"{csv_name}: lists no image")
+        raise UserError(f"{csv_name}: lists no image; add a line for each")
     twice = table.loc[table["path"].duplicated(), "path"]
     if len(twice):
         raise UserError(f"{csv_name}: lists {twice.iloc[0]} twice; keep one line of it")
@@ -90,15 +91,15 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     patients = table["patient"].tolist()
     bounds = {
         "Accuracy": share_interval(right, patients),
-        "Brier score": crossed_interval(brier_values(actual, probabilities[None]), patients),
+        "Brier score": brier_interval(actual, probabilities[None], patients),
     }
     rows = [("Images", f"{len(table)}")]
     rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
     rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
-    rows.append(("Calibration error by chance, at most", f"{calibration_by_chance(confidence):.2f}"))
+    rows.append(("Calibration error by chance, 95% below", f"{calibration_by_chance(confidence):.2f}"))
     rows.append(("With a warning", f"{100 * (table['warnings'] != '').mean():.0f}%"))
     rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
-    return pd.DataFrame(rows, columns=["", "From elsewhere"])
+    return pd.DataFrame(rows, columns=["", "External images"])
 
 
 def _is_own(path: Path) -> bool:
@@ -126,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(str(error))
     classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]
     print(to_markdown(summary(table, classes)))
-    print(f"every image in {options.output}; research software, no diagnosis")
+    print(f"predictions for every image: {options.output}; research software, no diagnosis")
 
 
 if __name__ == "__main__":

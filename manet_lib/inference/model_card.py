@@ -20,7 +20,7 @@ manet predict IMAGE_OR_FOLDER --weights manet.safetensors
 ```
 
 or `manet_lib.inference.predict.MANet.from_file("manet.safetensors").predict("image.png")`. Frontal chest
-radiographs of any size; they are resized to {size}×{size} pixels. Probabilities are calibrated on the validation
+radiographs of any size are resized to {size}×{size} pixels. Probabilities are calibrated on the validation
 images (temperature {temperature:.2f}).
 
 ## Training
@@ -30,8 +30,8 @@ of the list of images and its split: `{manifest}`.
 
 ## Results
 
-On the {tested} test images: {accuracy} correctly classified (95% interval over patients). Expected calibration
-error {before} as trained, {after} with the temperature.
+Of the {tested} test images {accuracy} are correctly classified (95% interval over patients). The expected
+calibration error is {before} as trained and {after} with the temperature.
 
 ## Limits
 

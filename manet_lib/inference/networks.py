@@ -97,7 +97,7 @@ class Networks:
         return Networks(self.params, *moved, self.usage, str(device))
 
     def known(self, usage: Usage) -> Networks:
-        """The same networks with what was found out of them."""
+        """The same networks with what was found out about them."""
         return replace(self, usage=usage)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
@@ -160,7 +160,7 @@ class Networks:
         """
         header, state = _read(path)
         if header.get("format", "").startswith("manet ") and header["format"] != FORMAT:
-            raise UserError(f"{path.name}: written by an earlier version; repeat `manet export --run RUN`")
+            raise UserError(f"{path.name}: written by another version; repeat `manet export --run RUN`")
         if header.get("format") != FORMAT:
             raise UserError(f"{path.name}: holds no networks of both stages; `manet export` writes such a file")
         try:
@@ -209,4 +209,6 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         ) from None
     except Exception as error:  # safetensors has its own
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path.name}: cannot be read as weights: {reason}") from None
+        raise UserError(
+            f"{path.name}: cannot be read as weights: {reason}; `manet export` writes such a file"
+        ) from None

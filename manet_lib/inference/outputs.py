@@ -36,7 +36,7 @@ def check_output(path: Path, is_ours: Callable[[Path], bool], option: str = "--o
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give {option} the name of a file")
     if path.exists() and not is_ours(path):
-        raise UserError(f"{path}: is another file and is left alone; give {option} another name")
+        raise UserError(f"{path}: was not written by this command and is left alone; give {option} another name")
     check_folder(path.parent, option)
     if path.exists() and not os.access(path, os.W_OK):
         raise UserError(f"{path}: permission denied; give {option} another name")
@@ -109,4 +109,6 @@ def _write(file: io.FileIO, line: bytes, path: Path, rows: int) -> None:
         if end is not None:
             file.truncate(end)
         reason = (error.strerror or str(error)).lower()
-        raise UserError(f"{path}: {reason} after {rows} rows, which are kept") from None
+        raise UserError(
+            f"{path}: {reason} after {rows} rows, which are kept; free space, or give --output another name"
+        ) from None

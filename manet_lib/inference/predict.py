@@ -31,7 +31,8 @@ class Predictions:
         labels: the most probable class of each.
         probabilities: float64 (N, classes), in the order of the run's classes; each row adds up to 1.
         masks: clean lung masks at the size of the networks, bool (N, S, S).
-        distances: from the training images, 1 for a usual one of them; NaN where nothing is known of these.
+        distances: from the training images, 1 at the median of the validation images; NaN where nothing is known
+            of these.
         warnings: for each image what makes the answer doubtful; mostly nothing.
         note: what every answer is to be read with.
     """
@@ -87,7 +88,7 @@ class MANet:
     def from_run(
         cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, accelerator: str = "cpu"
     ) -> MANet:
-        """The networks of a run, with what :mod:`manet_lib.inference.release` finds out of them on the first call.
+        """The networks of a run, with what :mod:`manet_lib.inference.release` finds out about them, once.
 
         Args:
             run_dir: a folder ``runs/<profile>``.
@@ -144,7 +145,7 @@ class MANet:
 
     def _warnings(self, statistics: NDArray[np.float64], distance: float) -> tuple[str, ...]:
         if statistics[-1] == 0:
-            return ("no lungs were found, so the classifier saw a black image; the prediction means nothing",)
+            return ("no lungs were found; the prediction means nothing",)
         usage = self.networks.usage
         if usage is None:
             return ()

@@ -84,7 +84,7 @@ def _trained(paths: RunPaths, trial: int) -> list[str]:
 
 
 def best_trained(run_dir: Path, trial: int = 1) -> str:
-    """The paper's best network of a run, ResNet50(MA), or else the first with mask attention that it has trained.
+    """The paper's best network of a run, ResNet50(MA), or else the first with mask attention, or the first.
 
     Raises:
         UserError: there is no such run, or it has trained none.

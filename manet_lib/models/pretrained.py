@@ -64,7 +64,9 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
         )
     except Exception as error:  # torch, pickle, zip and safetensors each have their own
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"pretrained: {path.name}: cannot be read as a state dict: {reason}") from None
+        raise UserError(
+            f"pretrained: {path.name}: cannot be read as a state dict: {reason}; save a state dict with torch.save"
+        ) from None
     state = _unwrapped(state)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
@@ -90,6 +92,7 @@ def load_torchvision_weights(model: nn.Module, path: Path) -> None:
     if wrong or absent:
         raise UserError(
             f"pretrained: {path.name}: belongs to another architecture: {len(absent)} parameters are missing and "
-            f"{len(wrong)} do not fit, {sorted(wrong + absent)[0]!r} among them"
+            f"{len(wrong)} do not fit, {sorted(wrong + absent)[0]!r} among them; "
+            "give a file of the same architecture"
         )
     model.load_state_dict(state, strict=False)

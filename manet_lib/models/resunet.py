@@ -10,9 +10,9 @@ from torch import Tensor, nn
 def create_segmenter(encoder: str = "resnet34") -> nn.Module:
     """A U-Net with a ResNet encoder: image (B, 1, H, W) in [0, 1] in, lung logits (B, 1, H, W) out.
 
-    Convolutions are drawn Kaiming-normal without bias, batch norms start at weight 1 and bias 0 (section 4.1);
-    nothing is downloaded. The decoder has plain convolutional blocks, where Fig. 4b shows residual ones: a named
-    deviation.
+    Convolutions are drawn Kaiming-normal with any bias at 0, batch norms start at weight 1 and bias 0
+    (section 4.1); nothing is downloaded. The decoder has plain convolutional blocks, where Fig. 4b shows residual
+    ones: a named deviation.
 
     Args:
         encoder: `resnet18`, `resnet34` or `resnet50`. H and W must be multiples of 32.

@@ -60,14 +60,22 @@ LARGEST = (14, 8)
 """Rows and columns of a table that is shown unfolded."""
 
 
-def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -> Markdown:
-    """Write a table to the figures folder and show it, a large one folded; see :func:`write_table`."""
+def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str, *, fold: bool = False) -> Markdown:
+    """Write a table to the figures folder and show it; a large one, or with ``fold``, below a line that opens it.
+
+    See :func:`write_table` for the arguments.
+    """
     text = write_table(table, paths, name, caption)
-    if len(table) <= LARGEST[0] and table.shape[1] <= LARGEST[1]:
+    if not fold and len(table) <= LARGEST[0] and table.shape[1] <= LARGEST[1]:
         return Markdown(text)
+    return folded(table, caption)
+
+
+def folded(table: pd.DataFrame, caption: str) -> Markdown:
+    """A table below a line with its caption and size that opens it."""
     size = f"{len(table)} rows, {table.shape[1]} columns"
     return Markdown(
-        f"<details><summary>{escape(caption)} ({size})</summary>\n\n{text.partition(chr(10) * 2)[2]}\n</details>\n"
+        f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n"
     )
 
 

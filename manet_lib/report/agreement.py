@@ -182,11 +182,24 @@ def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -
         row: dict[str, Any] = {"Number": title(key), "Recorded": f"{theirs:.2f}", "This run": f"{mine[key]:.2f}"}
         row["Difference"] = f"{difference:+.2f}"
         row["Tolerance"] = "–" if tolerance is None else f"{tolerance:.2f}"
-        for name, factor in (("Agrees", 1.0), ("at half", 0.5), ("at double", 2.0)):
+        for name, factor in (
+            ("Agrees", 1.0),
+            ("Agrees at half the tolerance", 0.5),
+            ("Agrees at double the tolerance", 2.0),
+        ):
             within = tolerance is not None and abs(difference) <= factor * tolerance
             row[name] = "–" if tolerance is None else "yes" if within else "no"
         rows.append(row)
-    columns = ["Number", "Recorded", "This run", "Difference", "Tolerance", "Agrees", "at half", "at double"]
+    columns = [
+        "Number",
+        "Recorded",
+        "This run",
+        "Difference",
+        "Tolerance",
+        "Agrees",
+        "Agrees at half the tolerance",
+        "Agrees at double the tolerance",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -197,7 +210,9 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     are allowed as 95 of 100 runs would have if the numbers were independent, but none beyond twice its tolerance.
     """
     judged = numbers[numbers["Tolerance"] != "–"]
-    outside, far = (judged.loc[judged[name] == "no", "Number"] for name in ("Agrees", "at double"))
+    outside, far = (
+        judged.loc[judged[name] == "no", "Number"] for name in ("Agrees", "Agrees at double the tolerance")
+    )
     allowed = int(scipy.stats.binom.ppf(0.95, len(judged), 0.05))
     wrong = [*exact.loc[~exact["Same"].astype(bool), "Fact"], *(outside if len(outside) > allowed else far)]
     same, within = int(exact["Same"].sum()), int((judged["Agrees"] == "yes").sum())

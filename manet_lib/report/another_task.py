@@ -14,9 +14,9 @@ _MEANS = {
 
 
 _MEASURED = {
-    "accuracy": "Right (%)",
-    "without markers": "without markers (%)",
-    "swapped markers": "swapped markers (%)",
+    "accuracy": "Accuracy (%)",
+    "without markers": "Without markers (%)",
+    "swapped markers": "Swapped markers (%)",
     "iou": "IoU of the mask (%)",
     "mask": "Mask, share of the image (%)",
 }

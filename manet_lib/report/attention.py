@@ -30,7 +30,7 @@ def side(cell: str) -> int:
 _TITLES = {
     "share": "share of the map (%)",
     "covered": "covered (%)",
-    "pointing": "highest place inside (%)",
+    "pointing": "highest position inside (%)",
     "precision": "average precision (%)",
 }
 
@@ -221,15 +221,15 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
         row = {"Model": model_title(str(model)), "Images": str(part["image_id"].nunique())}
         row |= {"Different images": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
         beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
-        row["In the end minus different images"] = beyond[stages[-1]]
-        row["Beyond different images after"] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
-        row["Without an order"] = str(int(part["similarity"].isna().sum()))
+        row[f"After {stages[-1]} minus different images"] = beyond[stages[-1]]
+        row[_STILL] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
+        row["Uniform maps, left out"] = str(int(part["similarity"].isna().sum()))
         rows.append(row)
     table = pd.DataFrame(rows).fillna("–")
     return table.assign(**{_STILL: table[_STILL].replace("", "none")})
 
 
-_STILL = "Beyond different images after"
+_STILL = "Significantly above different images after"
 
 
 def _mean(value: float) -> str:
@@ -267,7 +267,7 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
             )
             axes.axhline(similarity.loc[0], color=COLOURS[kind], linestyle=":", linewidth=1)
         for axes in panels.values():
-            axes.set(xlabel="stages re-initialised, last first", ylim=(-1, 1.05))
+            axes.set(xlabel="groups of layers re-initialised, last first", ylim=(-1, 1.05))
             axes.legend(frameon=False, loc="lower left", ncols=3)
         next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
     return figure

@@ -45,7 +45,7 @@ class Needs(BaseModel):
             )
             if value < needed
         ]
-        parts = [f"under-trained ({', '.join(short)})"] if short else []
+        parts = [f"less than the paper's ({', '.join(short)})"] if short else []
         return " and ".join([*parts, *["not the paper's images"] * (self.paper_images and not params.published)])
 
 
@@ -216,7 +216,7 @@ def _time(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if len(seconds) < ROUNDS:
         lacks = f"{ROUNDS} rounds of running times (cost_repeats)"
     value, low, high = np.max(found, axis=0)
-    return Evidence.of(value, low, high, "points above the paper's, at most", lacks)
+    return Evidence.of(value, low, high, "points, measured minus printed, largest of the networks", lacks)
 
 
 ROUNDS = 30
@@ -297,7 +297,7 @@ def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Verdict": said,
                 "Measured (95% interval)": "–" if isinstance(evidence, str) else evidence.shown,
                 "Margin": f"{claim.side} {claim.margin:g}: {claim.why}",
-                "Command": f"with what it needs, {command}" if ": needs " in said else command,
+                "Command": f"{command}, after adding what is missing" if ": needs " in said else command,
             }
         )
     return pd.DataFrame(rows)

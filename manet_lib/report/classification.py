@@ -96,8 +96,8 @@ def cbam_figure() -> Figure:
     """Fig. 7: where CBAM sits in a block, and what it is."""
     size: Any = CBAM(64).spatial.kernel_size
     places = f"conv {size[0]}×{size[1]}, σ"
-    inside = ["average and maximum\nover places", "shared MLP, sum, σ", "× channels"]
-    inside += ["average and maximum\nover channels", places, "× places"]
+    inside = ["average and maximum\nover positions", "shared MLP, sum, σ", "× channels"]
+    inside += ["average and maximum\nover channels", places, "× positions"]
     with torch.device("meta"):
         basic, bottleneck = (create_model(f"{name}_cbam") for name in ("resnet34", "resnet50"))
     chains = {
@@ -154,8 +154,8 @@ def pooling_numbers_figure(
         corner = (column * stride - 0.5, row * stride - 0.5)
         panels[0].add_patch(Rectangle(corner, kernel, kernel, fill=False, ec="#cc3311", lw=2))
         panels[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="#cc3311", lw=2))
-        panels[0].set_title("lung mask with its padding, and a receptive field")
-        panels[1].set_title(f"P(M; k={kernel}, s={stride}, p={padding}): its share of lung")
+        panels[0].set_title("lung mask with its padding, and a window")
+        panels[1].set_title(f"P(M; k={kernel}, s={stride}, p={padding}): mean of each window")
     return figure
 
 
@@ -216,9 +216,9 @@ def weights_figure(pools: Mapping[str, Sequence[MaskPool]], image_size: int) -> 
             alike = np.where(np.abs(columns - centre) <= field / 2, 1 / field, 0)
             axes.plot(columns, 100 * weight, color="#4477aa", label="nested averages")
             axes.plot(
-                columns, 100 * alike, color="#ee6677", linestyle="--", label="if all of the field counted alike"
+                columns, 100 * alike, color="#ee6677", linestyle="--", label="if all pixels of it counted equally"
             )
-            axes.set(title=f"{name}: field {field} pixels", xlabel="column of the image", ylim=(0, None))
+            axes.set(title=f"{name}: receptive field {field} pixels", xlabel="column of the image", ylim=(0, None))
         panels[0][0].set_ylabel("weight of the column (%)")
         lines = panels[0][0].get_legend_handles_labels()
         figure.legend(*lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
@@ -285,7 +285,7 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
         f"{title}: " + ", ".join(f"{count} {name}" for name, count in zip(titles, row, strict=True) if count)
         for title, row in zip(titles, counts, strict=True)
     ]
-    return described(figure, f"Images by actual class, and what they are called. {'; '.join(said)}")
+    return described(figure, f"Images by actual and predicted class. {'; '.join(said)}")
 
 
 def confusion_of(params: Params, paths: RunPaths, model: str, trial: int) -> pd.DataFrame:

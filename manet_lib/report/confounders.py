@@ -54,7 +54,7 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
         if "swapped" in by_test:
             lost = compare(by_test["swapped"], by_test["as trained"], patients)
             mean, low, high = (100 * value for value in (lost.difference, lost.low, lost.high))
-            row["Swapped minus as trained"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            row["Swapped minus as trained (points)"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -127,10 +127,10 @@ def simple_baselines(
         rng = np.random.default_rng(stable_hash("dealt out", params.seed))
         chance = [_right(rng.permutation(known), manifest) for _ in range(SHUFFLES)]
         shares = [100 * value / test.sum() for value in (np.mean(chance), min(chance), max(chance))]
-        text = "{:.0f} ({:.0f} to {:.0f})".format(*shares)
+        text = "{:.1f} ({:.1f} to {:.1f})".format(*shares)
         table.loc[len(table)] = (
-            f"a source at random ({SHUFFLES} times: mean, range)",
-            round(np.mean(chance)),
+            f"the source, shuffled between images ({SHUFFLES} times: mean, range)",
+            f"{np.mean(chance):.1f}",
             text,
         )
     return table.assign(**{"Test images": int(test.sum())})

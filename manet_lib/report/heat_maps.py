@@ -86,7 +86,7 @@ def heat_map_grid(
                 _outline(axes, mask, _LUNGS)
                 _outline(axes, _whole(lesion), _LESION, "dashed")
         bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid.ravel().tolist(), fraction=0.03)
-        bar.set_label("attention")
+        bar.set_label("Grad-CAM")
     return figure
 
 

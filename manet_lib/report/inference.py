@@ -73,7 +73,7 @@ def predictions_table(
             (name, label, f"{highest:.2f}", f"{distance:.1f}", "; ".join(said))
             for name, label, highest, distance, said in rows
         ],
-        columns=["image", "answer", "probability", "distance", "warnings"],
+        columns=["image", "prediction", "probability", "distance", "warnings"],
     )
 
 

@@ -15,7 +15,7 @@ PLACES = {
     "time": ("07_cost", "Table 3"),
     "size": ("07_cost", "Table 3"),
     "iou": ("02_segmentation", "section 4.1"),
-    "generalisation": ("10_shortcut_audit", "–"),
+    "generalisation": ("10_shortcut_audit", "section 4.3"),
 }
 """Notebook, and table or figure, in which each quantity of a claim is measured."""
 

@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import MODELS, UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
 from manet_lib.report.agreement import recorded, title, tolerances
@@ -26,11 +27,8 @@ from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
-from manet_lib.report.studies import study_table
+from manet_lib.report.studies import study_table, whole_pairs
 from manet_lib.report.tables import model_title, to_markdown
-from manet_lib.studies.analysis import measured
-from manet_lib.studies.plan import load_study
-from manet_lib.studies.training_records import read, records_file
 from manet_lib.workflow.records import write_text
 
 
@@ -85,11 +83,7 @@ def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
 
 @cache
 def _whole_pairs(name: str) -> pd.DataFrame:
-    """What a study measured in the pairs in which no arm is missing."""
-    study = load_study(name)
-    table = measured(study, read(records_file(name)))
-    arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
-    return table[arms == len(study.arms)]
+    return whole_pairs(name)
 
 
 def _runs(name: str) -> int:
@@ -110,6 +104,17 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     table = _whole_pairs(name)
     chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
     return f"{table.loc[chosen, 'value'].mean():.1f}"
+
+
+def _fall(name: str, condition: str, before: str, after: str, first: str, second: str = "") -> str:
+    """By how much an arm falls from one test to another, or by how much more than a second arm: points, interval."""
+    table = _whole_pairs(name)
+    table = table[table["condition"] == condition]
+    wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")
+    falls = wide[before] - wide[after]
+    values = falls[first] - falls[second] if second else falls[first]
+    mean, half = student_interval(values.to_numpy())
+    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
@@ -138,6 +143,7 @@ VALUES: dict[str, Any] = {
     "runs": _runs,
     "arm": _arm,
     "effect": _effect,
+    "fall": _fall,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }

@@ -24,7 +24,7 @@ def workflow_figure(image: NDArray[np.uint8], raw: NDArray[np.uint8], clean: NDA
         (clean * np.uint8(255), "lung mask"),
         (image * enlarged(clean, len(image)), "segmented image"),
     )
-    steps = ("stage 1:\nResUNet", "post-\nprocessing", "image × mask")
+    steps = ("stage 1:\nResUNet", "post-\nprocessing", "image ×\nmask")
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8.4, 2.1), layout="constrained")
         for place, (picture, words) in enumerate(pictures):

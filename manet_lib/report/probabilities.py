@@ -15,7 +15,7 @@ from manet_lib.evaluation.scores import (
     BINS,
     auc_values,
     bin_of,
-    brier_values,
+    brier_interval,
     calibration_by_chance,
     calibration_values,
     f1_values,
@@ -23,7 +23,7 @@ from manet_lib.evaluation.scores import (
     ratio_values,
     recall_values,
 )
-from manet_lib.evaluation.statistics import crossed_interval, share_interval
+from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.classification import confusion_of
@@ -127,11 +127,9 @@ def calibration_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Model": model_title(model),
                 "Mean confidence": f"{found.confidence.mean():.2f}",
                 "Accuracy": f"{found.right.mean():.2f}",
-                "Brier score": _shown(
-                    crossed_interval(brier_values(found.actual, found.probabilities), found.patients)
-                ),
+                "Brier score": _shown(brier_interval(found.actual, found.probabilities, found.patients)),
                 "Calibration error": f"{error:.2f}",
-                "By chance, at most": f"{calibration_by_chance(found.confidence):.2f}",
+                "By chance, 95% below": f"{calibration_by_chance(found.confidence):.2f}",
             }
         )
     return pd.DataFrame(rows)

@@ -83,7 +83,7 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Model": model_title(model),
                 "Minus plain (points)": f"{100 * found.difference:+.1f}",
                 "95% interval": f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
-                "Images right with it alone, without it alone": "; ".join(f"{b}, {c}" for b, c in counts),
+                "Images right with attention alone, plain alone": "; ".join(f"{b}, {c}" for b, c in counts),
                 "p": len(found.p_values),
                 "Trials won": f"{found.trials_won * len(trials):g} of {len(trials)}",
                 "False claim": format_p(found.false_claim) if len(trials) == 1 else "–",  # it is of one trial
@@ -96,7 +96,7 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
         "Model",
         "Minus plain (points)",
         "95% interval",
-        "Images right with it alone, without it alone",
+        "Images right with attention alone, plain alone",
         "p",
     ]
     return pd.DataFrame(rows, columns=[*columns, "Trials won", "False claim"])

@@ -106,11 +106,12 @@ def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
         axes.text(0, 0.55, "image", ha="center", fontsize=8)
         for x, word in ((0.7 * last, "encoder"), (2.1 * last + 1.4 * len(up), "decoder")):
             axes.text(x, -0.75 * last, word, ha="center", fontsize=9, fontweight="bold")
-        axes.text(end, 0.55, "3×3, σ: lung mask", ha="center", fontsize=8)
+        axes.text(end, 0.55, f"then conv 3×3, σ:\nlung mask 1×{up[-1][1]}²", ha="center", fontsize=8)
         axes.text(
             2.1 * last,
             -last - 0.65,
-            f"{encoder}: 2×2 steps down;  nearest × 2 up, joined along the arrows",
+            f"{encoder}: each step down halves the size, each step up doubles it (nearest neighbour); "
+            "skip arrows join features",
             ha="center",
             fontsize=8,
         )

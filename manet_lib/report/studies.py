@@ -49,8 +49,16 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def whole_pairs(name: str) -> pd.DataFrame:
+    """What a study measured in the pairs in which no arm is missing; see :func:`measured`."""
+    study = load_study(name)
+    table = measured(study, read(records_file(name)))
+    arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
+    return table[arms == len(study.arms)]
+
+
 def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
-    """Every arm of a study in each condition and test: training runs as points, their mean with its 95% interval.
+    """Every arm of a study in each condition and test: complete pairs as points, their mean with its 95% interval.
 
     The axis shows the range of the runs; a wider interval, as of three runs, is cut off there.
 
@@ -58,8 +66,7 @@ def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
         name: of the study.
         tests: which of its tests; all, if none is named.
     """
-    study, shown = load_study(name), list(tests) or load_study(name).tests
-    table = measured(study, read(records_file(name)))
+    study, shown, table = load_study(name), list(tests) or load_study(name).tests, whole_pairs(name)
     conditions = [one for one in study.conditions if (table["condition"] == one).any()] or list(study.conditions)[
         :1
     ]

@@ -16,7 +16,7 @@ from manet_lib.paths import params_file, project_root
 from manet_lib.workflow.parameters import NO_EFFECT
 
 TESTS = {
-    "as trained": "the test training images run's own split",
+    "as trained": "the test images of the training run's own split",
     "without": "the same phantoms without markers",
     "swapped": "the same phantoms with the markers of a source that is rare in their class",
     "shrunk": "as trained, the lung masks shrunk by 3% of the side",

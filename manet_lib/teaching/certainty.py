@@ -72,8 +72,9 @@ def check_calibration_error(answer: Any) -> str:
             f"the error is not {error:.3f}: add up images × difference of the three bins, and divide by ten."
         )
     return (
-        f"the error is {wanted:.3f}, although on average {confidence.mean():.2f} is close to {right.mean():.2f}: "
-        "the network is not sure enough where it hesitates and too sure where it is certain."
+        f"the error is {wanted:.3f}, although the mean confidence, {confidence.mean():.2f}, is close to the "
+        f"accuracy, {right.mean():.2f}: the network is not sure enough where it hesitates and too sure where "
+        "it is certain."
     )
 
 
@@ -105,8 +106,8 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
     for reason, others in (
         ("the logits are multiplied by these; divide them", 1 / wanted),
         (
-            "with these the mean confidence is the accuracy, which is a near thing; take those at which the true "
-            "classes have the largest sum of logarithms",
+            "with these the mean confidence is the accuracy, which is close, but not the same; take those at "
+            "which the true classes have the largest sum of logarithms",
             np.array([_as_sure_as_right(*images) for images in sets]),
         ),
     ):
@@ -170,7 +171,7 @@ def check_out_of_distribution(
     limit: Callable[[Numbers], float],
     auroc: Callable[[Numbers, Numbers], float],
 ) -> str:
-    """11, third exercise: Mahalanobis distance on two features, a limit that 95% pass, AUROC by counting pairs."""
+    """11, third exercise: Mahalanobis distance, a limit that 95% do not exceed, and AUROC from pairs."""
     usual, outside = _distances(distance)
     _check_limit(limit)
     _check_auroc(auroc)
@@ -184,8 +185,8 @@ def check_out_of_distribution(
     return (
         f"AUROC is {auroc_by_rank(usual, outside):.2f}, and {detected:.0f}% of the out-of-distribution "
         "images lie above the limit of "
-        f"{bound:.1f}. Low values of the left half alone have an AUROC of {alone:.2f}, and a distance that knows "
-        f"no directions has {straight:.2f}: it is the difference of the halves that is unusual."
+        f"{bound:.1f}. Low values of the left half alone have an AUROC of {alone:.2f}, and the Euclidean "
+        f"distance has {straight:.2f}: it is the difference of the halves that is unusual."
     )
 
 
@@ -207,7 +208,7 @@ def _distances(distance: Callable[[Numbers, Numbers], Numbers]) -> tuple[Numbers
                 np.sqrt((off**2 / training.var(axis=0, ddof=1)).sum(axis=1)),
             ),
             (
-                "mean or covariance are of the images that are asked about; take both from the training's",
+                "the mean or the covariance is that of the images asked about; take both from the training images",
                 mahalanobis(part, part),
             ),
             (
@@ -236,12 +237,12 @@ def _check_limit(limit: Callable[[Numbers], float]) -> None:
         found = float(ask(limit, values))
         passed = float((values <= found).mean())
         if abs(passed - 0.05) < 0.02:
-            raise NotYet(f"limit: {100 * passed:.0f}% lie below yours; 95% are to pass.")
+            raise NotYet(f"limit: {100 * passed:.0f}% lie below yours; 95% are to lie at or below it.")
         if abs(passed - 0.95) > 0.006:
             raise NotYet(
-                f"limit: of {count} images 95% are to lie at or below it; yours, {found:.2f}, lets "
-                f"{100 * passed:.1f}% pass. These distances follow no bell curve: count instead of using "
-                "mean and spread."
+                f"limit: of {count} images 95% are to lie at or below it; yours, {found:.2f}, has "
+                f"{100 * passed:.1f}% at or below it. These distances are not normally distributed: "
+                "count instead of using mean and spread."
             )
 
 
@@ -255,7 +256,10 @@ def _check_auroc(auroc: Callable[[Numbers, Numbers], float]) -> None:
         pairs = len(usual) * len(outside)
         above = float((outside[None] > usual[:, None]).mean())
         for reason, other in (
-            ("the pairs are counted the other way round; the unlike image is to score higher", 1 - wanted),
+            (
+                "the pairs are counted the other way round; the out-of-distribution image is to score higher",
+                1 - wanted,
+            ),
             ("this is a number of pairs; divide by all pairs", wanted * pairs),
             ("a pair with the same score counts a half, and you count none", above),
             (

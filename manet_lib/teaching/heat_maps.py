@@ -35,7 +35,7 @@ def check_cam(answer: Any) -> str:
     raw = (means * FEATURES).sum(axis=0)
     wanted = np.maximum(raw, 0)
     for reason, other in (
-        ("the negative places are still there: a map shows what speaks *for* the class, so set them to 0", raw),
+        ("the negative places are still there: a map shows what raises the score, so set them to 0", raw),
         (
             "the gradient of each place is multiplied; average it over the places of its feature first",
             np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0),
@@ -56,7 +56,7 @@ def check_cam(answer: Any) -> str:
             "weights of "
             f"the two features are {means[0, 0, 0]:.2f} and {means[1, 0, 0]:.2f}."
         )
-    return "the second feature speaks against the class, so that its corner is 0 however bright it is."
+    return "the second feature lowers the score, so that its corner is 0 however bright it is."
 
 
 @check
@@ -72,7 +72,7 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
             raise NotYet(f"two numbers are asked for, share and chance, and these are {pair.size}.")
         wanted, chance = float(heat[lungs].sum() / heat.sum()), float(lungs.mean())
         for reason, other in (
-            ("is the mean of the map in the lungs (*covered*); divide sums", float(heat[lungs].mean())),
+            ("is the mean of the map in the lungs; divide sums", float(heat[lungs].mean())),
             (
                 "is the share of the pixels above 0, which hides how bright they are",
                 float((heat[lungs] > 0).sum() / (heat > 0).sum()),
@@ -184,7 +184,8 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
     alike = [similarity(one, two) for one, two in zip(np.tile(own, (5, 1, 1)), maps, strict=True)]
     images = [similarity(one, two) for one, two in zip(own, np.roll(own, 1, axis=0), strict=True)]
     return (
-        f"five times redrawn, {int(maps.any(axis=(1, 2)).sum())} of {len(maps)} maps are not black, and are like "
-        f"the trained network's by {np.nanmean(alike):.2f} (Spearman's correlation); maps of different images by "
-        f"{np.nanmean(images):.2f}. Maps that stay as they were would show the image and not what was learnt."
+        f"after five re-initialisations {int(maps.any(axis=(1, 2)).sum())} of {len(maps)} maps are not black, "
+        f"and are like the trained network's by {np.nanmean(alike):.2f} (Spearman's correlation); maps of "
+        f"different images by {np.nanmean(images):.2f}. Maps that stay as they were would show the image and "
+        "not what was learnt."
     )

@@ -71,10 +71,10 @@ def check_markers(markers: Callable[[str, int], NDArray[np.bool_]]) -> str:
         bare, marked = (
             draw_phantom(label, patient, size=64, confounder_strength=strength) for strength in (0.0, 1.0)
         )
-        found = picture(ask(markers, label, patient), (64, 64), "picture", " (`size=64`)")
+        found = picture(ask(markers, label, patient), (64, 64), "array", " (`size=64`)")
         wanted = bare.image != marked.image
         if found.dtype != np.bool_:
-            raise NotYet("the answer is a picture of True and False: compare the two images with `!=`.")
+            raise NotYet("the answer is an array of True and False: compare the two images with `!=`.")
         if not found.any():
             raise NotYet("no pixel differs: are the strengths of your two images 0.0 and 1.0?")
         if found.sum() > 1.5 * wanted.sum() and found[bare.lungs].mean() > 0.5:
@@ -100,14 +100,14 @@ def check_leak(leaked: Callable[[pd.DataFrame], float]) -> str:
         both = len(set(test["patient"]) & set(train["patient"]))
         for reason, value in (
             (
-                "counts the validation images as training; images that only choose nothing are not learnt from",
+                "counts the validation images as training; no weights are fitted to them",
                 known,
             ),
             ("is a share of all images; divide by the test images", wanted * len(test) / len(table)),
             ("is a number of images; divide by the test images", wanted * len(test)),
             ("is a number of patients; count images, and divide by the test images", both),
             ("is a share of patients; count images", both / test["patient"].nunique()),
-            ("is what does not leak; take 1 less that", 1 - wanted),
+            ("is what does not leak; subtract it from 1", 1 - wanted),
         ):
             if close(found, value) and not close(value, wanted):
                 raise NotYet(f"{found:.3g} {reason}.")
@@ -160,8 +160,8 @@ def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool
         shares[strength] = found
     most = manifest.loc[test, "source"].value_counts(normalize=True).iloc[0]
     return (
-        f"{100 * shares[1.0]:.0f}% of the sources with markers, {100 * shares[0.0]:.0f}% without; always the "
-        f"commonest gets {100 * most:.0f}%. Who knows the source knows much of the class."
+        f"{100 * shares[1.0]:.0f}% of the sources with markers, {100 * shares[0.0]:.0f}% without; always "
+        f"guessing the commonest gets {100 * most:.0f}%. Who knows the source knows much of the class."
     )
 
 
@@ -199,14 +199,14 @@ def check_views(view_of: Callable[[Images, Images, str], Images]) -> str:
             raise NotYet("the shape is 0 and 1, all but black as an image: multiply by 255.")
         if not close(found, wanted):
             wrong = int((found != wanted).sum())
-            raise NotYet(f"{wrong} pixels of your view {view!r} are not what it shows; the mask is 0 or 1.")
+            raise NotYet(f"{wrong} pixels of your view {view!r} are wrong; the mask is 0 or 1.")
     manifest = odd_tested(described)
     shares = []
     for view in ("whole", "lungs", "background", "shape"):
         shown = np.stack([seen(image, mask, view) for image, mask in zip(images, masks, strict=True)])
         shares.append(f"{view} {100 * share_right(shown, manifest, 'source'):.0f}%")
     most = manifest.loc[manifest["split"] == "test", "source"].value_counts(normalize=True).iloc[0]
-    return f"sources guessed correctly: {', '.join(shares)}; always the commonest {100 * most:.0f}%."
+    return f"sources guessed correctly: {', '.join(shares)}; always guessing the commonest gets {100 * most:.0f}%."
 
 
 @check

@@ -209,8 +209,8 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                     f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, plus 1."
                 )
     return (
-        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: each stands for much of the "
-        "image."
+        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: there each place "
+        "stands for much of the image."
     )
 
 
@@ -246,7 +246,7 @@ def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
                 f"the mean of the map is {float(wanted.mean()):.3f}, and yours {float(np.mean(found)):.3f}."
             )
     peaks = [f"{float(_stacked(_lungs(size), STACK).max()):.2f} at {size} pixels" for size in (32, 64, 128, 224)]
-    return f"behind these layers the highest place of the map is {', '.join(peaks)}."
+    return f"behind these layers the largest value of the map is {', '.join(peaks)}."
 
 
 def _lungs(size: int) -> Tensor:

@@ -47,7 +47,7 @@ def check_agreement(answer: Any) -> str:
     if close(iou, 100 * inside / (sizes - inside), 0.6) or close(dice, 200 * inside / sizes, 0.6):
         raise NotYet("IoU and Dice are fractions from 0 to 1, not percentages.")
     if either == sizes:
-        raise NotYet(f"{sizes} counts the {inside} shared pixels twice; in either mask they are once.")
+        raise NotYet(f"{sizes} counts the {inside} shared pixels twice; the union holds them once.")
     if either != sizes - inside:
         raise NotYet(f"{either:g} is not the union: add the two areas and take the shared pixels off once.")
     if close(dice, inside / sizes):
@@ -71,7 +71,9 @@ def check_dice(dice: Callable[[Mask, Mask], float]) -> str:
         if close(found, _iou(lungs, moved)) and shift:
             raise NotYet(f"for lungs moved by {shift} pixels you say {found:.3f}, which is their IoU.")
         if close(found, 2 * (lungs & moved).sum() / (lungs | moved).sum()):
-            raise NotYet("the sum of the areas is missing below: `first + second` of Boolean arrays is *or*.")
+            raise NotYet(
+                "the sum of the areas is missing in the denominator: `first + second` of Boolean arrays is *or*."
+            )
         if not close(found, wanted):
             raise NotYet(f"for lungs moved by {shift} pixels Dice is {wanted:.3f}, and you say {found:.3f}.")
     if not close(float(ask(dice, lungs, empty)), 0):
@@ -116,9 +118,9 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
         raise NotYet("this is the sum over the three images; take their mean.")
     products, areas = (probability * truth).sum((1, 2, 3)), (probability**2 + truth).sum((1, 2, 3))
     if close(value, float((1 - (2 * products + 1) / (areas + 1)).mean())):
-        raise NotYet("you square the probabilities below the fraction; there the areas are added as they are.")
+        raise NotYet("you square the probabilities in the denominator; there the areas are added as they are.")
     if close(value, rough) and not close(rough, wanted):
-        raise NotYet("`smooth` is missing: add 1 above and below the fraction.")
+        raise NotYet("`smooth` is missing: add 1 in numerator and denominator.")
     if not close(value, wanted):
         raise NotYet(f"for a batch of three images the loss is {wanted:.4f}, and yours is {value:.4f}.")
     empty = torch.zeros(1, 1, 8, 8)
@@ -181,11 +183,12 @@ def check_separated(part: Callable[[Mask], NDArray[np.int64]]) -> str:
     for patient in range(5):
         lungs = lungs_of(patient, 96)
         joined = bridged(lungs, 5)
-        labels = picture(ask(part, joined), joined.shape, "picture of labels")
+        labels = picture(ask(part, joined), joined.shape, "array of labels")
         found = sorted({*np.unique(labels).tolist()} - {0})
         if len(found) != 2:
             names = ", ".join(str(name) for name in found) or "none"
-            more = "more springs than lungs: keep the two largest" if found[1:] else "each lung needs a spring"
+            many = "more starting points than lungs: keep the two largest"
+            more = many if found[1:] else "each lung needs a starting point"
             raise NotYet(f"two labels are asked for, one for each lung; image {patient} has {names}: {more}.")
         if (labels[~joined] != 0).any():
             raise NotYet("pixels outside of the mask have a label: give `mask=` to `watershed`.")
@@ -195,7 +198,8 @@ def check_separated(part: Callable[[Mask], NDArray[np.int64]]) -> str:
         first = [int(np.bincount(labels[side].astype(int)).argmax()) for side in sides]
         if first[0] == first[1] or worst < 0.9:
             raise NotYet(
-                f"on image {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two markers?"
+                f"on image {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two "
+                "starting points?"
             )
     return (
         f"every lung has at least {100 * worst:.1f}% of its pixels in one piece; the bridge itself is shared out."
@@ -245,7 +249,7 @@ def check_surface_distance(distance: Callable[[Mask, Mask], float]) -> str:
         if close(found, value) and not close(value, wanted):
             raise NotYet(f"{found:.2f} is {reason}.")
     if not close(found, wanted):
-        raise NotYet(f"for squares of 8×8 and 20×21 it is {wanted:.3f} pixels, and you say {found:.3f}.")
+        raise NotYet(f"for rectangles of 8×8 and 20×21 it is {wanted:.3f} pixels, and you say {found:.3f}.")
     for patient in range(3):
         lungs = lungs_of(patient)
         smaller = overlap.grown(lungs, -2)

@@ -64,12 +64,12 @@ def check_cut_out(cut_out: Callable[[Picture, Mask], Picture]) -> str:
         wanted = (one * mask)[place]
         found = np.asarray(ask(cut_out, one, mask))
         if found.shape == mask.shape != wanted.shape:
-            raise NotYet("your picture is as large as before: keep the rows and columns in which the patch lies.")
+            raise NotYet("your image is as large as before: keep the rows and columns in which the patch lies.")
         if found.shape in {(wanted.shape[0] - 1, wanted.shape[1] - 1), (wanted.shape[0] - 1, wanted.shape[1])}:
             raise NotYet("the last row or column is gone: a slice ends *before* its second number, so add 1.")
         found = picture(found, wanted.shape, "cut", ", the rows and columns in which the patch lies")
         if close(found, one[place]) and not close(wanted, found):
-            raise NotYet("the ground is still there beside the patch: multiply the picture by the mask.")
+            raise NotYet("the background is still there beside the patch: multiply the image by the mask.")
         if not close(found, wanted):
             raise NotYet(f"{int((found != wanted).sum())} pixels are not those of the patch on black.")
     careful, hasty = (
@@ -100,18 +100,17 @@ def _guessed_from_shape(cuts: list[Picture], table: pd.DataFrame) -> float:
 
 @check
 def check_split(tested: Callable[[pd.DataFrame, int], NDArray[np.bool_]]) -> str:
-    """12, second exercise: which pictures are for the test, a fifth of the squares of each class at random."""
+    """12, second exercise: which images are for the test, a fifth of the squares of each class at random."""
     draws = []
     for squares, seed in ((24, 0), (24, 1), (10, 2), (10, 3)):
         table = some_patches(squares)[0].sample(frac=1, random_state=seed, ignore_index=True)
         found = picture(ask(tested, table.copy(), seed), (len(table),), "answer").astype(bool)
         if not found.any() or found.all():
-            raise NotYet("all pictures are on one side.")
+            raise NotYet("all images are on one side.")
         both = set(table["square"][found]) & set(table["square"][~found])
         if both:
             raise NotYet(
-                f"{len(both)} squares have pictures on both sides, {min(both)} among them: draw squares, not "
-                "pictures."
+                f"{len(both)} squares have images on both sides, {min(both)} among them: draw squares, not images."
             )
         counts = table[found].groupby("label")["square"].nunique().reindex(list(MATERIALS), fill_value=0)
         if counts.min() != counts.max():
@@ -131,9 +130,9 @@ def check_split(tested: Callable[[pd.DataFrame, int], NDArray[np.bool_]]) -> str
         100 * np.mean([_like_the_nearest(test) for test in tests], axis=0) for tests in (kept, dealt)
     )
     return (
-        f"who gives each test picture the class of the training's most similar one is right in {leaky:.0f}% if "
-        f"single pictures are dealt out, and in {fair:.0f}% if squares stay together (means of 30 splits). With "
-        f"single pictures the most similar one is of the same square in {same:.0f}%."
+        f"giving each test image the class of the most similar training image is right in {leaky:.0f}% if "
+        f"single images are dealt out, and in {fair:.0f}% if squares stay together (means of 30 splits). With "
+        f"single images the most similar one is of the same square in {same:.0f}%."
     )
 
 
@@ -146,7 +145,7 @@ def _greys() -> NDArray[np.float64]:
 
 
 def _like_the_nearest(test: NDArray[np.bool_]) -> tuple[float, float]:
-    """Share of test pictures whose most similar training image has their class, and their square."""
+    """Share of test images whose most similar training image has their class, and their square."""
     table = some_patches()[0]
     index = NearestNeighbors(n_neighbors=1).fit(_greys()[~test])
     nearest = table[~test].iloc[index.kneighbors(_greys()[test], return_distance=False)[:, 0]]
@@ -208,7 +207,7 @@ def check_gradient(
         ) from error
     if cut.any():
         raise NotYet(
-            "by autograd: a mask of zeros and ones does not change with a small change of a logit: zeros."
+            "by autograd: a mask of zeros and ones does not change with a small change of a logit: return zeros."
         )
     through, stopped, count = (
         _reached(torch.sigmoid),

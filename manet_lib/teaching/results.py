@@ -54,7 +54,8 @@ def check_mcnemar(answer: Any) -> str:
             f"p is not {p:.3f}: of 2^{total} outcomes count those with {wanted[1]} or fewer on one side, twice."
         )
     return (
-        f"{wanted[0]} against {wanted[1]} looks like much and happens by chance in {100 * right:.0f} of 100 cases."
+        f"{wanted[0]} against {wanted[1]} looks like much, but a result at least as uneven happens by chance in "
+        f"{100 * right:.0f} of 100 cases."
     )
 
 
@@ -139,8 +140,8 @@ def check_evidence(
             raise NotYet(f"{images:,.1f} images: gain and share are both shares, not percent.")
         if abs(images / wanted - 1) > 0.01:
             raise NotYet(
-                f"a gain of {difference:.4f} with {discordant} discordant images needs {wanted:,}, and you say "
-                f"{images:,.0f}."
+                f"a gain of {difference:.4f} with a share of {discordant} discordant images needs {wanted:,}, "
+                f"and you say {images:,.0f}."
             )
     mean, half = student_interval((table.loc["resnet50_ma"] - table.loc["resnet50"]).to_numpy())
     return (
@@ -185,7 +186,7 @@ def check_parameters(answer: Any) -> str:
 
 @check
 def check_flops(flops: Callable[[nn.Conv2d, int], int]) -> str:
-    """07, second exercise: FLOPs of a convolution on a square picture, by the rule of Table 3."""
+    """07, second exercise: FLOPs of a convolution on a square image, by the rule of Table 3."""
     for layer in (
         nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False),
         nn.Conv2d(64, 128, 3, padding=1, bias=False),
@@ -259,12 +260,11 @@ def check_vgg_row(row: Callable[[Sequence[int | str], int], tuple[float, float]]
             raise NotYet(
                 f"there are {cost.params / 1e6:.2f} million parameters, and you have {params:.2f} million."
             )
-        gap = cost.flops / 1e6 - flops
         if not close(flops, cost.flops / 1e6, 5e-3):
             raise NotYet(
-                f"at {side} pixels it costs {cost.flops / 1e6:.2f} million FLOPs; {gap:+.2f} million are missing. "
-                "Biases cost 1 and batch norms 2 an output; average pooling to 7×7 costs its window and 1 an "
-                "output."
+                f"at {side} pixels it costs {cost.flops / 1e6:.2f} million FLOPs, and you have {flops:.2f} "
+                "million. Biases cost 1 and batch norms 2 an output; average pooling to 7×7 costs its window "
+                "and 1 an output."
             )
     printed = published("table3_cost").set_index("model").loc["vgg16"]
     return f"Table 3 prints {printed['params_m']} and {printed['flops_m']}; both come out to the digit."

@@ -51,8 +51,8 @@ def _disk_faults() -> Iterator[None]:
 def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; a damaged one is named and passed over.
 
-    One of other parameters, inputs or code is named, too, and none is read: the training run starts anew. Only
-    what another version of the code wrote is gone on with where ``old_code`` is `keep`.
+    One of other parameters, inputs or code is named, too, and none is read: the training run starts anew. With
+    ``old_code: keep``, a checkpoint of another version of the code is used.
 
     Args:
         folder: of this training's checkpoints.
@@ -88,7 +88,7 @@ def _key_of(state: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the training of a checkpoint depends on; an error where the checkpoint lacks a part."""
     key = json.loads(state["key"])
     if not all(isinstance(key[part], dict) for part in ("parameters", "inputs", "code")):
-        raise ValueError("its key is none")
+        raise ValueError("its key lacks a part")
     return key
 
 
@@ -133,5 +133,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
         raise UserError(f"{path.parent.name}/{path.name}: not trained yet; run `make reproduce`") from None
     except Exception as error:  # safetensors has its own
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path.parent.name}/{path.name}: cannot be loaded: {reason}") from None
+        raise UserError(
+            f"{path.parent.name}/{path.name}: cannot be loaded: {reason}; remove it and train again"
+        ) from None
     return header

@@ -94,7 +94,9 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
         return torch.device("cpu")
     if gpus < devices:
         way_out = "set `accelerator: cpu`" if gpus == 0 else f"set `devices: {gpus}`"
-        raise UserError(f"devices: {devices} with accelerator: {accelerator}, but {gpus} GPUs are here; {way_out}")
+        raise UserError(
+            f"devices: {devices} with accelerator: {accelerator}, but this machine has {gpus}; {way_out}"
+        )
     return torch.device("cuda", local_rank)
 
 
@@ -169,7 +171,7 @@ def joined(params: Params) -> Iterator[Ranks]:
     if world != params.nodes * params.devices:
         raise UserError(
             f"torchrun: {world} processes, but nodes × devices is {params.nodes} × {params.devices}; "
-            "start as many, or change the parameters"
+            f"start {params.nodes * params.devices}, or change the parameters"
         )
     # A restart on one machine uses the agent's store again, where the addresses of the processes that died still
     # stand; several machines meet at a new port each time, as each agent counts restarts for itself.
@@ -217,7 +219,8 @@ def run_step(step: Step, params: Params, work: Callable[[Ranks], None]) -> bool:
         folders = ranks.gather("/".join(step.folder.parts[-3:]))
         if len(set(folders)) > 1:
             raise UserError(
-                f"torchrun: processes of {' and '.join(sorted(set(folders)))} met; give each an --rdzv-id"
+                f"torchrun: processes of {' and '.join(sorted(set(folders)))} joined one group; "
+                "give each run its own --rdzv-id"
             )
         if ranks.gather(ranks.leads and step.is_done())[0]:  # by another process, meanwhile
             return False

@@ -38,7 +38,7 @@ def evaluate(
     """Score every image of a set exactly once, on any number of ranks, all with the network of rank 0.
 
     Args:
-        model: on its device; in evaluation mode while this runs. Its buffers become rank 0's.
+        model: on its device; left in evaluation mode. Its buffers become rank 0's.
         loader: from :func:`evaluation_loader`.
         params: machine settings.
         ranks: this process.

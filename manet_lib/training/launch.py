@@ -1,7 +1,7 @@
 """Starting a training run: in this process with one device, under torchrun with more.
 
 The command that is run for several devices is what a user types on a cluster, too. Processes that die are started
-again by torchrun and go on from the last checkpoint; one that cannot go better ends them all.
+again by torchrun and go on from the last checkpoint; an error that a restart would repeat ends them all.
 """
 
 import argparse
@@ -91,7 +91,9 @@ def train(params: Params, paths: RunPaths, model: str = "", trial: int = 0) -> b
     command = srun_command(params) + command if in_slurm else command
     typed = shlex.join(command).replace(f"{Path(sys.executable).parent}/", "").replace(f"{project_root()}/", "")
     if params.nodes > 1 and not in_slurm:
-        raise UserError(f"nodes: {params.nodes}: run on each of them, HOST being one, then go on here: {typed}")
+        raise UserError(
+            f"nodes: {params.nodes}: run this on each machine, with one of them as HOST, then call again: {typed}"
+        )
     print("running", typed, flush=True)
     with ExitStack() as held:
         alone = device.type == "cuda" and params.nodes == 1

@@ -25,7 +25,7 @@ def interleaved_steps(
     device: torch.device,
     params: Params,
 ) -> pd.DataFrame:
-    """Time training steps (forward, backward, SGD) of several networks in turn, A B C A B C ...
+    """Time training steps (forward, backward, SGD) of several networks in turn, round by round.
 
     The order within a round changes from round to round, so that no network always follows the same one.
 

@@ -44,7 +44,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise UserError(f"{path.name}: cannot be written: {error.strerror or error}") from error
+        raise UserError(
+            f"{path.name}: cannot be written: {error.strerror or error}; check space and permissions"
+        ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -305,7 +307,9 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         opened = folder.with_name(f".{folder.name}.claim").open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{folder.name}: cannot be written: {error.strerror or error}") from error
+        raise UserError(
+            f"{folder.name}: cannot be written: {error.strerror or error}; check space and permissions"
+        ) from error
     with opened as file:
         if not _lock(file, wait):
             file.seek(0)

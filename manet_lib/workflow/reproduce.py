@@ -265,7 +265,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("params", type=Path)
     parser.add_argument("--cores", type=int, default=2, help="processor cores to use")
-    parser.add_argument("--gpus", default="", help="how many GPUs to use; without it all")
+    parser.add_argument("--gpus", default="", help="how many GPUs to use; all, if not given")
     parser.add_argument("--until", default="", help="last rule of the Snakefile to run, such as data")
     options = parser.parse_args(arguments)
     started = time.time()

@@ -8,6 +8,7 @@ import sklearn.metrics
 from manet_lib.evaluation.scores import (
     BINS,
     auc_values,
+    brier_interval,
     brier_values,
     calibration_by_chance,
     calibration_values,
@@ -16,7 +17,7 @@ from manet_lib.evaluation.scores import (
     ratio_values,
     recall_values,
 )
-from manet_lib.evaluation.statistics import crossed_interval, share_interval
+from manet_lib.evaluation.statistics import share_interval
 
 
 @pytest.fixture
@@ -151,6 +152,6 @@ def test_interval_of_brier_covers() -> None:
     for _ in range(1500):
         chosen = rng.choice(sure, 150)
         actual = np.stack([(right := rng.random(150) < chosen), ~right], axis=1)
-        _, low, high = crossed_interval(brier_values(actual, np.stack([chosen, 1 - chosen], axis=1)[None]))
+        _, low, high = brier_interval(actual, np.stack([chosen, 1 - chosen], axis=1)[None])
         covered += low <= truth <= high
     assert 0.93 <= covered / 1500 <= 0.97

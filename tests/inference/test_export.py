@@ -7,7 +7,15 @@ import torch
 
 pytestmark = pytest.mark.slow
 every_kind = pytest.mark.parametrize(
-    "name", ["resnet34_ma", "resnet50_cbam", "vgg16_ma", "inceptionv3", "inceptionv3_ma"]
+    "name",
+    [
+        "resnet34_ma",
+        "inceptionv3_ma",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("resnet50_cbam", "vgg16_ma", "inceptionv3")
+        ),
+    ],
 )
 TOLERANCE = 1e-4
 LOSES_DIGITS = ("inceptionv3",)

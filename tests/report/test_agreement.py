@@ -56,7 +56,7 @@ def test_a_run_that_agrees(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -> 
     tolerance = 4.30265 * np.sqrt(2) * 2  # two degrees of freedom, standard deviation 2
     assert measured["Tolerance"].tolist() == ["–", *3 * [f"{tolerance:.2f}"]]  # the spread of the IoU is unknown
     assert measured["Agrees"].tolist() == ["–", "yes", "yes", "yes"]
-    assert measured["at half"].tolist() == ["–", "yes", "yes", "no"]
+    assert measured["Agrees at half the tolerance"].tolist() == ["–", "yes", "yes", "no"]
     assert "agrees with the recorded one" in verdict(exact, measured)
 
 
@@ -72,12 +72,18 @@ def test_a_run_that_does_not(monkeypatch: pytest.MonkeyPatch, paths: RunPaths) -
 
 @pytest.mark.parametrize(("outside", "agrees"), [(0, True), (3, True), (4, False)])
 def test_of_eighteen_numbers_as_many_lie_outside_as_chance_explains(outside: int, agrees: bool) -> None:
-    table = pd.DataFrame({"Number": [str(number) for number in range(18)], "Tolerance": "1", "at double": "yes"})
+    table = pd.DataFrame(
+        {
+            "Number": [str(number) for number in range(18)],
+            "Tolerance": "1",
+            "Agrees at double the tolerance": "yes",
+        }
+    )
     table["Agrees"] = ["no"] * outside + ["yes"] * (18 - outside)
     exact = pd.DataFrame({"Fact": ["split"], "Same": [True]})
     shown = table.assign(Recorded="1", **{"This run": "2"})
     assert ("does NOT agree" not in verdict(exact, shown)) is agrees
-    shown.loc[0, ["Agrees", "at double"]] = "no"
+    shown.loc[0, ["Agrees", "Agrees at double the tolerance"]] = "no"
     assert "does NOT agree" in verdict(exact, shown)
 
 

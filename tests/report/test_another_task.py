@@ -38,8 +38,8 @@ def runs():
 def test_means_and_intervals_are_over_seeds(runs):
     table = end_to_end_table(runs).set_index("Trained")
     row = table.loc["stage 1, then stage 2 (the paper)"]
-    assert row["Right (%)"] == "85.0 ± 12.4"  # 80, 85, 90: 4.303 · 5/√3
-    assert row["without markers (%)"] == "80.0 ± 0.0"
+    assert row["Accuracy (%)"] == "85.0 ± 12.4"  # 80, 85, 90: 4.303 · 5/√3
+    assert row["Without markers (%)"] == "80.0 ± 0.0"
     assert table.loc["stage 2 alone, on whole images", "IoU of the mask (%)"] == "–"
 
 

@@ -67,5 +67,5 @@ def test_accuracies_and_losses_are_those_of_the_counts():
     assert accuracy["resnet34"].tolist() == [80, 60, 30]
     assert accuracy["resnet34_ma"].tolist() == [90, 90, 90]
     table = confounder_table(predictions, [str(number) for number in range(10)]).set_index("Model")
-    assert table.loc["ResNet34", "Swapped minus as trained"].startswith("-50.0 (")
-    assert table.loc["ResNet34(MA)", "Swapped minus as trained"] == "+0.0 (+0.0 to +0.0)"
+    assert table.loc["ResNet34", "Swapped minus as trained (points)"].startswith("-50.0 (")
+    assert table.loc["ResNet34(MA)", "Swapped minus as trained (points)"] == "+0.0 (+0.0 to +0.0)"

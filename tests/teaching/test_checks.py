@@ -284,7 +284,7 @@ WRONG = {
     "no hole": (masks.check_order_matters, [SPECK], "it has no hole"),
     "large ring": (masks.check_order_matters, [RING], "no hole"),
     "still joined": (masks.check_separated, [lambda mask: label(mask)[0]], "two labels"),
-    "springs as they are": (masks.check_separated, [every_spring], "keep the two largest"),
+    "starting points as they are": (masks.check_separated, [every_spring], "keep the two largest"),
     "five by five": (
         lung_maps.check_counts,
         [np.zeros((5, 5)), [25 / 36]],
@@ -360,17 +360,17 @@ WRONG = {
     "of the asked": (
         certainty.check_out_of_distribution,
         [lambda images, training: from_training(images, images), at_95, in_order],
-        "take both from the training's",
+        "take both from the training images",
     ),
     "lower end": (
         certainty.check_out_of_distribution,
         [from_training, lambda distances: np.quantile(distances, 0.05), in_order],
-        "95% are to pass",
+        "95% are to lie at or below",
     ),
     "bell curve": (
         certainty.check_out_of_distribution,
         [from_training, lambda distances: distances.mean() + 1.96 * distances.std(), in_order],
-        "no bell curve",
+        "not normally distributed",
     ),
     "ties lost": (
         certainty.check_out_of_distribution,
@@ -384,8 +384,8 @@ WRONG = {
     ),
     "not cut": (patches.check_cut_out, [lambda picture, mask: picture * mask], "as large as before"),
     "slice ends": (patches.check_cut_out, [short_of_one], "so add 1"),
-    "ground stays": (patches.check_cut_out, [with_ground], "multiply the picture by the mask"),
-    "pictures dealt": (patches.check_split, [pictures_dealt], "draw squares, not pictures"),
+    "ground stays": (patches.check_cut_out, [with_ground], "multiply the image by the mask"),
+    "pictures dealt": (patches.check_split, [pictures_dealt], "draw squares, not images"),
     "any class": (patches.check_split, [squares_of_any_class], "a fifth of each class"),
     "same squares": (patches.check_split, [same_squares], "another seed tests the same squares"),
     "no sigmoid": (patches.check_gradient, [at_the_mask, automatic], "between mask and logit is missing"),

@@ -60,7 +60,7 @@ def test_ranks_and_parts_of_a_batch_end_with_the_weights_of_one_process(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.exhaustive)])
 def test_predictions_are_those_of_the_saved_weights(smallest_run, tmp_path, monkeypatch, ranks):
     """Each rank has batch-norm statistics of its own after the last step; one network is saved and evaluated."""
     run = smallest_run.copy_to(tmp_path, monkeypatch)
@@ -93,6 +93,7 @@ def test_predictions_are_those_of_the_saved_weights(smallest_run, tmp_path, monk
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_nodes_do_what_two_devices_do(smallest_run, tmp_path, monkeypatch):
     run = smallest_run.copy_to(tmp_path, monkeypatch)
     folder = run.paths.classifier("resnet34_ma", 1)
@@ -173,6 +174,7 @@ def test_a_claimed_gpu_is_the_same_one_under_another_number(two_gpus, monkeypatc
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_as_many_processes_as_the_parameters_say(smallest_run, tmp_path, monkeypatch):
     run = smallest_run.copy_to(tmp_path, monkeypatch)
     params = run.with_parameters(devices=2)

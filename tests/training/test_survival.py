@@ -111,6 +111,7 @@ def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(run):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_dropout_goes_on_as_if_nothing_had_happened(run, monkeypatch):
     params = run.with_parameters(epochs=2, models=["vgg16"])
     expected = undisturbed(run, params, "vgg16")
@@ -145,7 +146,13 @@ def workers(agent):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hung"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(signal.SIGKILL, id="killed"),
+        pytest.param(signal.SIGSTOP, id="hung", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_a_lost_rank_is_started_again_and_nothing_changes(run, two_ranks, how):
     params = run.with_parameters(**RANKS)
     save_settings(params, run.paths)
@@ -187,8 +194,9 @@ def torchrun(run):
     return torchrun_command(run.params.model_copy(update={"devices": 2}), run.paths, "resnet34_ma", 1)
 
 
-TOLD = [(reproduce, how) for how in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT)]
-TOLD += [(papermill, signal.SIGINT), (torchrun, signal.SIGKILL)]
+TOLD = [(reproduce, signal.SIGINT), (torchrun, signal.SIGKILL)]
+OTHERS = [(reproduce, signal.SIGTERM), (reproduce, signal.SIGKILL), (papermill, signal.SIGINT)]
+TOLD += [pytest.param(*one, marks=pytest.mark.exhaustive) for one in OTHERS]
 
 
 @pytest.mark.slow

@@ -56,7 +56,10 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
         try:
             total = _continue(url, part, timeout)
         except urllib.error.HTTPError as error:
-            raise UserError(f"{archive.name}: {url}: the server answers {error.code} {error.reason}") from None
+            raise UserError(
+                f"{archive.name}: {url}: the server answers {error.code} {error.reason}; "
+                "set mirror, or fetch it by hand"
+            ) from None
         except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             continue
@@ -94,7 +97,7 @@ def _check(archive: Archive, url: str, part: Path, expected: int, lock_file: Pat
     size = part.stat().st_size
     if expected and size != expected:
         part.unlink()
-        raise UserError(f"{archive.name}: {url}: {size:,} bytes, expected {expected:,}; not kept")
+        raise UserError(f"{archive.name}: {url}: {size:,} bytes, expected {expected:,}; not kept; call again")
     digest = sha256_of(part)
     lock = json.loads(lock_file.read_text(encoding="utf-8")) if lock_file.is_file() else {}
     known = lock.get(archive.name)
@@ -146,9 +149,14 @@ def unpack(archive: Path, folder: Path) -> Path:
 def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
     name = PurePosixPath(member.filename.replace("\\", "/"))
     if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
-        raise UserError(f"{archive.name}: holds {member.filename!r}, which would leave its folder; not unpacked")
+        raise UserError(
+            f"{archive.name}: holds {member.filename!r}, which would leave its folder; not unpacked; "
+            "fetch the archive again"
+        )
     if stat.S_ISLNK(member.external_attr >> 16):
-        raise UserError(f"{archive.name}: holds the link {member.filename!r}; not unpacked")
+        raise UserError(
+            f"{archive.name}: holds the link {member.filename!r}; not unpacked; fetch the archive again"
+        )
 
 
 def _write(open_member: Callable[[zipfile.ZipInfo], IO[bytes]], member: zipfile.ZipInfo, folder: Path) -> None:

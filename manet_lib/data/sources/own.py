@@ -42,8 +42,8 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
     for column in ("path", "label"):
         if column not in table:
             near = difflib.get_close_matches(column, list(table.columns), n=1)
-            hint = f"; rename {near[0]!r}?" if near else ""
-            raise UserError(f"{csv_name}: has no column {column!r}, only {', '.join(table.columns)}{hint}")
+            hint = f"rename {near[0]!r}?" if near else "rename one"
+            raise UserError(f"{csv_name}: has no column {column!r}, only {', '.join(table.columns)}; {hint}")
     for column in ROW_COLUMNS[2:]:
         if column not in table:
             table[column] = ""
@@ -60,7 +60,7 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
         rows = [str(line) for line in table.index[~table["label"].isin(classes)]]
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         raise UserError(
-            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in line {', '.join(rows[:5])}{more}; "
+            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in lines {', '.join(rows[:5])}{more}; "
             f"expected one of classes: {', '.join(classes)}"
         )
     missing = [name for name in classes if name not in set(table["label"])]

@@ -39,7 +39,7 @@ def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
         wanted = "; ".join(
             f"{archive.name} from {archive.url}" for source in absent for archive in source.archives
         )
-        raise UserError(f"data_dir: {data.name}/ lacks {', '.join(s.name for s in absent)}; put there {wanted}")
+        raise UserError(f"data_dir: {data.name}/ lacks {', '.join(s.name for s in absent)}; put into it {wanted}")
     for source in SOURCES:
         folder = source.folder(data) or _obtain(source, data, mirror)
         rows = source.read(folder)
