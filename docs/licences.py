@@ -87,7 +87,8 @@ def main() -> None:
     said = "; ".join(f"{row.Package} ({row.Licence}; needed by {row[4]})" for row in copyleft.itertuples())
     when = f"on {datetime.now(UTC).date()}, with Python {sys.version_info.major}.{sys.version_info.minor}"
     head = f"The table lists the {len(found)} packages of an installation with all extras {when}; {_ABOUT}"
-    text = f"# Licences\n\n{head}\n\nThese packages are under a GPL, LGPL or AGPL: {said or 'none'}.\n\n{to_markdown(found)}"
+    under = f"These packages are under a GPL, LGPL or AGPL: {said or 'none'}."
+    text = f"# Licences\n\n{head}\n\n{under}\n\n{to_markdown(found)}"
     write_text(PAGE, text)
 
 

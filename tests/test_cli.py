@@ -141,7 +141,7 @@ def test_other_files_are_left_alone_and_own_ones_are_replaced(weights, folder, t
     listing = tmp_path / "images" / "index.csv"
     before = listing.read_bytes()
     assert predict(weights, folder, listing) == 2
-    assert "index.csv: is another file and is left alone" in capsys.readouterr().err
+    assert "index.csv: was not written by this command and is left alone" in capsys.readouterr().err
     assert listing.read_bytes() == before
     image = sorted(folder.iterdir())[0]
     assert predict(weights, image, tmp_path / "out.csv") == predict(weights, folder, tmp_path / "out.csv") == 0

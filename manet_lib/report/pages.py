@@ -107,7 +107,7 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
 
 
 def _fall(name: str, condition: str, before: str, after: str, first: str, second: str = "") -> str:
-    """By how much an arm falls from one test to another, or by how much more than a second arm: points, interval."""
+    """By how much an arm falls from one test to another, or how much more than another: points, interval."""
     table = _whole_pairs(name)
     table = table[table["condition"] == condition]
     wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")

@@ -127,7 +127,7 @@ def test_thumbnails_are_passed_over_and_a_second_picture_is_refused(
             reduced = page.shape != values.shape and data.draw(st.booleans())
             file.write(page, subfiletype=1 if reduced else 0)
     if twice:
-        with pytest.raises(UserError, match=r"^a: holds 2 pictures of 24×24; save each in a file of its own$"):
+        with pytest.raises(UserError, match=r"^a: holds 2 images of 24×24; save each in a file of its own$"):
             read_grey(Path("a"), buffer.getvalue())
     else:
         assert np.array_equal(read_grey(Path("a"), buffer.getvalue()), values)
@@ -138,7 +138,7 @@ def test_animations_are_refused(ending: str) -> None:
     first, second = (Image.fromarray(values_of(seed, 8)) for seed in (0, 1))
     buffer = io.BytesIO()
     first.save(buffer, ending, save_all=True, append_images=[second])
-    with pytest.raises(UserError, match="holds 2 pictures of 24×24"):
+    with pytest.raises(UserError, match="holds 2 images of 24×24"):
         read_grey(Path("a"), buffer.getvalue())
 
 

@@ -177,7 +177,7 @@ class TestDicom:
         dataset.NumberOfFrames, dataset.PixelData = 2, 2 * dataset.PixelData
         data = io.BytesIO()
         dataset.save_as(data)
-        with refused("image.dcm", "holds 2 pictures"):
+        with refused("image.dcm", "holds 2 frames"):
             read_grey(Path("image.dcm"), data.getvalue())
 
     @pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 0.95])

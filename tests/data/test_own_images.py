@@ -85,12 +85,12 @@ def test_missing_column_is_named(with_table: Any, refused: Any, wrong: str, righ
 
 def test_unknown_label_with_its_lines(with_table: Any, refused: Any) -> None:
     labels = ["healthy", "helthy", "healthy", "healthy", "sick", "sick", "ill", "sick"]
-    with refused("index.csv", "'helthy'", "'ill'", "line 3, 8;", "healthy, sick"):
+    with refused("index.csv", "'helthy'", "'ill'", "lines 3, 8;", "healthy, sick"):
         _rows(with_table(lambda table: table.assign(label=labels)))
 
 
 def test_many_unknown_labels_stay_one_line(with_table: Any, refused: Any) -> None:
-    with refused("index.csv", "line 2, 3, 4, 5, 6", "2 more"):
+    with refused("index.csv", "lines 2, 3, 4, 5, 6", "2 more"):
         _rows(with_table(lambda table: table.assign(label=["ill"] * 7 + ["sick"])))
 
 

@@ -44,7 +44,7 @@ def test_images_beyond_the_training_are_counted(trained, folder):
     listing.to_csv(folder / "index.csv", index=False)
     table = predictions(trained.paths.root, folder, "index.csv", "resnet34_ma", 1)
     assert table.set_index("path").loc["white.png", "warnings"]
-    shown = summary(table, trained.params.classes).set_index("")["From elsewhere"]
+    shown = summary(table, trained.params.classes).set_index("")["External images"]
     assert shown["Images"] == "11"
     assert shown["With a warning"] == f"{100 * (table['warnings'] != '').mean():.0f}%"
     right = (table["label"] == table["predicted"]).mean()

@@ -127,6 +127,6 @@ def test_likeness_is_told_from_that_of_different_images_image_by_image(
     assert plain["After 1"] == "0.87"
     left = np.arange(8) * 0.02
     half = 2.365 * left.std(ddof=1) / np.sqrt(8)  # t with seven degrees of freedom
-    assert plain["In the end minus different images"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
-    assert (plain["Without an order"], ma["Without an order"]) == ("0", "1")
-    assert ma["Beyond different images after"] == "1, 2"
+    assert plain["After 2 minus different images"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
+    assert (plain["Uniform maps, left out"], ma["Uniform maps, left out"]) == ("0", "1")
+    assert ma["Significantly above different images after"] == "1, 2"

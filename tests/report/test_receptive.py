@@ -65,7 +65,10 @@ def test_stages_end_where_the_sizes_change() -> None:
 
 def test_the_figures_show_every_layer_and_size() -> None:
     figure = weights_figure({"first": THREE[:1], "both": THREE}, 11)
-    assert [axes.get_title() for axes in figure.axes] == ["first: field 3 pixels", "both: field 5 pixels"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "first: receptive field 3 pixels",
+        "both: receptive field 5 pixels",
+    ]
     for axes in figure.axes:
         nested, alike = (line.get_ydata() for line in axes.lines)
         assert np.isclose(sum(nested), 100)

@@ -91,7 +91,7 @@ def test_models_are_paired_with_their_plain_one_in_the_trials_that_both_have(
     (row,) = paired_table(predicted, paths).to_dict("records")
     assert row["Model"] == "ResNet50(MA)"
     assert row["Minus plain (points)"] == "+50.0"
-    assert row["Images right with it alone, without it alone"] == "3, 0"
+    assert row["Images right with attention alone, plain alone"] == "3, 0"
     assert row["p"] == "0.250"
     assert row["Trials won"] == "1 of 1"
 

@@ -97,7 +97,7 @@ class TestAtomicPath:
             "    print(error)\n"
         )
         assert result.returncode == 0, result.stderr
-        assert result.stdout.strip() == "a.txt: cannot be written: File too large"
+        assert result.stdout.strip() == "a.txt: cannot be written: File too large; check space and permissions"
         assert path.read_text() == "old"
         assert _names(tmp_path) == ["a.txt"]
 

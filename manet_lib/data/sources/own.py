@@ -59,8 +59,9 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
     if unknown:
         rows = [str(line) for line in table.index[~table["label"].isin(classes)]]
         more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+        lines = "line" if len(rows) == 1 else "lines"
         raise UserError(
-            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in lines {', '.join(rows[:5])}{more}; "
+            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in {lines} {', '.join(rows[:5])}{more}; "
             f"expected one of classes: {', '.join(classes)}"
         )
     missing = [name for name in classes if name not in set(table["label"])]
