@@ -18,7 +18,7 @@ import pandas as pd
 
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import MODELS, UserError
-from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.evidence import evidence_table
@@ -117,6 +117,12 @@ def _fall(name: str, condition: str, before: str, after: str, first: str, second
     return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
+def _thumbnails(split: str) -> str:
+    """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
+    accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
+    return f"{accuracy.min():.1f} to {accuracy.max():.1f}"
+
+
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
     """A cell of a recorded table, by the text in its row's first cell and the title of its column."""
     known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
@@ -144,6 +150,7 @@ VALUES: dict[str, Any] = {
     "arm": _arm,
     "effect": _effect,
     "fall": _fall,
+    "thumbnails": _thumbnails,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }
