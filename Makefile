@@ -28,10 +28,11 @@ test: .venv/installed-test
 	mypy
 	OMP_NUM_THREADS=1 pytest tests -m "$(MARK)" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 
-# Executes all notebooks on a copy of the finished default run, and checks what their cells assert.
+# Executes notebooks on a copy of the finished default run, and checks what their cells assert and tagged outputs.
+NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 test-notebooks: .venv/installed-test
 	rm -rf .cache/nbval && mkdir -p .cache/nbval && cp -al runs figures .cache/nbval/
-	MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 -n $(WORKERS) --dist loadfile notebooks/*.ipynb
+	MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 -n $(WORKERS) --dist loadfile $(NOTEBOOKS)
 
 # Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.
 # A copy that is there stays; remove my_notebooks/ for fresh ones.
