@@ -220,7 +220,7 @@ rule audit:
         EXECUTE
 
 
-rule own_images:
+rule your_own_xray:
     input:
         after("01_data", "02_segmentation", "03_postprocessing", *TRAINING_RUNS),
     output:

@@ -219,6 +219,8 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    if not options.file.is_file():
+        raise UserError(f"{options.file}: no such file; `manet export --run runs/NAME {options.file}` makes one")
     header = read_header(options.file)
     if not header:
         raise UserError(f"{options.file}: no weights of both stages in this version's format; see `manet export`")
@@ -302,7 +304,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"manet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("manet: interrupted; what was classified is kept", file=sys.stderr)
+        kept = "; what was classified is kept" if options.work is _predict else ""
+        print(f"manet: interrupted{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read what this prints has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -236,8 +236,12 @@ class Params(BaseModel):
             raise ValueError(f"classes: {unprintable[0]!r} holds characters that do not print; rename it")
         if self.data_source != "manifest" and self.classes != list(CLASSES):
             raise ValueError(f"classes: {self.classes} need data_source: manifest; others have {list(CLASSES)}")
-        if self.composition == "paper" and (self.data_source == "phantom" or self.max_per_class):
-            raise ValueError("composition: paper is made of all images of the paper's sources; expected all")
+        if self.composition == "paper" and self.data_source == "phantom":
+            raise ValueError(
+                "composition: paper needs the paper's sources, not data_source: phantom; expected all"
+            )
+        if self.composition == "paper" and self.max_per_class:
+            raise ValueError(f"max_per_class: {self.max_per_class}, but composition: paper takes all; expected 0")
         if self.published and self.composition != "paper":
             raise ValueError("published: true, but only composition: paper is the paper's data; expected false")
         shares = self.nodes * self.devices * self.accumulate
@@ -249,12 +253,13 @@ class Params(BaseModel):
                 )
         if self.sync_batchnorm and self.accelerator == "cpu":
             raise ValueError("sync_batchnorm: true works on GPUs only, but accelerator is cpu; expected false")
-        if self.image_size < 75 and any(model.startswith("inception") for model in self.models):
-            raise ValueError(f"image_size: {self.image_size} is too small for Inception v3; expected 75 or more")
+        inception = any(model.startswith("inception") for model in self.models)
+        if self.image_size < 75 and inception:
+            raise ValueError(f"image_size: {self.image_size} is too small for Inception v3; expected 96 or more")
         if self.image_size % 32:
             raise ValueError(
                 f"image_size: {self.image_size} does not fit the ResUNet; expected a multiple of 32, "
-                f"such as {32 * max(1, round(self.image_size / 32))}"
+                f"such as {32 * max(3 if inception else 1, round(self.image_size / 32))}"
             )
         return self
 
@@ -366,7 +371,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
-        raise UserError(f"{path.name}: no such parameter file in {path.parent.name}/") from None
+        there = ", ".join(sorted(one.name for one in path.parent.glob("*.yaml"))) or "none"
+        raise UserError(f"{path.name}: no such parameter file in {path.parent.name}/; there are {there}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     except UserError as error:
@@ -381,6 +387,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecursionError,
     ) as error:
         raise UserError(f"{path.name}: is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        raise UserError(f"{path.name}: the file is empty; expected lines of `key: value`, at least profile")
     if not isinstance(values, dict):
         raise UserError(f"{path.name}: expected lines of `key: value`, got {type(values).__name__}")
     return values

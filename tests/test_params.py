@@ -154,7 +154,7 @@ def test_key_like_no_other_gets_no_hint() -> None:
         ("devices: 3", ("batch_size", "64", "devices", "3")),
         ("seg_batch_size: 6\ndevices: 4", ("seg_batch_size", "6", "devices", "4")),
         ("classes: [normal, sick]", ("classes", "data_source: manifest")),
-        ("image_size: 64", ("image_size", "64", "Inception", "75")),
+        ("image_size: 64", ("image_size", "64", "Inception", "96")),
         ("epochs: 3\nepochs: 4", ("epochs", "twice")),
     ],
 )
@@ -162,6 +162,17 @@ def test_wrong_value_is_one_line(written: Any, refused: Any, line: str, parts: t
     head = "" if line.startswith("profile") else "profile: x\n"
     with refused("mine.yaml", *parts):
         load_params(written(f"{head}{line}\n"))
+
+
+@pytest.mark.parametrize("size", range(40, 132, 7))
+@pytest.mark.parametrize("model", ["resnet34", "inceptionv3"])
+def test_the_image_size_that_a_message_proposes_is_accepted(written: Any, model: str, size: int) -> None:
+    lines = f"profile: x\nmodels: [{model}]\nimage_size: "
+    with pytest.raises(UserError) as refused:
+        load_params(written(f"{lines}{size}\n"))
+    proposed = re.search(r"(?:expected|such as) (\d+)", str(refused.value))
+    assert proposed
+    load_params(written(f"{lines}{proposed[1]}\n"))
 
 
 @pytest.mark.parametrize(

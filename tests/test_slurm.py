@@ -209,7 +209,9 @@ def test_gpus_are_requested_on_one_node_for_one_process(again, output):
     log = call.logs("segmentation")[0]
     # the GPUs are pretended ones
     wait_for(
-        lambda: log.exists() and "devices: 4 with accelerator: auto, but this machine has 0" in log.read_text()
+        lambda: (
+            log.exists() and "devices: 4 with accelerator: auto, but GPUs on this machine: 0" in log.read_text()
+        )
     )
     job = call.job("segmentation")
     call.process.terminate()

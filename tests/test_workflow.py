@@ -102,7 +102,7 @@ def planned(mine, root=ROOT):
     return set(jobs(result))
 
 
-LATER_STEPS = {"classification", "attention", "results", "masks", "audit", "own_images"}
+LATER_STEPS = {"classification", "attention", "results", "masks", "audit", "your_own_xray"}
 LINE = {"data", "segmentation", "postprocessing", "reach"} | LATER_STEPS
 
 
@@ -110,7 +110,7 @@ RULES = {
     **{"01_data": "data", "02_segmentation": "segmentation", "03_postprocessing": "postprocessing"},
     **{"04_classification": "classification", "05_attention_maps": "attention", "06_results": "results"},
     **{"07_cost": "cost", "08_reach": "reach", "09_masks": "masks", "10_shortcut_audit": "audit"},
-    "11_your_own_xray": "own_images",
+    "11_your_own_xray": "your_own_xray",
 }
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 from manet_lib.data.splits import SPLITS, join_patients, missing_classes, split_images, split_pairs, split_patients
 from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError
-from manet_lib.paths import RunPaths
+from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.records import atomic_path, read_table
 from manet_lib.workflow.steps import manifest_step
@@ -73,7 +73,7 @@ def read_manifest(paths: RunPaths) -> pd.DataFrame:
         UserError: it has not been written yet.
     """
     if not paths.manifest.is_file():
-        raise UserError("manifest.csv: not written yet; run notebooks/01_data.ipynb or `make reproduce`")
+        raise UserError(f"manifest.csv: not written yet; run `{reproduce_command(paths.root.name)}`")
     return read_table(paths.manifest)
 
 

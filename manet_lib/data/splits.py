@@ -143,7 +143,9 @@ def split_pairs(has_mask: pd.Series, sides: list[str], split: str, test_fraction
     """
     pairs = np.flatnonzero(has_mask)
     if len(pairs) < 2:
-        raise UserError(f"mask_path: images with a lung mask: {len(pairs)}; stage 1 needs ten or more")
+        raise UserError(
+            f"mask_path: images with a lung mask: {len(pairs)}; stage 1 needs two or more, one of them for testing"
+        )
     result = np.full(len(has_mask), "", dtype=object)
     if split == "patient":
         result[pairs] = ["test" if sides[pair] == "test" else "train" for pair in pairs]

@@ -82,7 +82,8 @@ def share_interval(
         values: of each image in each trial, (trials, images), whose mean is the share, in [0, 1]: whether it is
             classified correctly, or one of :mod:`manet_lib.evaluation.scores`.
         patients: of each image; images of a patient are drawn together.
-        images: how many the share is of, for an interval where no two of them differ; all of them, if not given.
+        images: number of independent images (patients, where they are given) that the share is of; used only where
+            the values have no variance. If not given, that of all images or patients.
         confidence: coverage of the interval.
 
     Returns:

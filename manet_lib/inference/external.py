@@ -26,7 +26,7 @@ from manet_lib.workflow.records import atomic_path
 def predictions(
     run: Path, folder: Path, csv_name: str = "index.csv", model: str = "resnet50_ma", trial: int = 1
 ) -> pd.DataFrame:
-    """What the networks of a run predict for images on which it was not trained.
+    """What the networks of a run predict for images on which they were not trained.
 
     Args:
         run: a folder ``runs/<profile>``.
@@ -96,7 +96,12 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
     rows = [("Images", f"{len(table)}")]
     rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
     rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
-    rows.append(("Calibration error by chance, 95% below", f"{calibration_by_chance(confidence):.2f}"))
+    rows.append(
+        (
+            "Calibration error of true probabilities, 95th percentile",
+            f"{calibration_by_chance(confidence):.2f}",
+        )
+    )
     rows.append(("With a warning", f"{100 * (table['warnings'] != '').mean():.0f}%"))
     rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
     return pd.DataFrame(rows, columns=["", "External images"])

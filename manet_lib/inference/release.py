@@ -2,7 +2,7 @@
 
 ``runs/<profile>/release/<model>-<trial>/`` gets ``manet.safetensors``, see :mod:`manet_lib.inference.networks`,
 and a model card, ``README.md``. Temperature and limits are of training and validation images; the test images say
-how well it did.
+how well they did.
 """
 
 from pathlib import Path

@@ -52,7 +52,8 @@ class MaskPool(nn.AvgPool2d):
         rounds_up = getattr(layer, "ceil_mode", False)
         if _pair(layer.dilation) != (1, 1) or isinstance(layer.padding, str) or rounds_up:
             raise ValueError(
-                f"{layer} is dilated, padded by name or rounds up; mask attention needs none of these"
+                f"{layer} is dilated, padded by name or rounds up, which mask attention does not support; "
+                "give it dilation 1, padding in numbers and ceil_mode=False"
             )
         stride = layer.kernel_size if layer.stride is None else layer.stride
         pool = cls(

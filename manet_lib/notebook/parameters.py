@@ -105,8 +105,9 @@ def _apart(params: Params, base: Params, is_own: bool) -> Params:
     name = edited_profile(params.profile, changes) if is_own else params.profile
     edited = params.model_copy(update={"profile": name})
     taken = reuse(edited, RunPaths.of(name), RunPaths.of(base.profile))
-    said = ", ".join(f"{key}: {value!r}" for key, value in changes.items()) or "all"
-    print(f"{said}, else as in {base.profile}.yaml; this notebook works in runs/{name}/")
+    said = ", ".join(f"{key}: {value!r}" for key, value in changes.items())
+    said = f"{said}, else" if said else "all parameters"
+    print(f"{said} as in {base.profile}.yaml; this notebook works in runs/{name}/")
     if taken:
         print(f"taken over from runs/{base.profile}/: {', '.join(taken)}")
     return edited

@@ -211,8 +211,8 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
 
     Returns:
         One row for each model: mean similarity of maps of different images, that after each number of stages, what
-        is left in the end beyond different images (with a 95% interval over images), after which stages it differs
-        from these, and how many maps have no order to compare, as all their places are alike.
+        is left in the end beyond different images (with a 95% interval over images), after which stages it is
+        significantly above these, and how many maps have no order to compare, as all their places are alike.
     """
     rows = []
     for model, part in sanity.groupby("model", sort=False):

@@ -182,7 +182,7 @@ def place_weights(pools: Sequence[MaskPool], image_size: int) -> NDArray[np.floa
     """What each pixel of an image's mask counts in the middle place of its last lung map (Eq. 1, nested).
 
     Args:
-        pools: of a network with mask attention, in order; divided by nothing, so that the map is linear.
+        pools: of a network with the mask attention of Eq. 1, in order, so that the map is linear in the mask.
         image_size: height and width of the image in pixels.
 
     Returns:
@@ -216,7 +216,11 @@ def weights_figure(pools: Mapping[str, Sequence[MaskPool]], image_size: int) -> 
             alike = np.where(np.abs(columns - centre) <= field / 2, 1 / field, 0)
             axes.plot(columns, 100 * weight, color="#4477aa", label="nested averages")
             axes.plot(
-                columns, 100 * alike, color="#ee6677", linestyle="--", label="if all pixels of it counted equally"
+                columns,
+                100 * alike,
+                color="#ee6677",
+                linestyle="--",
+                label="if all pixels of the receptive field counted equally",
             )
             axes.set(title=f"{name}: receptive field {field} pixels", xlabel="column of the image", ylim=(0, None))
         panels[0][0].set_ylabel("weight of the column (%)")

@@ -129,7 +129,7 @@ def calibration_table(params: Params, paths: RunPaths) -> pd.DataFrame:
                 "Accuracy": f"{found.right.mean():.2f}",
                 "Brier score": _shown(brier_interval(found.actual, found.probabilities, found.patients)),
                 "Calibration error": f"{error:.2f}",
-                "By chance, 95% below": f"{calibration_by_chance(found.confidence):.2f}",
+                "Error of true probabilities, 95th percentile": f"{calibration_by_chance(found.confidence):.2f}",
             }
         )
     return pd.DataFrame(rows)
@@ -221,7 +221,7 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
     sure.
 
     Args:
-        tables: of each model, from :func:`manet_lib.report.quality.reliability`.
+        tables: of each model, from :func:`manet_lib.report.probabilities.reliability`.
     """
     figure, panels = backbone_panels(list(tables), 3.1, 2.9)
     with plt.rc_context(STYLE):

@@ -34,7 +34,7 @@ def prepared(params: Params, outside: bool = False) -> RunPaths:
     return paths
 
 
-def listed(params: Params, rows: Rows) -> Params:
+def listed(params: Params, rows: Rows, key: str = "images") -> Params:
     """The parameters with a CSV that lists the chosen images alone; unchanged where all are."""
     if not rows:
         return params
@@ -42,7 +42,10 @@ def listed(params: Params, rows: Rows) -> Params:
     table = read_listing(folder / params.data_csv, folder)
     for column, values in rows.items():
         if column not in table or not table[column].isin(values).any():
-            raise UserError(f"images: {params.data_csv} has no row with {column} {' or '.join(values)}")
+            raise UserError(
+                f"{key}: {params.data_csv} has no row with {column} {' or '.join(values)}; "
+                f"change {key} of the condition"
+            )
         table = table[table[column].isin(values)]
     file = RunPaths.of(params.profile).root / "images.csv"
     with claimed(file.parent, wait=True):
@@ -86,7 +89,7 @@ class Prepared:
     def _outside(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
         profile = f"{self.params.profile}_out"
         given = self.params.model_copy(update={"profile": profile, "data_csv": "index.csv"})
-        params = listed(given, self.outside_rows)
+        params = listed(given, self.outside_rows, "outside")
         paths = prepared(params, outside=True)
         store, rows = Store.open(paths.store), read_manifest(paths)
         images = np.array(store.images)

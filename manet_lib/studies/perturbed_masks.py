@@ -89,8 +89,8 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
         near = difflib.get_close_matches(params.reference_masks, list(listing.columns), n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""
         raise UserError(
-            f"reference_masks: {params.data_csv} has no column {params.reference_masks!r}{hint}, "
-            f"only {', '.join(listing.columns)}"
+            f"reference_masks: {params.data_csv} has no column {params.reference_masks!r}, "
+            f"only {', '.join(listing.columns)}{hint}"
         )
     trained_on = manifest.loc[manifest["seg_split"] == "train", "sha256"]  # copies of these have been seen as well
     unseen = manifest[~manifest["sha256"].isin(trained_on) & manifest["path"].isin(listing.index)]

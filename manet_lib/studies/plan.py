@@ -72,7 +72,8 @@ class Study(_Part):
     quantity: Literal["accuracy", "auc"] = "accuracy"
     """What is measured on the test images: the share classified correctly, or the area under the ROC curve."""
     margin: Positive
-    """Percentage points: arms whose 90% interval lies within this margin of each other count as equivalent."""
+    """Percentage points: two arms are equivalent if the 90% interval of their difference is within plus or "
+    "minus it."""
     holm: bool = False
     """Whether the p values of a condition's contrasts are adjusted by Holm, as where many variants are tried."""
     contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
@@ -111,7 +112,10 @@ class Study(_Part):
         self._known("rates_chosen_in", [self.rates_chosen_in] * bool(self.rates_chosen_in), self.conditions)
         for name, condition in self.conditions.items():
             if bool(condition.outside) != any(test.startswith("outside") for test in self.tests):
-                raise ValueError(f"conditions: {name}: tests on images from outside and `outside` need each other")
+                raise ValueError(
+                    f"conditions: {name}: a test named outside... needs the key `outside` of the condition, "
+                    "and the key such a test; add the one, or remove the other"
+                )
         return self
 
     @staticmethod
@@ -164,7 +168,8 @@ def load_study(name: str) -> Study:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{file.name}: {key or 'study'}: {' '.join(str(first['msg']).split())}") from None
+        reason = " ".join(str(first["msg"]).removeprefix("Value error, ").split())
+        raise UserError(f"{file.name}: {key or 'study'}: {reason}") from None
     for condition in study.conditions:
         study.params("checked", condition, 0)
     return study

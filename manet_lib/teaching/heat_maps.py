@@ -155,7 +155,7 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
     before = copy.deepcopy(network.state_dict())
     fresh, other, again = (ask(redrawn, network, seed) for seed in (1, 2, 1))
     if not isinstance(fresh, nn.Module):
-        raise NotYet(f"a network is asked for, and this is a {type(fresh).__name__}.")
+        raise NotYet(f"a network is asked for, and this is of type {type(fresh).__name__}.")
     if any(not torch.equal(before[name], value) for name, value in network.state_dict().items()):
         raise NotYet("the trained network itself has changed: draw the weights of a `copy.deepcopy` of it.")
     layers = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
@@ -184,8 +184,8 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
     alike = [similarity(one, two) for one, two in zip(np.tile(own, (5, 1, 1)), maps, strict=True)]
     images = [similarity(one, two) for one, two in zip(own, np.roll(own, 1, axis=0), strict=True)]
     return (
-        f"after five re-initialisations {int(maps.any(axis=(1, 2)).sum())} of {len(maps)} maps are not black, "
-        f"and are like the trained network's by {np.nanmean(alike):.2f} (Spearman's correlation); maps of "
-        f"different images by {np.nanmean(images):.2f}. Maps that stay as they were would show the image and "
-        "not what was learnt."
+        f"after five re-initialisations {int(maps.any(axis=(1, 2)).sum())} of {len(maps)} maps are not black. "
+        f"Their mean rank correlation with the trained network's is {np.nanmean(alike):.2f} (Spearman's); that "
+        f"of maps of different images is {np.nanmean(images):.2f}. Maps that stay as they were would show the "
+        "image and not what was learnt."
     )

@@ -161,7 +161,7 @@ def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool
     most = manifest.loc[test, "source"].value_counts(normalize=True).iloc[0]
     return (
         f"{100 * shares[1.0]:.0f}% of the sources with markers, {100 * shares[0.0]:.0f}% without; always "
-        f"guessing the commonest gets {100 * most:.0f}%. Who knows the source knows much of the class."
+        f"guessing the commonest gets {100 * most:.0f}%. Whoever knows the source knows much of the class."
     )
 
 
@@ -174,7 +174,8 @@ def check_derangement(exchange: Callable[[int, int], Any]) -> str:
         missing = sorted(set(range(count)) - set(order.tolist()))
         if missing:
             raise NotYet(
-                f"with {count} images the mask of image {missing[0]} goes to nobody, another's to two images."
+                f"with {count} images the mask of image {missing[0]} goes to nobody: give each number from 0 to "
+                f"{count - 1} once."
             )
         kept = np.flatnonzero(order == np.arange(count))
         if len(kept):

@@ -28,7 +28,8 @@ def pooled(
 
 @check
 def check_counts(counts: Any, mean_of_ones: Any) -> str:
-    """04, first exercise: lung pixels in each window over a 7×7 mask (k=3, s=2, p=1), and the mean map of ones."""
+    """04, first exercise: lung pixels in each window over a 7×7 mask (k=3, s=2, p=1), and the mean of the "
+    "map of ones."""
     mask = small_mask(7)
     wanted = np.rint(9 * pooled(mask, 3, 2, 1)).astype(int)
     reason = ": a 3×3 kernel with a stride of 2 and a padding of 1 makes (7 + 2 - 3) / 2 + 1 = 4 places a side"
@@ -50,7 +51,8 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
         )
     if not close(mean, pooled(np.ones((7, 7)), 3, 2, 1).mean(), 6e-3):
         raise NotYet(
-            f"{mean:.3f} is not the mean map of ones: corners are 4/9, edges 6/9, the four in the middle 1."
+            f"{mean:.3f} is not the mean of the map of a mask of ones: in it corners are 4/9, edges 6/9, and the "
+            "four positions in the middle 1."
         )
     return (
         f"the counts over 9 are the lung map. Even an image that is all lung has {mean:.2f} on average: borders "

@@ -196,7 +196,9 @@ def check_separated(part: Callable[[Mask], NDArray[np.int64]]) -> str:
         for side in sides:
             worst = min(worst, max(float((labels[side] == name).mean()) for name in found))
         first = [int(np.bincount(labels[side].astype(int)).argmax()) for side in sides]
-        if first[0] == first[1] or worst < 0.9:
+        if first[0] == first[1]:
+            raise NotYet(f"on image {patient} both lungs have the label {first[0]}: each needs a starting point.")
+        if worst < 0.9:
             raise NotYet(
                 f"on image {patient} a lung is cut, {100 * worst:.0f}% of it in one piece; are there two "
                 "starting points?"

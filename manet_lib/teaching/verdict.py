@@ -69,7 +69,7 @@ def ask(function: Callable[..., Any], *arguments: Any) -> Any:
         NotYet: it is no function, or returns nothing.
     """
     if not callable(function):
-        raise NotYet(f"a function is asked for, and this is a {type(function).__name__}.")
+        raise NotYet(f"a function is asked for, and this is of type {type(function).__name__}.")
     given = function(*(part.copy() if isinstance(part, np.ndarray) else part for part in arguments))
     if given is None or given is ...:
         name = getattr(function, "__name__", "it")
@@ -81,7 +81,8 @@ def numbers(answer: Any, names: Sequence[str]) -> list[float]:
     """The numbers of an answer, one for each name.
 
     Raises:
-        NotYet: there are more or fewer, or one is no number.
+        NotYet: there are more or fewer.
+        ValueError: one is no number; :func:`check` makes a verdict of it, as of a TypeError.
     """
     values = list(np.asarray(answer, dtype=float).ravel())
     if len(values) != len(names):

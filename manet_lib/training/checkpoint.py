@@ -130,7 +130,7 @@ def load_weights(path: Path, model: nn.Module) -> dict[str, str]:
             state: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         model.load_state_dict(state)
     except FileNotFoundError:
-        raise UserError(f"{path.parent.name}/{path.name}: not trained yet; run `make reproduce`") from None
+        raise UserError(f"{path.parent.name}/{path.name}: not trained yet; train the run first") from None
     except Exception as error:  # safetensors has its own
         reason = " ".join(str(error).split())[:160]
         raise UserError(

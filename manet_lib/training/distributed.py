@@ -95,7 +95,7 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
     if gpus < devices:
         way_out = "set `accelerator: cpu`" if gpus == 0 else f"set `devices: {gpus}`"
         raise UserError(
-            f"devices: {devices} with accelerator: {accelerator}, but this machine has {gpus}; {way_out}"
+            f"devices: {devices} with accelerator: {accelerator}, but GPUs on this machine: {gpus}; {way_out}"
         )
     return torch.device("cuda", local_rank)
 

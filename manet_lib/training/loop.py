@@ -122,9 +122,9 @@ def to_device(batch: Batch, data: Pairs, params: Params, device: torch.device) -
 def fit(training: Training, params: Params, ranks: Ranks) -> pd.DataFrame:
     """Train, from the newest checkpoint if there is one, and return the log.
 
-    After each epoch the log is written whole, and after the first that ends ``checkpoint_minutes`` after the last
-    checkpoint another is taken; timing goes to a file of its own, so that the log of an interrupted training is
-    the log of an undisturbed one.
+    After each epoch the log is written whole. A checkpoint is taken after an epoch if the last one is
+    ``checkpoint_minutes`` old or older, and after the last epoch. Timing goes to a file of its own, so that the
+    log of an interrupted training run is the log of an undisturbed one.
 
     Returns:
         One row per epoch: epoch, learning_rate, train_loss and the metrics of ``training.validate``.

@@ -148,6 +148,6 @@ def fill_raw_masks(
                 logits = model(to_unit(batch, params.normalisation))
             if not logits.isfinite().all():
                 raise UserError(
-                    "lung masks: logits that are not finite; set precision: bf16 or fp32, and train again"
+                    "lung masks: the logits are not finite; set precision: bf16 or fp32, and train again"
                 )
             masks[part] = (logits[:, 0] > 0).cpu().numpy()

@@ -84,7 +84,7 @@ def _folder(folder: Path) -> str:
 def device_digest(params: Params) -> dict[str, Any]:
     """The device that times are measured on; nothing where this machine has none of the asked kind.
 
-    Nor on a cluster, where one machine plans and another measures.
+    It is empty on a cluster, too, where one machine plans and another measures.
     """
     if shutil.which("sbatch"):
         return {}

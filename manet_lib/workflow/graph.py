@@ -138,5 +138,6 @@ def _reason(node: Node, params: Params, paths: RunPaths, known: Known) -> str | 
     if record is None or not paths.executed(node.name).is_file() or not paths.figures.is_dir():
         return f"{node.name}: has not been executed yet"
     key = node.shown(params) | node.results()
-    changed = [part for part in key if record.get(part) != key[part]]
+    names = {"notebook": "source", "steps": "results", "older": "kept results of older code"}
+    changed = [names.get(part, part) for part in key if record.get(part) != key[part]]
     return f"{node.name}: was executed before its {' and '.join(changed)} changed" if changed else None

@@ -40,7 +40,7 @@ class Progress:
     Attributes:
         params: of the run.
         paths: of the run.
-        expected: seconds of each notebook, from :func:`manet_lib.estimates.estimates`.
+        expected: seconds of each notebook, from :func:`manet_lib.workflow.estimates.estimates`.
         started: when the run began, in seconds since the epoch.
         done: notebooks that have been executed.
     """
@@ -195,9 +195,11 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     if until:
         order = list(nodes(params, paths))
         last = max((order.index(name) for name in order if until in name), default=-1)
+        if last < 0:
+            raise UserError(f"--until: {until!r} is part of no notebook's name; expected a part such as data")
         why = {name: reason for name, reason in why.items() if order.index(name) <= last}
     if not why:
-        print(f"Nothing to do: every step of {params.profile} is done.")
+        print(f"Nothing to do: every step of {params.profile}{f' up to {until}' if until else ''} is done.")
         return 0
     with claimed(paths.root):  # else it is said now that another process is at work there, not after the estimate
         pass

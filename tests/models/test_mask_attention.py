@@ -188,7 +188,7 @@ def test_padding_counts_as_no_lung_or_not_at_all(count_include_pad):
     ids=str,
 )
 def test_layers_that_average_pooling_cannot_follow_are_refused(layer):
-    with pytest.raises(ValueError, match="mask attention needs none of these"):
+    with pytest.raises(ValueError, match="mask attention does not support"):
         MaskPool.like(layer)
 
 

@@ -107,7 +107,7 @@ def test_a_loss_that_is_not_finite_names_step_rate_and_images(run):
 def test_more_gpus_than_there_are_is_one_line():
     if torch.cuda.is_available():
         pytest.skip("this machine has GPUs")
-    with pytest.raises(UserError, match="devices: 4 with accelerator: cuda, but this machine has 0"):
+    with pytest.raises(UserError, match="devices: 4 with accelerator: cuda, but GPUs on this machine: 0"):
         pick_device("cuda", 4)
 
 

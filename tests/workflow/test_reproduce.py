@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from manet_lib.models import create_model
-from manet_lib.params import load_params
+from manet_lib.params import UserError, load_params
 from manet_lib.paths import RunPaths, log_of, params_file
 from manet_lib.training.cost import fvcore_cost
 from manet_lib.workflow.estimates import arithmetic, estimates, training_operations
 from manet_lib.workflow.graph import nodes
 from manet_lib.workflow.records import write_json, write_text
-from manet_lib.workflow.reproduce import Progress, in_minutes, reasons
+from manet_lib.workflow.reproduce import Progress, in_minutes, reasons, reproduce
 
 PARAMS = load_params(params_file("phantoms"))
 
@@ -84,3 +84,8 @@ def test_a_failure_is_explained_by_its_own_lines():
 )
 def test_durations(seconds, words):
     assert in_minutes(seconds) == words
+
+
+def test_a_rule_that_does_not_exist_is_refused(output):
+    with pytest.raises(UserError, match="--until: 'nosuchrule' is part of no notebook's name"):
+        reproduce(params_file("tiny"), 1, until="nosuchrule")

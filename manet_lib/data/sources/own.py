@@ -36,7 +36,7 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
     try:
         table = read_listing(path, folder)
     except FileNotFoundError:
-        raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/") from None
+        raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/; set data_csv") from None
     except (OSError, ValueError) as error:
         raise UserError(f"data_csv: {csv_name}: cannot be used: {' '.join(str(error).split())}") from None
     for column in ("path", "label"):
