@@ -164,7 +164,7 @@ def test_wrong_value_is_one_line(written: Any, refused: Any, line: str, parts: t
         load_params(written(f"{head}{line}\n"))
 
 
-@pytest.mark.parametrize("size", range(40, 132, 7))
+@pytest.mark.parametrize("size", range(41, 132, 7))
 @pytest.mark.parametrize("model", ["resnet34", "inceptionv3"])
 def test_the_image_size_that_a_message_proposes_is_accepted(written: Any, model: str, size: int) -> None:
     lines = f"profile: x\nmodels: [{model}]\nimage_size: "
