@@ -4,13 +4,16 @@ import copy
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from manet_lib.data.phantom import draw_phantom
 from manet_lib.models import create_model
 from manet_lib.models.mask_attention import MaskPool
+from manet_lib.params import CLASSES
 
 
 class Row(NamedTuple):
@@ -353,3 +356,23 @@ def test_products_in_place_have_the_gradients_of_products_out_of_place(classifie
     for parameter, grad in grads.items():
         error = (grad - expected[parameter]).norm()
         assert error <= 1e-3 * expected[parameter].norm() + 1e-6 * largest, parameter
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "passes"),
+    [
+        ("inceptionv3_ma", 128, False),
+        ("inceptionv3_ma", 256, True),
+        ("resnet34_ma", 64, True),
+        ("vgg16_ma", 64, True),
+    ],
+)
+def test_maps_of_zero_stop_the_image_where_no_shortcut_passes_it(name, size, passes):
+    """The last map of Inception v3 is zero at 128 pixels, and that of ResNet34 at 64, which has shortcuts."""
+    phantoms = [draw_phantom(label, number, size=size) for number, label in enumerate(CLASSES)]
+    images = torch.from_numpy(np.stack([one.image for one in phantoms])[:, None]).float() / 127.5 - 1
+    masks = torch.from_numpy(np.stack([one.lungs for one in phantoms])[:, None]).float()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        logits = create_model(name).train()(images * masks + masks - 1, masks)
+    assert (logits.std(dim=0).mean() > 0.01) == passes
