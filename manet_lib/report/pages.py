@@ -29,6 +29,9 @@ from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import study_table, whole_pairs
 from manet_lib.report.tables import model_title, to_markdown
+from manet_lib.studies.analysis import effects
+from manet_lib.studies.plan import load_study
+from manet_lib.studies.training_records import read, records_file
 from manet_lib.workflow.records import write_text
 
 
@@ -99,6 +102,13 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
     return str(found)
 
 
+def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
+    """A difference in another quantity than the study's own, `jumps` or `in_lungs`, as :func:`_effect`."""
+    table = effects(load_study(name), read(records_file(name)), quantity)
+    (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
+    return f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+
+
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
     """Mean of an arm of a study over its training runs, in percent."""
     table = _whole_pairs(name)
@@ -149,6 +159,7 @@ VALUES: dict[str, Any] = {
     "runs": _runs,
     "arm": _arm,
     "effect": _effect,
+    "other_effect": _other_effect,
     "fall": _fall,
     "thumbnails": _thumbnails,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
