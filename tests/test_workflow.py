@@ -286,7 +286,9 @@ LATER = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["04_classification", LATER[-1]])
+@pytest.mark.parametrize(
+    "name", [pytest.param(LATER[0], marks=pytest.mark.exhaustive), "04_classification", LATER[-1]]
+)
 def test_a_notebook_without_its_inputs_shows_the_idea_and_stops_in_one_line(tmp_path, monkeypatch, name):
     monkeypatch.setenv("MANET_OUTPUT", str(tmp_path))
     with pytest.raises(papermill.PapermillExecutionError) as error:
