@@ -46,7 +46,9 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
                 "Verdict": row["verdict"],
             }
         )
-    return pd.DataFrame(rows)
+    columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
+    columns += ["Difference (95% interval)", "Verdict"]
+    return pd.DataFrame(rows, columns=columns).astype({"Runs": int})  # whole numbers also beside empty tables
 
 
 def whole_pairs(name: str) -> pd.DataFrame:
