@@ -7,6 +7,7 @@ out, and S opens the speaker's view. The method of 00 comes first, and what to r
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import sys
@@ -25,6 +26,8 @@ LONGEST = 14
 """Lines of code that a slide shows."""
 SHORT, SHORTEST = 400, 200
 """Characters of a text that has room for code and output below it, and of one that has room for a picture."""
+SHORTEST_CODE = 6
+"""Lines of code that have room for a picture below them."""
 IMPORTS = re.compile(r"((import |from ).*\n*)+")
 ROW = re.compile(r"^\| (\d+) \| ([^|]+) \| (\d\d), ([^|]+) \|$", flags=re.MULTILINE)
 
@@ -39,7 +42,7 @@ def plan() -> list[tuple[int, str, str, str]]:
 def sections(book: nbformat.NotebookNode) -> dict[str, list[nbformat.NotebookNode]]:
     """The cells of each section of a notebook, by title; a Markdown cell with several headings is divided."""
     found: dict[str, list[nbformat.NotebookNode]] = {}
-    title = ""
+    title = "Overview"
     for cell in book.cells:
         parts = re.split(r"^(?=## )", cell.source, flags=re.MULTILINE) if cell.cell_type == "markdown" else [None]
         for part in parts:
@@ -73,7 +76,7 @@ def belongs_to(before: nbformat.NotebookNode, cell: nbformat.NotebookNode) -> bo
     if cell.cell_type == "markdown":
         return shows(before) and cell.source.startswith("**") and len(cell.source) < SHORT
     if before.cell_type == "code":
-        return not before.outputs
+        return not before.outputs and not (shows(cell) and before.source.count("\n") > SHORTEST_CODE)
     return len(before.source) < (SHORTEST if shows(cell) else SHORT)
 
 
@@ -84,9 +87,16 @@ def shows(cell: nbformat.NotebookNode) -> bool:
 
 
 def spoken(text: str) -> str:
-    """Markdown for a slide: without links to notebooks, and without what a reader may change."""
-    text = re.sub(r"\[([^\]]+)\]\([^)]+\.ipynb\)", r"\1", text)
-    return re.sub(r" ?\b(?:Change|Move through) [^.:]*[.:](?=\s|$)", "", text)
+    """Markdown for a slide: with its pictures, without links to notebooks, and without what is for a reader "
+    "alone."""
+    text = re.sub(r"\[([^\]]+)\]\([^)]+\.(?:ipynb|md)\)", r"\1", text)
+    text = re.sub(r"\n\n\*\*You need\*\*.*", "", text)
+    text = re.sub(r"\]\((\.\./[^)]+\.png)\)", lambda match: f"]({_embedded(NOTEBOOKS / match[1])})", text)
+    return re.sub(r" ?\b(?:Change|Move through|The next cells?) [^.:]*[.:](?=\s|$)", "", text)
+
+
+def _embedded(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def notebook(number: str) -> nbformat.NotebookNode:
@@ -126,6 +136,8 @@ def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
             continue
         if cell.cell_type == "markdown":
             cell.source = spoken(cell.source)
+        if cell.cell_type == "code":  # what only says that nothing was to be done
+            cell.outputs = [one for one in cell.outputs if "was done already" not in one.get("text", "")]
         cell.metadata["slideshow"] = {"slide_type": "-" if belongs_to(cells[-1], cell) else "subslide"}
         cell.metadata["tags"] = ["long"] if is_long(cell) else []
         cells.append(cell)
@@ -134,7 +146,7 @@ def part(title: str, number: str, where: str) -> list[nbformat.NotebookNode]:
 
 def lecture() -> nbformat.NotebookNode:
     """One notebook with the cells of the lecture, each with the kind of slide that it is."""
-    cells = part("MANet, in two stages", "00", "*The method in one figure*")
+    cells = part("MANet, in two stages", "00", "*Overview* to *The method in one figure*")
     for minutes, topic, number, where in plan():
         cells += part(f"{topic[0].upper()}{topic[1:]}\n\n{minutes} minutes, notebook {number}", number, where)
     cells += summaries(list(dict.fromkeys(number for _, _, number, _ in plan())))
@@ -158,6 +170,10 @@ def build(output: Path = OUTPUT) -> None:
     package = npm_package(*REVEAL)
     for name in ("dist", "plugin/notes"):
         shutil.copytree(package / name, output / "reveal" / name)
+    for sheet in output.rglob("*.css"):  # fonts from another host
+        sheet.write_text(
+            re.sub(r"@import url\([^)]*//[^)]*\);", "", sheet.read_text(encoding="utf-8")), encoding="utf-8"
+        )
     shutil.copy(mathjax(), output)
     page = page.replace("<details>", "<details open>")  # large tables, which notebooks fold
     (output / "index.html").write_text(page, encoding="utf-8")

@@ -151,7 +151,7 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
         )
         for region in _regions(scores):
             row = {"Model": model_title(model), "Region": f"{region}s"}
-            row |= {"Maps of zeros: trained, untrained, other mask": zeros}
+            row |= {"Maps of zeros: trained, untrained, mismatched mask": zeros}
             rows.append(row | _controlled(parts, f"{region}_share", paths))
     return pd.DataFrame(rows)
 

@@ -90,7 +90,7 @@ def test_a_row_of_controls_is_over_the_images_that_all_its_columns_have(
     controls["empty"] = controls["lung_share"].isna()
     row = control_table(scores, controls, OWN, paths).iloc[0]
     assert row["Images"] == 5  # two maps of zeros untrained, a third one trained
-    assert row["Maps of zeros: trained, untrained, other mask"] == "1, 2, 0"
+    assert row["Maps of zeros: trained, untrained, mismatched mask"] == "1, 2, 0"
     assert row["Trained"] == "26.0"
     difference = float(row["Trained minus untrained"].split()[0])
     assert difference == pytest.approx(float(row["Trained"]) - float(row["Untrained"]))
