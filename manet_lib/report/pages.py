@@ -89,9 +89,10 @@ def _whole_pairs(name: str) -> pd.DataFrame:
     return whole_pairs(name)
 
 
-def _runs(name: str) -> int:
-    """Training runs of each arm that a study has recorded, in the condition with the fewest."""
-    return int(_whole_pairs(name).groupby(["condition", "arm"])["pair"].nunique().min())
+def _runs(name: str, condition: str) -> int:
+    """Training runs of each arm that a study has recorded in a condition."""
+    table = _whole_pairs(name)
+    return int(table.loc[table["condition"] == condition, "pair"].nunique())
 
 
 def _effect(name: str, condition: str, test: str, contrast: str) -> str:
