@@ -73,7 +73,7 @@ def show_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str, *,
 
 def folded(table: pd.DataFrame, caption: str) -> Markdown:
     """A table below a line with its caption and size that opens it."""
-    size = f"{len(table)} rows, {table.shape[1]} columns"
+    size = f"{len(table)} row{'s' * (len(table) != 1)}, {table.shape[1]} columns"
     return Markdown(
         f"<details><summary>{escape(caption)} ({size})</summary>\n\n{to_markdown(table)}\n</details>\n"
     )
