@@ -92,9 +92,8 @@ def npm_package(name: str, version: str, sha256: str, cache: Path = ROOT / ".cac
         raise UserError(f"{relpath(archive, ROOT)} is not {name} {version}; delete it and build again")
     if not (folder / "package").is_dir():
         with tarfile.open(archive) as packed:
-            packed.extractall(
-                folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
-            )  # Python 3.11.4
+            safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+            packed.extractall(folder, **safe)
     return folder / "package"
 
 
