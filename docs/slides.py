@@ -87,8 +87,7 @@ def shows(cell: nbformat.NotebookNode) -> bool:
 
 
 def spoken(text: str) -> str:
-    """Markdown for a slide: with its pictures, without links to notebooks, and without what is for a reader "
-    "alone."""
+    """Markdown for a slide: pictures embedded, without links to pages and what is for a reader alone."""
     text = re.sub(r"\[([^\]]+)\]\([^)]+\.(?:ipynb|md)\)", r"\1", text)
     text = re.sub(r"\n\n\*\*You need\*\*.*", "", text)
     text = re.sub(r"\]\((\.\./[^)]+\.png)\)", lambda match: f"]({_embedded(NOTEBOOKS / match[1])})", text)

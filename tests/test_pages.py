@@ -3,13 +3,16 @@
 import json
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from manet_lib.paths import project_root
 from manet_lib.report.pages import VALUES, pages, rendered, renewed
 from manet_lib.report.recorded import WITHOUT_IMAGES
 from manet_lib.report.tables import model_title
+from manet_lib.studies.training_records import read, records_file, score
 
 PAGES = {str(page.relative_to(project_root())): page for page in pages()}
 
@@ -88,3 +91,16 @@ def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
 def test_no_recorded_picture_shows_a_real_image():
     pictures = (project_root() / "figures/recorded/cxr_sample").glob("*.p*")
     assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_IMAGES
+
+
+def test_a_fall_is_that_of_the_pairs_one_by_one() -> None:
+    falls: dict[tuple[str, int], float] = {}
+    for record in read(records_file("confounders")):
+        if record["pair"] and record["condition"] == "strength 1":
+            fall = score(record, "as trained") - score(record, "swapped")
+            falls[record["arm"], record["pair"]] = fall
+    pairs = sorted({pair for _, pair in falls})
+    values = np.array([falls["plain", pair] - falls["MA", pair] for pair in pairs])
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    expected = f"{values.mean():.1f} ({values.mean() - half:.1f} to {values.mean() + half:.1f})"
+    assert VALUES["fall"]("confounders", "strength 1", "as trained", "swapped", "plain", "MA") == expected

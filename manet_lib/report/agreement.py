@@ -168,6 +168,9 @@ def exact_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> p
     return pd.DataFrame(rows, columns=["Fact", "Recorded", "This run", "Same"])
 
 
+_FACTORS = {"Agrees": 1.0, "Agrees at half the tolerance": 0.5, "Agrees at double the tolerance": 2.0}
+
+
 def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> pd.DataFrame:
     """What a run measured beside the recorded values; the verdict at the tolerance, at half and at double of it.
 
@@ -182,24 +185,11 @@ def measured_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -
         row: dict[str, Any] = {"Number": title(key), "Recorded": f"{theirs:.2f}", "This run": f"{mine[key]:.2f}"}
         row["Difference"] = f"{difference:+.2f}"
         row["Tolerance"] = "–" if tolerance is None else f"{tolerance:.2f}"
-        for name, factor in (
-            ("Agrees", 1.0),
-            ("Agrees at half the tolerance", 0.5),
-            ("Agrees at double the tolerance", 2.0),
-        ):
+        for name, factor in _FACTORS.items():
             within = tolerance is not None and abs(difference) <= factor * tolerance
             row[name] = "–" if tolerance is None else "yes" if within else "no"
         rows.append(row)
-    columns = [
-        "Number",
-        "Recorded",
-        "This run",
-        "Difference",
-        "Tolerance",
-        "Agrees",
-        "Agrees at half the tolerance",
-        "Agrees at double the tolerance",
-    ]
+    columns = ["Number", "Recorded", "This run", "Difference", "Tolerance", *_FACTORS]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -210,9 +200,7 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     are allowed as 95 of 100 runs would have if the numbers were independent, but none beyond twice its tolerance.
     """
     judged = numbers[numbers["Tolerance"] != "–"]
-    outside, far = (
-        judged.loc[judged[name] == "no", "Number"] for name in ("Agrees", "Agrees at double the tolerance")
-    )
+    outside, _, far = (judged.loc[judged[name] == "no", "Number"] for name in _FACTORS)
     allowed = int(scipy.stats.binom.ppf(0.95, len(judged), 0.05))
     wrong = [*exact.loc[~exact["Same"].astype(bool), "Fact"], *(outside if len(outside) > allowed else far)]
     same, within = int(exact["Same"].sum()), int((judged["Agrees"] == "yes").sum())

@@ -69,10 +69,8 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
-@cache
-def _contrasts(name: str) -> pd.DataFrame:
-    """All contrasts of a study; pages ask for many of them one by one."""
-    return study_table(name)
+_contrasts, _whole_pairs = cache(study_table), cache(whole_pairs)
+"""What pages ask for again and again."""
 
 
 def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
@@ -82,11 +80,6 @@ def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
         return "Not recorded.\n"
     table = table[table["Tested on"].isin(tests)] if tests else table
     return to_markdown(table[table["Contrast"].isin(only)] if only else table)
-
-
-@cache
-def _whole_pairs(name: str) -> pd.DataFrame:
-    return whole_pairs(name)
 
 
 def _runs(name: str, condition: str) -> int:

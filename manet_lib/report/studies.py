@@ -34,18 +34,9 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         interval = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
-        rows.append(
-            {
-                "Condition": row["condition"],
-                "Tested on": row["test"],
-                "Contrast": row["contrast"],
-                "Runs": int(row["pairs"]),
-                "First (%)": f"{row['first']:.1f}",
-                "Second (%)": f"{row['second']:.1f}",
-                "Difference (95% interval)": interval if np.isfinite(row["low"]) else "–",
-                "Verdict": row["verdict"],
-            }
-        )
+        means = f"{row['first']:.1f}", f"{row['second']:.1f}"
+        names = row["condition"], row["test"], row["contrast"], int(row["pairs"])
+        rows.append((*names, *means, interval if np.isfinite(row["low"]) else "–", row["verdict"]))
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
     columns += ["Difference (95% interval)", "Verdict"]
     return pd.DataFrame(rows, columns=columns).astype({"Runs": int})  # whole numbers also beside empty tables

@@ -72,8 +72,7 @@ class Study(_Part):
     quantity: Literal["accuracy", "auc"] = "accuracy"
     """What is measured on the test images: the share classified correctly, or the area under the ROC curve."""
     margin: Positive
-    """Percentage points: two arms are equivalent if the 90% interval of their difference is within plus or "
-    "minus it."""
+    """Percentage points; two arms are equivalent if the 90% interval of their difference lies within it."""
     holm: bool = False
     """Whether the p values of a condition's contrasts are adjusted by Holm, as where many variants are tried."""
     contrasts: list[Annotated[list[str], Field(min_length=2, max_length=2)]]

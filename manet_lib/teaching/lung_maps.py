@@ -28,8 +28,7 @@ def pooled(
 
 @check
 def check_counts(counts: Any, mean_of_ones: Any) -> str:
-    """04, first exercise: lung pixels in each window over a 7×7 mask (k=3, s=2, p=1), and the mean of the "
-    "map of ones."""
+    """04, first exercise: lung pixels in each window over a 7×7 mask (k=3, s=2, p=1), and the mean for ones."""
     mask = small_mask(7)
     wanted = np.rint(9 * pooled(mask, 3, 2, 1)).astype(int)
     reason = ": a 3×3 kernel with a stride of 2 and a padding of 1 makes (7 + 2 - 3) / 2 + 1 = 4 places a side"

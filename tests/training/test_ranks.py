@@ -103,7 +103,9 @@ def test_two_nodes_do_what_two_devices_do(smallest_run, tmp_path, monkeypatch):
     shutil.rmtree(folder)
     params = run.with_parameters(devices=1, nodes=2)
     save_settings(params, run.paths)
-    typed = r"nodes: 2: run on each of them, .*--nnodes=2 .*--rdzv-endpoint=HOST.*--rdzv-id=tiny-resnet34_ma-1"
+    typed = (
+        r"nodes: 2: run this on each machine, .*--nnodes=2 .*--rdzv-endpoint=HOST.*--rdzv-id=tiny-resnet34_ma-1"
+    )
     with pytest.raises(UserError, match=typed):
         train(params, run.paths, "resnet34_ma", 1)
     with socket.socket() as probe:
