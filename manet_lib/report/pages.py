@@ -27,7 +27,7 @@ from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
-from manet_lib.report.studies import study_table, whole_pairs
+from manet_lib.report.studies import arms_table, study_table, whole_pairs
 from manet_lib.report.tables import model_title, to_markdown
 from manet_lib.studies.analysis import effects
 from manet_lib.studies.plan import load_study
@@ -69,7 +69,13 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
-_contrasts, _whole_pairs = cache(study_table), cache(whole_pairs)
+def _view(name: str, view: str) -> str:
+    """Accuracy of the network that was trained with a view, of several the mean, in percent."""
+    predictions = recorded_predictions(name).query("view == @view")
+    return f"{100 * (predictions['label'] == predictions['predicted']).mean():.0f}"
+
+
+_contrasts, _whole_pairs, _arms = cache(study_table), cache(whole_pairs), cache(arms_table)
 """What pages ask for again and again."""
 
 
@@ -110,6 +116,12 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     return f"{table.loc[chosen, 'value'].mean():.1f}"
 
 
+def _miscalibration(name: str, test: str) -> str:
+    """Least and largest calibration error of a study's arms on one of its tests, in points."""
+    errors = _arms(name, (test,))["Calibration error (points)"].astype(int)
+    return f"{errors.min()} to {errors.max()}"
+
+
 def _fall(name: str, condition: str, before: str, after: str, first: str, second: str = "") -> str:
     """By how much an arm falls from one test to another, or how much more than another: points, interval."""
     table = _whole_pairs(name)
@@ -148,10 +160,13 @@ VALUES: dict[str, Any] = {
     "claims": lambda: to_markdown(evidence_table()),
     "verdicts": lambda: to_markdown(claims_map("notebooks/").drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
+    "view": _view,
     "views": _views,
     "study": _study,
     "runs": _runs,
     "arm": _arm,
+    "arms": lambda name, *tests: to_markdown(_arms(name, tests)),
+    "miscalibration": _miscalibration,
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,

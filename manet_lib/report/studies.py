@@ -1,6 +1,6 @@
 """What studies show: a table of paired differences and a figure of all arms, for notebooks 08 and 10."""
 
-from itertools import cycle
+from itertools import cycle, product
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
-from manet_lib.evaluation.statistics import student_interval
+from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_values
+from manet_lib.evaluation.statistics import share_interval, student_interval
+from manet_lib.report.probabilities import Predictions
 from manet_lib.report.style import STYLE
-from manet_lib.studies.analysis import effects, measured
+from manet_lib.studies.analysis import compared, effects, measured
 from manet_lib.studies.plan import load_study
-from manet_lib.studies.training_records import read, records_file
+from manet_lib.studies.training_records import Record, probabilities_of, read, records_file
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
 
@@ -40,6 +43,54 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
     columns += ["Difference (95% interval)", "Verdict"]
     return pd.DataFrame(rows, columns=columns).astype({"Runs": int})  # whole numbers also beside empty tables
+
+
+def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
+    """What each arm of a study of two classes reaches, with 95% intervals over images and training runs.
+
+    The intervals are those of :func:`manet_lib.evaluation.statistics.share_interval`, for which all training runs
+    of a condition must have the same test images: the study's file says ``new_images: false``. An image counts as
+    a patient.
+
+    Args:
+        name: of the study.
+        tests: which of its tests; all, if none is named.
+
+    Returns:
+        One row per condition, test and arm: AUC and accuracy in percent, Brier score (0 to 2), and by how many
+        points confidence and accuracy differ on average over ten bins (expected calibration error).
+    """
+    study, rows = load_study(name), []
+    shown, groups = tests or tuple(study.tests), dict[tuple[str, str], list[Record]]()
+    for record in compared(study, read(records_file(name))):
+        groups.setdefault((record["condition"], record["arm"]), []).append(record)
+    for condition, test, arm in product(study.conditions, shown, study.arms):
+        records = groups.get((condition, arm), [])
+        if not records:
+            continue
+        found = _predictions(records, test)
+        auc = share_interval(auc_values(found.actual[:, 1], found.probabilities[:, :, 1]))
+        row = {"Condition": condition, "Tested on": test, "Arm": arm, "Runs": len(records)}
+        row["AUC (%)"] = _shown(100 * np.array(auc), 1)
+        row["Accuracy (%)"] = _shown(100 * np.array(share_interval(found.right)), 1)
+        row["Brier score"] = _shown(np.array(brier_interval(found.actual, found.probabilities)), 2)
+        row["Calibration error (points)"] = f"{100 * calibration_values(found.confidence, found.right).mean():.0f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _predictions(records: list[Record], test: str) -> Predictions:
+    tested = [record["tests"][test] for record in records]
+    if any(one["image_id"] != tested[0]["image_id"] for one in tested):
+        raise ValueError(f"{test}: the training runs have other test images than each other; expected the same")
+    actual = np.array(tested[0]["label"])[:, None] == np.array(records[0]["classes"])
+    probabilities = np.stack([probabilities_of(record, test) for record in records])
+    return Predictions(actual, probabilities, tested[0]["image_id"])
+
+
+def _shown(bounds: NDArray[np.float64], digits: int) -> str:
+    mean, low, high = (f"{value:.{digits}f}" for value in bounds)
+    return f"{mean} ({low} to {high})"
 
 
 def whole_pairs(name: str) -> pd.DataFrame:

@@ -59,13 +59,8 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
             points; or `in_lungs`, the share of heat maps in the lungs minus that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
-    rows, rates = [], dict[tuple[str, str], float]()
-    for record in records:
-        arm = (record["condition"], record["arm"])
-        if record["pair"] and arm not in rates:
-            rates[arm] = _rate(study, records, record)
-        if record["pair"] and record["learning_rate"] != rates[arm]:
-            continue  # the rates have been changed since
+    rows = []
+    for record in compared(study, records):
         if quantity == "jumps":
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
         elif quantity == "in_lungs":
@@ -74,8 +69,20 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
         else:
             found = {test: score(record, test, quantity) for test in record["tests"]}
         where = [record[key] for key in ("condition", "arm", "pair", "code")]
-        rows += [(*where, test, value) for test, value in found.items() if record["pair"]]
+        rows += [(*where, test, value) for test, value in found.items()]
     return pd.DataFrame(rows, columns=["condition", "arm", "pair", "code", "test", "value"])
+
+
+def compared(study: Study, records: Sequence[Record]) -> list[Record]:
+    """The training runs of the pairs, each with the learning rate that is chosen for its arm."""
+    rates, found = dict[tuple[str, str], float](), []
+    for record in records:
+        arm = (record["condition"], record["arm"])
+        if record["pair"] and arm not in rates:
+            rates[arm] = _rate(study, records, record)
+        if record["pair"] and record["learning_rate"] == rates[arm]:
+            found.append(record)
+    return found
 
 
 def _rate(study: Study, records: Sequence[Record], record: Record) -> float:

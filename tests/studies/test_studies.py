@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import scipy.stats
 import yaml
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from manet_lib.params import UserError
+from manet_lib.report.studies import arms_table
 from manet_lib.studies import plan
 from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed
 from manet_lib.studies.images import matched_to
@@ -287,3 +288,30 @@ def test_records_of_studies_hold_what_their_files_plan():
             assert one["condition"] in study.conditions
             assert one["arm"] in study.arms
             assert one["learning_rate"] in study.rates
+
+
+def test_scores_of_an_arm_are_those_of_scikit_learn_averaged_over_its_runs():
+    test = "outside, matched"
+    table = arms_table("external", (test,)).set_index(["Condition", "Arm"])
+    for (condition, arm), row in table.iterrows():
+        auc, right, brier = [], [], []
+        for one in read(records_file("external")):
+            if one["pair"] and (one["condition"], one["arm"]) == (condition, arm):
+                actual, shown = np.array(one["tests"][test]["label"]) == "tb", probabilities_of(one, test)[:, 1]
+                auc.append(100 * roc_auc_score(actual, shown))
+                right.append(100 * ((shown > 0.5) == actual).mean())
+                brier.append(2 * brier_score_loss(actual, shown))
+        assert row["Runs"] == len(auc) > 1
+        for column, values in {"AUC (%)": auc, "Accuracy (%)": right, "Brier score": brier}.items():
+            mean, low, high = map(float, row[column].replace("(", "").replace(")", "").replace("to", "").split())
+            assert mean == pytest.approx(np.mean(values), abs=0.06 if max(values) > 2 else 0.006)
+            assert low < mean < high
+
+
+def test_arms_are_not_shown_where_their_runs_have_other_images(monkeypatch):
+    several = [record(pair=1), record(pair=2)]
+    several[1]["tests"]["as trained"]["image_id"] = list("abcdefghij")
+    monkeypatch.setattr("manet_lib.report.studies.read", lambda file: several)
+    monkeypatch.setattr("manet_lib.report.studies.load_study", lambda name: Study.model_validate(PLAN))
+    with pytest.raises(ValueError, match="other test images"):
+        arms_table("own", ("as trained",))
