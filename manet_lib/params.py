@@ -37,7 +37,7 @@ MODELS = (
 )
 """The ten rows of Table 2, in its order."""
 
-VARIANTS = ("eq1", "resized", "maximum", "residual", "mean", "peak", "last_stage", "shortcut")
+VARIANTS = ("eq1", "resized", "maximum", "residual", "mean", "peak", "last_stage", "shortcut", "renormalised")
 """Mask attention of the paper, and its variants."""
 
 ModelName = Literal[MODELS]  # type: ignore[valid-type]
@@ -165,9 +165,7 @@ class Params(BaseModel):
     """`none`, or the path of a torchvision state dict to start stage 2 from."""
     count_include_pad: bool = True
     """Count the padding when lung masks are average-pooled (Eq. 1; PyTorch's default)."""
-    mask_attention: Literal["eq1", "resized", "maximum", "residual", "mean", "peak", "last_stage", "shortcut"] = (
-        "eq1"
-    )
+    mask_attention: Variant = "eq1"
     """`eq1`: the paper's Eq. 1. Others are variants of it, see :mod:`manet_lib.models.variants`."""
 
     shift: Fraction = 0.0625

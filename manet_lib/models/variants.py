@@ -4,6 +4,7 @@ None of them is in the paper. Eq. 1 averages averages, so that in a deep network
 nearly the same small number everywhere. Each variant keeps one property of the mask that this loses.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -64,6 +65,48 @@ class Idle(MaskPool):
         return lung_map.new_ones(lung_map.shape)
 
 
+class Renormalised(MaskPool):
+    """Partial convolution (Liu et al., 2018): the convolution sees lungs only, divided by the share that it sees.
+
+    Its map is that of :class:`Maximum`. ``mask`` and ``share`` are those of the batch, for the convolution.
+    """
+
+    mask: Tensor
+    share: Tensor
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """1 where the window of the mask (B, 1, H, W) holds any lung."""
+        self.mask, self.share = mask, super().forward(mask)
+        return (self.share > 0).to(mask.dtype)
+
+
+class PartialConv(nn.Conv2d):
+    """A convolution of the masked features, times the reciprocal of the share of its window that is lung.
+
+    Args:
+        conv: without bias; its weights are taken over.
+        pool: the pooling of the mask with the same kernel, stride and padding.
+    """
+
+    def __init__(self, conv: nn.Conv2d, pool: Renormalised) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            bias=False,
+        )
+        self.weight = conv.weight
+        self.pool = (pool,)  # no child: it is one of the network already
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Features (B, C, H, W); 0 where the window holds no lung."""
+        (pool,) = self.pool
+        features, share = super().forward(input * pool.mask.to(input.dtype)), pool.share
+        return features * torch.where(share > 0, 1 / share, 0).to(features.dtype)
+
+
 _POOLS: dict[str, type[MaskPool]] = {
     "resized": Resized,
     "maximum": Maximum,
@@ -76,8 +119,8 @@ _POOLS: dict[str, type[MaskPool]] = {
 def make_variant(model: nn.Module, variant: str) -> None:
     """Turn a network with the mask attention of Eq. 1 into a variant, in place; plain networks stay as they are.
 
-    Those without a pooling of their own are for ResNets only: `last_stage`, MA in the last stage alone, and
-    `shortcut`, MA on the shortcuts as well.
+    Some are for ResNets only: `last_stage`, MA in the last stage alone, `shortcut`, MA on the shortcuts as well,
+    and `renormalised`, partial convolutions.
 
     Args:
         model: from :func:`manet_lib.models.create_model`.
@@ -99,6 +142,9 @@ def make_variant(model: nn.Module, variant: str) -> None:
         for block in model.modules():
             if isinstance(block, BasicBlock | Bottleneck):
                 block.on_shortcut = True
+    elif variant == "renormalised":
+        _replace_pools(model, Renormalised)
+        _replace_convolutions(model)
     else:
         in_last = sum(len(block.pools(True)) for block in model.layer4)
         _replace_pools(model, Idle, len(model.mask_pools) - in_last)
@@ -116,3 +162,16 @@ def _replace_pools(model: nn.Module, kind: type[MaskPool], first: int | None = N
         new = kind(pool.kernel_size, pool.stride, pool.padding, count_include_pad=pool.count_include_pad)
         new.multiplies = pool.multiplies
         setattr(parent, name, new)
+
+
+def _replace_convolutions(model: nn.Module) -> None:
+    """Put partial convolutions in the places of those that pool the mask, each with its pooling."""
+    pools = iter([pool for pool in model.modules() if isinstance(pool, Renormalised) and pool.multiplies])
+    places = [
+        (parent, name, conv)
+        for parent in model.modules()
+        for name, conv in parent.named_children()
+        if isinstance(conv, nn.Conv2d) and conv.kernel_size != (1, 1)
+    ]
+    for parent, name, conv in places:
+        setattr(parent, name, PartialConv(conv, next(pools)))

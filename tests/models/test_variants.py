@@ -1,5 +1,7 @@
 """Variants of mask attention beside Eq. 1."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -39,8 +41,42 @@ def test_resized_maps_are_the_area_average_of_the_mask_itself():
 
 def test_maxima_are_one_just_where_the_receptive_field_holds_lung():
     eq1 = mask_maps(lungs(), pools_of("resnet34_ma"))
-    for average, highest in zip(eq1, mask_maps(lungs(), pools_of("resnet34_ma", variant="maximum")), strict=True):
-        torch.testing.assert_close(highest, (average > 0).float())
+    for variant in ("maximum", "renormalised"):
+        maxima = mask_maps(lungs(), pools_of("resnet34_ma", variant=variant))
+        for average, highest in zip(eq1, maxima, strict=True):
+            torch.testing.assert_close(highest, (average > 0).float())
+
+
+def test_a_partial_convolution_is_the_one_written_out_window_by_window():
+    torch.manual_seed(2)
+    network = create_model("resnet34_ma", variant="renormalised").eval()
+    mask_maps(lungs(32), network.mask_pools)
+    image = torch.rand(2, 1, 32, 32)
+    with torch.no_grad():
+        found = network.conv1(image)
+    windows, seen = (F.unfold(F.pad(one, [3] * 4), 7, stride=2) for one in (image * lungs(32), lungs(32)))
+    counts = seen.sum(dim=1, keepdim=True)
+    expected = network.conv1.weight.reshape(64, -1) @ windows * torch.where(counts > 0, 49 / counts, 0)
+    torch.testing.assert_close(found.flatten(2), expected)
+    assert (counts == 0).any()
+
+
+@pytest.mark.parametrize("name", ["resnet34_ma", "resnet50_ma"])
+def test_partial_convolutions_are_ordinary_ones_where_all_is_lung(name):
+    torch.manual_seed(3)
+    partial = create_model(name, variant="renormalised", count_include_pad=False).eval()
+    image, everything = torch.rand(2, 1, 64, 64), torch.ones(2, 1, 64, 64)
+    with torch.no_grad():
+        eq1 = create_model(name, count_include_pad=False).eval()
+        eq1.load_state_dict(partial.state_dict())
+        torch.testing.assert_close(partial(image, everything), eq1(image, everything))
+        assert partial(image, torch.zeros_like(image)).isfinite().all()
+
+
+def test_partial_convolutions_learn_as_others_do():
+    network = create_model("resnet34_ma", variant="renormalised")
+    network(torch.rand(2, 1, 64, 64), lungs(64)).sum().backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in network.parameters())
 
 
 def test_residual_leaves_a_network_without_lungs_a_plain_one():
@@ -107,3 +143,13 @@ def test_a_variant_for_resnets_is_refused_elsewhere(name, variant):
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ValueError, match="eq1"):
         create_model("resnet34_ma", variant="eq2")
+
+
+def test_a_copy_of_a_network_with_partial_convolutions_has_masks_of_its_own():
+    torch.manual_seed(4)
+    network = create_model("resnet34_ma", variant="renormalised").eval()
+    other, image = copy.deepcopy(network), torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        expected = network(image, lungs(64))
+        network(image, torch.ones_like(image))
+        torch.testing.assert_close(other(image, lungs(64)), expected)
