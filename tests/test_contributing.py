@@ -256,4 +256,4 @@ def test_the_added_claim_gets_a_verdict(said: dict[str, Any]) -> None:
     assert low == pytest.approx(100 * (centre - half), abs=1.5)
     assert high == pytest.approx(100 * (centre + half), abs=1.5)
     assert said["missing"].startswith("undecided: needs ResNet50(MA) trained on images of covid19")
-    assert len(said["claims"]) == 13
+    assert len(said["claims"]) == 12

@@ -1,5 +1,6 @@
 """README and docs: their tables are the records', their links lead somewhere, and they name what exists."""
 
+import gzip
 import json
 import re
 
@@ -7,12 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+from sklearn.metrics import roc_auc_score
 
 from manet_lib.paths import project_root
 from manet_lib.report.pages import VALUES, pages, rendered, renewed
 from manet_lib.report.recorded import WITHOUT_IMAGES
 from manet_lib.report.tables import model_title
-from manet_lib.studies.training_records import read, records_file, score
+from manet_lib.studies.training_records import records_file
 
 PAGES = {str(page.relative_to(project_root())): page for page in pages()}
 
@@ -93,14 +95,46 @@ def test_no_recorded_picture_shows_a_real_image():
     assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_IMAGES
 
 
-def test_a_fall_is_that_of_the_pairs_one_by_one() -> None:
-    falls: dict[tuple[str, int], float] = {}
-    for record in read(records_file("confounders")):
-        if record["pair"] and record["condition"] == "strength 1":
-            fall = score(record, "as trained") - score(record, "swapped")
-            falls[record["arm"], record["pair"]] = fall
-    pairs = sorted({pair for _, pair in falls})
-    values = np.array([falls["plain", pair] - falls["MA", pair] for pair in pairs])
-    half = scipy.stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    expected = f"{values.mean():.1f} ({values.mean() - half:.1f} to {values.mean() + half:.1f})"
-    assert VALUES["fall"]("confounders", "strength 1", "as trained", "swapped", "plain", "MA") == expected
+def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[int, float]]:
+    """Accuracy, or AUC of the second class, of each arm and pair, straight from the lines of the record."""
+    with gzip.open(records_file(name), "rt") as lines:
+        records = [json.loads(line) for line in lines]
+    found: dict[str, dict[int, float]] = {}
+    for arm in {one["arm"] for one in records}:
+        own = [one for one in records if one["arm"] == arm]
+        tuning = [one for one in own if not one["pair"]]
+        here = [one for one in tuning if one["condition"] == condition]
+        best = max(here or tuning, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1]))
+        for one in own:
+            if one["pair"] and (one["condition"], one["learning_rate"]) == (condition, best["learning_rate"]):
+                labels, logits = np.array(one["tests"][test]["label"]), np.array(one["tests"][test]["logits"])
+                if name == "external":
+                    value = roc_auc_score(labels == one["classes"][1], logits[:, 1] - logits[:, 0])
+                else:
+                    value = float((np.array(one["classes"])[logits.argmax(axis=1)] == labels).mean())
+                found.setdefault(arm, {})[one["pair"]] = 100 * value
+    return found
+
+
+def paired(first: dict[int, float], second: dict[int, float]) -> tuple[float, float, float]:
+    differences = np.array([first[pair] - second[pair] for pair in sorted(first.keys() & second.keys())])
+    test = scipy.stats.ttest_1samp(differences, 0)
+    return (differences.mean(), *test.confidence_interval())
+
+
+def test_every_result_of_the_readme_follows_from_the_records_without_the_library() -> None:
+    shown = re.findall(r"<!-- = (effect|arm|fall)\((.+?)\) -->(.+?)<!-- / -->", PAGES["README.md"].read_text())
+    assert len(shown) >= 15
+    for kind, arguments, text in shown:
+        name, condition, test, *more = json.loads(f"[{arguments}]")
+        before = runs_by_hand(name, condition, test)
+        if kind == "effect":
+            expected = paired(*(before[arm] for arm in more[0].split(" − ")))
+        elif kind == "arm":
+            expected = (np.mean(list(before[more[0]].values())),)
+        else:
+            after = runs_by_hand(name, condition, more[0])
+            falls = [{pair: before[arm][pair] - after[arm][pair] for pair in before[arm]} for arm in more[1:]]
+            expected = paired(*falls)
+        numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", text)]
+        assert numbers == pytest.approx(expected, abs=0.06), (kind, arguments)

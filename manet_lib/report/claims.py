@@ -58,6 +58,7 @@ class Source(BaseModel):
         test: on which images.
         conditions: those that count; all, if not given.
         quantity: `accuracy`, `auc`, `jumps` or `in_lungs`; see :func:`manet_lib.studies.analysis.measured`.
+        note: what a reader has to know beside the numbers.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -67,6 +68,7 @@ class Source(BaseModel):
     test: str = "as trained"
     conditions: list[str] = []
     quantity: Literal["accuracy", "auc", "jumps", "in_lungs"] = "accuracy"
+    note: str = ""
 
 
 class Claim(BaseModel):
@@ -241,10 +243,6 @@ def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     return Evidence.of(mean, mean - half, mean + half, "% in one training run")
 
 
-def _generalisation(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
-    return "test images from sources that no training image comes from"
-
-
 QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
     "gain": _gain,
     "accuracy": _accuracy,
@@ -254,9 +252,8 @@ QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
     "time": _time,
     "size": _size,
     "iou": _iou,
-    "generalisation": _generalisation,
 }
-"""How each quantity is measured on a run: its evidence, or what is missing."""
+"""How each quantity is measured on a run: its evidence, or what is missing. Others are for studies alone."""
 
 
 _OF_ANY_DATA = ("size", "time")
@@ -264,11 +261,11 @@ _OF_ANY_DATA = ("size", "time")
 
 def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
     """What a run says about a claim; on phantoms never more than that it is shown there."""
-    if isinstance(evidence, str):
-        return f"undecided: needs {evidence}"
     lacking = claim.needs.lacking(params)
     if lacking:
         return f"not tested: {lacking}"
+    if isinstance(evidence, str):
+        return f"undecided: needs {evidence}"
     if evidence.lacks:
         return f"undecided: needs {evidence.lacks}"
     if not np.isfinite([evidence.low, evidence.high]).all():
@@ -285,9 +282,9 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
 
 
 def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
-    """Every claim with what a run says about it."""
+    """Every claim that a single run can say something about, with what it says."""
     rows = []
-    for claim in claims():
+    for claim in [one for one in claims() if one.quantity in QUANTITIES]:
         evidence = QUANTITIES[claim.quantity](claim, params, paths)
         said, command = verdict(claim, evidence, params), f"`{reproduce_command(params.profile)}`"
         rows.append(

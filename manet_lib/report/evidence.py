@@ -10,9 +10,7 @@ from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
 from manet_lib.report.tables import published
-from manet_lib.studies.analysis import MOST, effects
-from manet_lib.studies.plan import load_study
-from manet_lib.studies.training_records import read, records_file
+from manet_lib.studies.analysis import MOST, effects, with_records
 
 KINDS = {
     "phantoms": "Phantoms",
@@ -53,10 +51,11 @@ def of_study(source: Source, side: str) -> str:
         side: on which side of 0 the claim says that the difference lies, `above` or `below`.
 
     Returns:
-        `supported`, `not supported`, `equivalent` or `undecided` where all conditions and contrasts agree, else
-        `mixed`; then "so far" until all pairs that the study plans are there, a colon and the numbers.
+        `supported`, `not supported` or `equivalent` where this holds in all conditions and contrasts, as the rules
+        of the studies ask, else `undecided`; then "so far" until all pairs that the study plans are there, a colon
+        and the numbers.
     """
-    study, records = load_study(source.study), read(records_file(source.study))
+    study, records = with_records(source.study)
     table = effects(study, records, source.quantity)
     conditions = source.conditions or list(study.conditions)
     wanted = table["contrast"].isin([f"{first} − {second}" for first, second in source.contrasts])
@@ -75,7 +74,8 @@ def of_study(source: Source, side: str) -> str:
     whole = len(rows) == len(conditions) * len(source.contrasts)
     whole = whole and all(row["pairs"] >= study.pairs for row in rows)
     shown = [_shown(row) + ("" if same else f", {said}") for row, said in zip(rows, verdicts, strict=True)]
-    return f"{verdicts[0] if same else 'mixed'}{'' if whole else ' so far'}: {'; '.join(shown)}"
+    note = f" ({source.note})" if source.note else ""
+    return f"{verdicts[0] if same else 'undecided'}{'' if whole else ' so far'}: {'; '.join(shown)}{note}"
 
 
 def _shown(row: dict[str, Any]) -> str:

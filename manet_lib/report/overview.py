@@ -20,11 +20,12 @@ PLACES = {
 """Notebook, and table or figure, in which each quantity of a claim is measured."""
 
 
-def claims_map(folder: str = "") -> pd.DataFrame:
+def claims_map(folder: str = "", numbers: bool = False) -> pd.DataFrame:
     """Every claim of the paper with the notebook that examines it and the verdict of each kind of evidence.
 
     Args:
         folder: of the notebooks, as the page that shows the table sees it.
+        numbers: whether effects, intervals and numbers of pairs follow the verdicts.
     """
     rows = []
     for claim in claims():
@@ -34,7 +35,7 @@ def claims_map(folder: str = "") -> pd.DataFrame:
         )
     table, evidence = pd.DataFrame(rows), evidence_table()
     for title in KINDS.values():
-        table[title] = [said.partition(":")[0] for said in evidence[title]]
+        table[title] = evidence[title] if numbers else [said.partition(":")[0] for said in evidence[title]]
     return table
 
 

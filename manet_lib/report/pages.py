@@ -16,6 +16,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from manet_lib.evaluation.paired import holm
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import MODELS, UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
@@ -29,9 +30,8 @@ from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import arms_table, study_table, whole_pairs
 from manet_lib.report.tables import model_title, to_markdown
-from manet_lib.studies.analysis import effects
-from manet_lib.studies.plan import load_study
-from manet_lib.studies.training_records import read, records_file
+from manet_lib.studies.analysis import compared, effects, with_records
+from manet_lib.studies.training_records import score
 from manet_lib.workflow.records import write_text
 
 
@@ -103,8 +103,8 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
 
 
 def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
-    """A difference in another quantity than the study's own, `jumps` or `in_lungs`, as :func:`_effect`."""
-    table = effects(load_study(name), read(records_file(name)), quantity)
+    """A difference in `jumps`, `in_lungs` or `in_lesions`, as :func:`_effect`."""
+    table = effects(*with_records(name), quantity)
     (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
     return f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
 
@@ -133,6 +133,29 @@ def _fall(name: str, condition: str, before: str, after: str, first: str, second
     return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
 
 
+def _change(name: str, condition: str, arm: str, before: str, after: str) -> str:
+    """By how much an arm changes from one test to another, on the images that both have: points, interval."""
+    study, records = with_records(name)
+    changes = []
+    for record in compared(study, records):
+        if (record["condition"], record["arm"]) == (condition, arm):
+            same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
+            first, second = (score(record, test, study.quantity, same) for test in (before, after))
+            changes.append(second - first)
+    mean, half = student_interval(np.array(changes))
+    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+
+
+def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
+    """The p value of a difference, adjusted by Holm for all contrasts and conditions of the study on a test."""
+    study, records = with_records(name)
+    table = effects(study.model_copy(update={"holm": False}), records)
+    table = table[(table["test"] == test) & np.isfinite(table["p"])]
+    chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
+    (p,) = np.array(holm(table["p"].tolist()))[chosen]
+    return f"{p:.2f}" if p >= 0.01 else f"{p:.4f}"
+
+
 def _thumbnails(split: str) -> str:
     """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
     accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
@@ -158,7 +181,7 @@ VALUES: dict[str, Any] = {
     "default_seeds": _default_seeds,
     "tolerances": _tolerances,
     "claims": lambda: to_markdown(evidence_table()),
-    "verdicts": lambda: to_markdown(claims_map("notebooks/").drop(columns="In the paper")),
+    "verdicts": lambda: to_markdown(claims_map("notebooks/", numbers=True).drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
     "view": _view,
     "views": _views,
@@ -170,6 +193,8 @@ VALUES: dict[str, Any] = {
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,
+    "change": _change,
+    "adjusted": _adjusted,
     "thumbnails": _thumbnails,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_values
+from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_by_chance, calibration_values
 from manet_lib.evaluation.statistics import share_interval, student_interval
 from manet_lib.report.probabilities import Predictions
 from manet_lib.report.style import STYLE
-from manet_lib.studies.analysis import compared, effects, measured
+from manet_lib.studies.analysis import compared, effects, measured, with_records
 from manet_lib.studies.plan import load_study
-from manet_lib.studies.training_records import Record, probabilities_of, read, records_file
+from manet_lib.studies.training_records import Record, probabilities_of
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
 
@@ -29,20 +29,23 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         tests: which of its tests; all, if none is named.
 
     Returns:
-        One row per condition, test and contrast; Runs counts the pairs of training runs behind it. Empty where
-        nothing is recorded.
+        One row per condition, test and contrast; Runs counts the pairs of training runs behind it, and Versions
+        those of the code, where any row has several. Empty where nothing is recorded.
     """
-    table = effects(load_study(name), read(records_file(name)))
+    table = effects(*with_records(name))
     table = table[table["test"].isin(tests)] if tests else table
     rows = []
     for row in table.to_dict("records"):
         interval = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
         means = f"{row['first']:.1f}", f"{row['second']:.1f}"
         names = row["condition"], row["test"], row["contrast"], int(row["pairs"])
-        rows.append((*names, *means, interval if np.isfinite(row["low"]) else "–", row["verdict"]))
+        shown = interval if np.isfinite(row["low"]) else "–"
+        rows.append((*names, *means, shown, row["verdict"], int(row["versions"])))
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
-    columns += ["Difference (95% interval)", "Verdict"]
-    return pd.DataFrame(rows, columns=columns).astype({"Runs": int})  # whole numbers also beside empty tables
+    columns += ["Difference (95% interval)", "Verdict", "Versions"]
+    found = pd.DataFrame(rows, columns=columns)
+    found = found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
+    return found if (found["Versions"] > 1).any() else found.drop(columns="Versions")
 
 
 def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -57,24 +60,26 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         tests: which of its tests; all, if none is named.
 
     Returns:
-        One row per condition, test and arm: AUC and accuracy in percent, Brier score (0 to 2), and by how many
-        points confidence and accuracy differ on average over ten bins (expected calibration error).
+        One row per condition, test and arm: AUC and accuracy in percent, Brier score (0 to 2), by how many points
+        confidence and accuracy differ on average over ten bins (expected calibration error), and below what that
+        stays in 95% of draws by chance alone, where every probability is true.
     """
-    study, rows = load_study(name), []
-    shown, groups = tests or tuple(study.tests), dict[tuple[str, str], list[Record]]()
-    for record in compared(study, read(records_file(name))):
+    study, records = with_records(name)
+    shown, rows, groups = tests or tuple(study.tests), [], dict[tuple[str, str], list[Record]]()
+    for record in compared(study, records):
         groups.setdefault((record["condition"], record["arm"]), []).append(record)
     for condition, test, arm in product(study.conditions, shown, study.arms):
-        records = groups.get((condition, arm), [])
-        if not records:
+        if (condition, arm) not in groups:
             continue
-        found = _predictions(records, test)
+        found = _predictions(groups[condition, arm], test)
         auc = share_interval(auc_values(found.actual[:, 1], found.probabilities[:, :, 1]))
-        row = {"Condition": condition, "Tested on": test, "Arm": arm, "Runs": len(records)}
+        row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
+        row["Runs"] = len(found.probabilities)
         row["AUC (%)"] = _shown(100 * np.array(auc), 1)
         row["Accuracy (%)"] = _shown(100 * np.array(share_interval(found.right)), 1)
         row["Brier score"] = _shown(np.array(brier_interval(found.actual, found.probabilities)), 2)
         row["Calibration error (points)"] = f"{100 * calibration_values(found.confidence, found.right).mean():.0f}"
+        row["By chance below"] = f"{100 * calibration_by_chance(found.confidence):.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -95,8 +100,8 @@ def _shown(bounds: NDArray[np.float64], digits: int) -> str:
 
 def whole_pairs(name: str) -> pd.DataFrame:
     """What a study measured in the pairs in which no arm is missing; see :func:`measured`."""
-    study = load_study(name)
-    table = measured(study, read(records_file(name)))
+    study, records = with_records(name)
+    table = measured(study, records)
     arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
     return table[arms == len(study.arms)]
 

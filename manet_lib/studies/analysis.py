@@ -13,13 +13,26 @@ from manet_lib.evaluation.metrics import late_jumps
 from manet_lib.evaluation.paired import holm
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import UserError
-from manet_lib.studies.plan import Study
-from manet_lib.studies.training_records import Record, score
+from manet_lib.studies.plan import Study, load_study
+from manet_lib.studies.training_records import Record, read, records_file, score
 
 LEVEL = 0.05
 """Of the two-sided test of a difference, and of each of the two one-sided tests of equivalence."""
 MOST = 200
 """Pairs of training runs beyond which no need is computed."""
+
+
+def with_records(name: str) -> tuple[Study, list[Record]]:
+    """A study, and its records as far as they were made with the settings that it has now.
+
+    Raises:
+        UserError: there is no such study.
+    """
+    study, found = load_study(name), read(records_file(name))
+    arms = {(one["condition"], one["arm"]) for one in found}
+    known = [arm for arm in arms if arm[0] in study.conditions and arm[1] in study.arms]
+    settings = {arm: study.settings_of(*arm) for arm in known}
+    return study, [one for one in found if settings.get((one["condition"], one["arm"])) == one["settings"]]
 
 
 def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: str) -> float:
@@ -56,16 +69,17 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
         records: of the study.
         quantity: `accuracy` or `auc` in percent, in each test (the study's own, if not given); `jumps`, the
             standard deviation of the changes of validation accuracy over the last quarter of the epochs, in
-            points; or `in_lungs`, the share of heat maps in the lungs minus that with fresh weights, in points.
+            points; or `in_lungs` or `in_lesions`, the share of heat maps in the lungs or the true lesions minus
+            that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
     rows = []
     for record in compared(study, records):
         if quantity == "jumps":
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
-        elif quantity == "in_lungs":
-            maps = record["heat_maps"]
-            found = {"heat maps": maps["lung, trained"] - maps["lung, untrained"]} if maps else {}
+        elif quantity in ("in_lungs", "in_lesions"):
+            maps, region = record["heat_maps"], quantity.removeprefix("in_").removesuffix("s")
+            found = {"heat maps": maps[f"{region}, trained"] - maps[f"{region}, untrained"]} if maps else {}
         else:
             found = {test: score(record, test, quantity) for test in record["tests"]}
         where = [record[key] for key in ("condition", "arm", "pair", "code")]

@@ -12,6 +12,7 @@ import fcntl
 import gzip
 import json
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -80,14 +81,21 @@ def probabilities_of(record: Record, test: str) -> NDArray[np.float64]:
     return softmax(np.array(record["tests"][test]["logits"]), axis=1)
 
 
-def score(record: Record, test: str, quantity: str = "accuracy") -> float:
+def score(record: Record, test: str, quantity: str = "accuracy", images: Collection[str] = ()) -> float:
     """Accuracy or AUC of a training run on one of its tests, in percent.
 
     The AUC of two classes is that of the second; that of more is the mean over the classes, each against the rest.
+
+    Args:
+        record: of the training run.
+        test: which of its tests.
+        quantity: `accuracy` or `auc`.
+        images: ids of those that count; all, if none is named.
     """
-    classes = record["classes"]
-    actual = np.array([classes.index(label) for label in record["tests"][test]["label"]])
-    probabilities = probabilities_of(record, test)
+    classes, tested = record["classes"], record["tests"][test]
+    counts = np.array([not images or name in images for name in tested["image_id"]])
+    actual = np.array([classes.index(label) for label in tested["label"]])[counts]
+    probabilities = probabilities_of(record, test)[counts]
     if quantity == "accuracy":
         return 100 * float((probabilities.argmax(axis=1) == actual).mean())
     if len(classes) == 2:

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss, roc_auc_score
 from manet_lib.params import UserError
 from manet_lib.report.studies import arms_table
 from manet_lib.studies import plan
-from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed
+from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed, with_records
 from manet_lib.studies.images import matched_to
 from manet_lib.studies.plan import Study, load_study
 from manet_lib.studies.run import Group, pair_groups, rate_groups, run, train_group
@@ -281,6 +281,16 @@ def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
     assert "undecided" in capsys.readouterr().out
 
 
+def test_records_of_other_settings_are_left_out(planned, monkeypatch):
+    monkeypatch.setattr("manet_lib.studies.analysis.records_file", lambda name: planned.records)
+    name = planned()
+    settings = load_study(name).settings_of("weak", "plain")
+    for pair, own in ((1, settings), (2, "of another file")):
+        append(planned.records, record("plain", pair, settings=own))
+    append(planned.records, record("an arm that is gone", 3, settings=settings))
+    assert [one["pair"] for one in with_records(name)[1]] == [1]
+
+
 def test_records_of_studies_hold_what_their_files_plan():
     for name in STUDIES:
         study, found = load_study(name), read(records_file(name))
@@ -311,7 +321,8 @@ def test_scores_of_an_arm_are_those_of_scikit_learn_averaged_over_its_runs():
 def test_arms_are_not_shown_where_their_runs_have_other_images(monkeypatch):
     several = [record(pair=1), record(pair=2)]
     several[1]["tests"]["as trained"]["image_id"] = list("abcdefghij")
-    monkeypatch.setattr("manet_lib.report.studies.read", lambda file: several)
-    monkeypatch.setattr("manet_lib.report.studies.load_study", lambda name: Study.model_validate(PLAN))
+    monkeypatch.setattr(
+        "manet_lib.report.studies.with_records", lambda name: (Study.model_validate(PLAN), several)
+    )
     with pytest.raises(ValueError, match="other test images"):
         arms_table("own", ("as trained",))
