@@ -67,10 +67,10 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
     Args:
         study: of the records.
         records: of the study.
-        quantity: `accuracy` or `auc` in percent, in each test (the study's own, if not given); `jumps`, the
-            standard deviation of the changes of validation accuracy over the last quarter of the epochs, in
-            points; or `in_lungs` or `in_lesions`, the share of heat maps in the lungs or the true lesions minus
-            that with fresh weights, in points.
+        quantity: one of :func:`manet_lib.studies.training_records.score` in percent, in each test (the study's
+            own, if not given); `jumps`, the standard deviation of the changes of validation accuracy over the last
+            quarter of the epochs, in points; or `in_lungs` or `in_lesions`, the share of heat maps in the lungs or
+            the true lesions minus that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
     rows = []

@@ -82,22 +82,31 @@ def probabilities_of(record: Record, test: str) -> NDArray[np.float64]:
 
 
 def score(record: Record, test: str, quantity: str = "accuracy", images: Collection[str] = ()) -> float:
-    """Accuracy or AUC of a training run on one of its tests, in percent.
+    """Accuracy, AUC or another share of a training run on one of its tests, in percent.
 
     The AUC of two classes is that of the second; that of more is the mean over the classes, each against the rest.
 
     Args:
         record: of the training run.
         test: which of its tests.
-        quantity: `accuracy` or `auc`.
+        quantity: `accuracy`, `auc`, `recall CLASS`, or `pneumonias`, the share of the images of bacterial and viral
+            pneumonia that are taken for the other of the two.
         images: ids of those that count; all, if none is named.
     """
     classes, tested = record["classes"], record["tests"][test]
     counts = np.array([not images or name in images for name in tested["image_id"]])
     actual = np.array([classes.index(label) for label in tested["label"]])[counts]
     probabilities = probabilities_of(record, test)[counts]
+    predicted = probabilities.argmax(axis=1)
     if quantity == "accuracy":
-        return 100 * float((probabilities.argmax(axis=1) == actual).mean())
+        return 100 * float((predicted == actual).mean())
+    if quantity.startswith("recall "):
+        wanted = classes.index(quantity.removeprefix("recall "))
+        return 100 * float((predicted[actual == wanted] == wanted).mean())
+    if quantity == "pneumonias":
+        pair = [classes.index("bp"), classes.index("vp")]
+        chosen = np.isin(actual, pair)
+        return 100 * float((np.isin(predicted, pair) & (predicted != actual))[chosen].mean())
     if len(classes) == 2:
         return 100 * float(roc_auc_score(actual == 1, probabilities[:, 1]))
     return 100 * float(np.mean([roc_auc_score(actual == one, probabilities[:, one]) for one in set(actual)]))
