@@ -70,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     device = pick_device(options.accelerator)
     params = Params(profile="bench", precision="bf16" if options.bf16 else "fp32", compile=options.compile)
-    results = []
+    results, rounds = [], {}
     for backbone in options.backbones:
         names = [name for name in model_names() if name.partition("_")[0] == backbone]
         models = {name: create_model(name) for name in names}
@@ -78,6 +78,7 @@ def main() -> None:
         seconds = interleaved_steps(
             models, options.image_size, options.batch_size, options.repeats, device, params
         )
+        rounds |= {name: seconds[name].round(4).tolist() for name in names}
         for name in names[1:]:
             median, low, high = increase(seconds, name, backbone)
             result = {
@@ -94,6 +95,7 @@ def main() -> None:
         "torch": torch.__version__,
         "command": f"python benchmarks/mask_attention.py {' '.join(sys.argv[1:])}",
         "results": results,
+        "seconds_of_each_round": rounds,
     }
     mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
     RESULTS.mkdir(exist_ok=True)

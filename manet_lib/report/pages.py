@@ -22,7 +22,7 @@ from manet_lib.params import MODELS, UserError
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, project_root, recorded_results
 from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
-from manet_lib.report.evidence import evidence_table
+from manet_lib.report.evidence import evidence_table, recorded_times
 from manet_lib.report.inference import out_of_distribution_table
 from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import maps_table, recorded_maps
@@ -156,6 +156,21 @@ def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
     return f"{p:.2f}" if p >= 0.01 else f"{p:.4f}"
 
 
+def _times() -> str:
+    table = recorded_times()
+    interval = [f"{low:.1f} to {high:.1f}" for low, high in table[["low", "high"]].to_numpy()]
+    columns = {"Model": [model_title(name) for name in table.index], "Increase (%)": table["increase"].round(1)}
+    return to_markdown(
+        pd.DataFrame(columns | {"95% interval": interval, "Paper (%), four P100": table["paper"].to_numpy()})
+    )
+
+
+def _time(model: str) -> str:
+    """By how many percent attention lengthens a training step, with its 95% interval."""
+    row = recorded_times().loc[model]
+    return f"{row['increase']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+
+
 def _thumbnails(split: str) -> str:
     """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
     accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
@@ -196,6 +211,8 @@ VALUES: dict[str, Any] = {
     "change": _change,
     "adjusted": _adjusted,
     "thumbnails": _thumbnails,
+    "time": _time,
+    "times": _times,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }

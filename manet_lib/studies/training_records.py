@@ -89,7 +89,7 @@ def score(record: Record, test: str, quantity: str = "accuracy", images: Collect
     Args:
         record: of the training run.
         test: which of its tests.
-        quantity: `accuracy`, `auc`, `recall CLASS`, or `pneumonias`, the share of the images of bacterial and viral
+        quantity: `accuracy`, `auc`, `recall CLASS`, or `pneumonias`, the share of images of bacterial and viral
             pneumonia that are taken for the other of the two.
         images: ids of those that count; all, if none is named.
     """
