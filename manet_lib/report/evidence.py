@@ -1,16 +1,21 @@
-"""What all recorded training runs say about the paper's claims: one column for each kind of evidence."""
+"""What all recorded training runs say about the paper's claims: a table by kind of evidence, and a figure."""
 
 import json
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
-from manet_lib.report.tables import published
+from manet_lib.report.style import STYLE, described
+from manet_lib.report.tables import model_title, published
 from manet_lib.studies.analysis import MOST, effects, with_records
+from manet_lib.studies.plan import load_study
 
 KINDS = {
     "phantoms": "Phantoms",
@@ -19,6 +24,8 @@ KINDS = {
 }
 """Kinds of evidence: synthetic images; real radiographs whose classes come from both of two hospitals; and real
 radiographs from the paper's sources, whose classes come from different hospitals."""
+
+_COLOURS = {"phantoms": "#4477aa", "external": "#228833", "paper": "#ee6677"}
 
 _LARGEST_RUN = "cxr_sample"
 
@@ -55,14 +62,7 @@ def of_study(source: Source, side: str) -> str:
         of the studies ask, else `undecided`; then "so far" until all pairs that the study plans are there, a colon
         and the numbers.
     """
-    study, records = with_records(source.study)
-    table = effects(study, records, source.quantity)
-    conditions = source.conditions or list(study.conditions)
-    wanted = table["contrast"].isin([f"{first} − {second}" for first, second in source.contrasts])
-    wanted &= table["condition"].isin(conditions) & (table["pairs"] > 0)
-    if source.quantity == study.quantity:
-        wanted &= table["test"] == source.test
-    rows = table[wanted].to_dict("records")
+    rows, whole = _rows(source)
     if not rows:
         return f"not run yet: study {source.study}"
     holds = {"higher": side == "above", "lower": side == "below"}
@@ -71,11 +71,64 @@ def of_study(source: Source, side: str) -> str:
         for row in rows
     ]
     same = len(set(verdicts)) == 1
-    whole = len(rows) == len(conditions) * len(source.contrasts)
-    whole = whole and all(row["pairs"] >= study.pairs for row in rows)
     shown = [_shown(row) + ("" if same else f", {said}") for row, said in zip(rows, verdicts, strict=True)]
     note = f" ({source.note})" if source.note else ""
     return f"{verdicts[0] if same else 'undecided'}{'' if whole else ' so far'}: {'; '.join(shown)}{note}"
+
+
+def _rows(source: Source) -> tuple[list[dict[str, Any]], bool]:
+    """The effects that a source names, as far as they are recorded, and whether all that are planned are."""
+    study, records = with_records(source.study)
+    table = effects(study, records, source.quantity)
+    conditions = source.conditions or list(study.conditions)
+    wanted = table["contrast"].isin([f"{first} − {second}" for first, second in source.contrasts])
+    wanted &= table["condition"].isin(conditions) & (table["pairs"] > 0)
+    if source.quantity == study.quantity:
+        wanted &= table["test"] == source.test
+    rows = table[wanted].to_dict("records")
+    planned = len(rows) == len(conditions) * len(source.contrasts)
+    return rows, planned and all(row["pairs"] >= study.pairs for row in rows)
+
+
+def effects_figure(widest: float = 45.0) -> Figure:
+    """What MA adds to accuracy, or to the AUC outside, in every recorded study of a claim, with 95% intervals.
+
+    Args:
+        widest: points to either side of 0 that the axis shows; what lies beyond is written at its edge.
+    """
+    shown = []
+    for claim in claims():
+        for kind, source in claim.studies.items():
+            if source.quantity in ("accuracy", "auc"):
+                (network,) = {arm.model.partition("_")[0] for arm in load_study(source.study).arms.values()}
+                shown += [(kind, f"{model_title(network)}, {_place(row)}", row) for row in _rows(source)[0]]
+    shown = [one for one in shown if np.isfinite(one[2]["low"])]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.27 * len(shown)), layout="constrained")
+        for place, (kind, _, row) in enumerate(shown):
+            mean, ends = row["difference"], [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+            colour = _COLOURS[kind]
+            axes.errorbar([mean], [place], xerr=ends, fmt="o", markersize=4, color=colour)
+            if abs(mean) > widest:
+                edge, side = np.sign(mean) * widest, "left" if mean < 0 else "right"
+                axes.text(edge, place, f" {mean:+.0f} ", ha=side, va="center", color=colour)
+        axes.axvline(0, color="grey", linewidth=0.8)
+        axes.set(yticks=range(len(shown)), yticklabels=[label for _, label, _ in shown], xlim=(-widest, widest))
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="MA minus plain (points)")
+        axes.grid(alpha=0.25, axis="x")
+        kinds = dict.fromkeys(kind for kind, _, _ in shown)
+        handles = [Line2D([], [], marker="o", color=_COLOURS[kind], label=KINDS[kind]) for kind in kinds]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    said = [
+        f"{label}: {row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})" for _, label, row in shown
+    ]
+    return described(figure, f"MA minus plain, points. {'. '.join(said)}")
+
+
+def _place(row: dict[str, Any]) -> str:
+    named = [] if row["contrast"] == "MA − plain" else [row["contrast"].split()[0]]
+    named += [row["condition"]] + ([row["test"]] if row["test"] not in ("as trained", "outside") else [])
+    return f"{', '.join(named)} ({row['pairs']} pairs)"
 
 
 def _shown(row: dict[str, Any]) -> str:
