@@ -116,6 +116,17 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     return f"{table.loc[chosen, 'value'].mean():.1f}"
 
 
+def _final_losses(name: str, *named: str) -> str:
+    """Least and largest training loss of a study's last epochs, of a condition, an arm or both."""
+    study, records = with_records(name)
+    chosen = [
+        one["log"]["train_loss"][-1]
+        for one in compared(study, records)
+        if all(word in (one["condition"], one["arm"]) for word in named)
+    ]
+    return f"{min(chosen):.2f} to {max(chosen):.2f}"
+
+
 def _miscalibration(name: str, test: str) -> str:
     """Least and largest calibration error of a study's arms on one of its tests, in points."""
     errors = _arms(name, (test,))["Calibration error (points)"].astype(int)
@@ -205,6 +216,7 @@ VALUES: dict[str, Any] = {
     "arm": _arm,
     "arms": lambda name, *tests: to_markdown(_arms(name, tests)),
     "miscalibration": _miscalibration,
+    "final_losses": _final_losses,
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,
