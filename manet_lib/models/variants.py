@@ -68,7 +68,8 @@ class Idle(MaskPool):
 class Renormalised(MaskPool):
     """Partial convolution (Liu et al., 2018): the convolution sees lungs only, divided by the share that it sees.
 
-    Its map is that of :class:`Maximum`. ``mask`` and ``share`` are those of the batch, for the convolution.
+    Of a binary mask its map is that of :class:`Maximum`. ``mask`` and ``share`` are those of the last batch, for the
+    convolution.
     """
 
     mask: Tensor
@@ -82,6 +83,8 @@ class Renormalised(MaskPool):
 
 class PartialConv(nn.Conv2d):
     """A convolution of the masked features, times the reciprocal of the share of its window that is lung.
+
+    It uses the mask that its pooling was given last, and so works only inside the network's forward pass.
 
     Args:
         conv: without bias; its weights are taken over.
@@ -120,7 +123,7 @@ def make_variant(model: nn.Module, variant: str) -> None:
     """Turn a network with the mask attention of Eq. 1 into a variant, in place; plain networks stay as they are.
 
     Some are for ResNets only: `last_stage`, MA in the last stage alone, `shortcut`, MA on the shortcuts as well,
-    and `renormalised`, partial convolutions.
+    and `renormalised`, partial convolutions in place of those with a kernel > 1.
 
     Args:
         model: from :func:`manet_lib.models.create_model`.
@@ -166,12 +169,12 @@ def _replace_pools(model: nn.Module, kind: type[MaskPool], first: int | None = N
 
 def _replace_convolutions(model: nn.Module) -> None:
     """Put partial convolutions in the places of those that pool the mask, each with its pooling."""
-    pools = iter([pool for pool in model.modules() if isinstance(pool, Renormalised) and pool.multiplies])
+    pools = [pool for pool in model.modules() if isinstance(pool, Renormalised) and pool.multiplies]
     places = [
         (parent, name, conv)
         for parent in model.modules()
         for name, conv in parent.named_children()
         if isinstance(conv, nn.Conv2d) and conv.kernel_size != (1, 1)
     ]
-    for parent, name, conv in places:
-        setattr(parent, name, PartialConv(conv, next(pools)))
+    for (parent, name, conv), pool in zip(places, pools, strict=True):
+        setattr(parent, name, PartialConv(conv, pool))
