@@ -49,6 +49,11 @@ def test_files_that_are_named_exist(name):
         assert (project_root() / named).exists() or "FILE" in named or named == "params/mine.yaml", named
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_no_value_is_missing(name):
+    assert not re.search(r"-->[^<]*\bnan\b[^<]*<!-- / -->", PAGES[name].read_text(encoding="utf-8"))
+
+
 def test_a_changed_record_changes_the_page(monkeypatch):
     monkeypatch.setitem(VALUES, "one", lambda: "| new |\n")
     monkeypatch.setitem(VALUES, "share", lambda: {"a b": 95.66})

@@ -68,8 +68,8 @@ class Idle(MaskPool):
 class Renormalised(MaskPool):
     """Partial convolution (Liu et al., 2018): the convolution sees lungs only, divided by the share that it sees.
 
-    Of a binary mask its map is that of :class:`Maximum`. ``mask`` and ``share`` are those of the last batch, for the
-    convolution.
+    Of a binary mask its map is that of :class:`Maximum`. ``mask`` and ``share`` are those of the last batch, for
+    the convolution.
     """
 
     mask: Tensor

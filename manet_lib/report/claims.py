@@ -253,7 +253,9 @@ QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
     "size": _size,
     "iou": _iou,
 }
-"""How each quantity is measured on a run: its evidence, or what is missing. Others are for studies alone."""
+"""How each quantity is measured on a run: its evidence, or what is missing."""
+OF_STUDIES = "generalisation"
+"""The quantity that no run of its own can show."""
 
 
 _OF_ANY_DATA = ("size", "time")
@@ -284,7 +286,7 @@ def verdict(claim: Claim, evidence: Evidence | str, params: Params) -> str:
 def claims_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Every claim that a single run can say something about, with what it says."""
     rows = []
-    for claim in [one for one in claims() if one.quantity in QUANTITIES]:
+    for claim in [one for one in claims() if one.quantity != OF_STUDIES]:
         evidence = QUANTITIES[claim.quantity](claim, params, paths)
         said, command = verdict(claim, evidence, params), f"`{reproduce_command(params.profile)}`"
         rows.append(

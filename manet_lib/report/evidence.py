@@ -114,7 +114,7 @@ def effects_figure(widest: float = 45.0) -> Figure:
                 axes.text(edge, place, f" {mean:+.0f} ", ha=side, va="center", color=colour)
         axes.axvline(0, color="grey", linewidth=0.8)
         axes.set(yticks=range(len(shown)), yticklabels=[label for _, label, _ in shown], xlim=(-widest, widest))
-        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="MA minus plain (points)")
+        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="MA minus plain (points of accuracy or AUC)")
         axes.grid(alpha=0.25, axis="x")
         kinds = dict.fromkeys(kind for kind, _, _ in shown)
         handles = [Line2D([], [], marker="o", color=_COLOURS[kind], label=KINDS[kind]) for kind in kinds]

@@ -89,7 +89,7 @@ def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
 
 
 def _runs(name: str, condition: str) -> int:
-    """Training runs of each arm that a study has recorded in a condition."""
+    """Pairs with all arms that a study has recorded in a condition."""
     table = _whole_pairs(name)
     return int(table.loc[table["condition"] == condition, "pair"].nunique())
 
@@ -113,6 +113,8 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     """Mean of an arm of a study over its training runs, in percent."""
     table = _whole_pairs(name)
     chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
+    if not chosen.any():
+        raise LookupError(f"no pair of {name} has {arm} in {condition}, {test}")
     return f"{table.loc[chosen, 'value'].mean():.1f}"
 
 
@@ -127,9 +129,10 @@ def _final_losses(name: str, *named: str) -> str:
     return f"{min(chosen):.2f} to {max(chosen):.2f}"
 
 
-def _miscalibration(name: str, test: str) -> str:
+def _miscalibration(name: str, test: str, condition: str = "") -> str:
     """Least and largest calibration error of a study's arms on one of its tests, in points."""
-    errors = _arms(name, (test,))["Calibration error (points)"].astype(int)
+    table = _arms(name, (test,))
+    errors = table.loc[table["Condition"].str.contains(condition), "Calibration error (points)"].astype(int)
     return f"{errors.min()} to {errors.max()}"
 
 

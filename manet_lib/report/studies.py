@@ -99,11 +99,14 @@ def _shown(bounds: NDArray[np.float64], digits: int) -> str:
 
 
 def whole_pairs(name: str) -> pd.DataFrame:
-    """What a study measured in the pairs in which no arm is missing; see :func:`measured`."""
-    study, records = with_records(name)
-    table = measured(study, records)
+    """What a study measured in the pairs with all arms that are recorded in their condition, each pair once.
+
+    See :func:`manet_lib.studies.analysis.measured` for the columns.
+    """
+    table = measured(*with_records(name))
     arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
-    return table[arms == len(study.arms)]
+    whole = table[arms == arms.groupby(table["condition"]).transform("max")]
+    return whole[whole["code"] == whole.groupby(["condition", "pair"])["code"].transform("min")]
 
 
 def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:

@@ -28,11 +28,16 @@ def with_records(name: str) -> tuple[Study, list[Record]]:
     Raises:
         UserError: there is no such study.
     """
-    study, found = load_study(name), read(records_file(name))
-    arms = {(one["condition"], one["arm"]) for one in found}
+    study = load_study(name)
+    return study, matching(study, read(records_file(name)))
+
+
+def matching(study: Study, records: Sequence[Record]) -> list[Record]:
+    """The records that were made with the settings that the study has now."""
+    arms = {(one["condition"], one["arm"]) for one in records}
     known = [arm for arm in arms if arm[0] in study.conditions and arm[1] in study.arms]
     settings = {arm: study.settings_of(*arm) for arm in known}
-    return study, [one for one in found if settings.get((one["condition"], one["arm"])) == one["settings"]]
+    return [one for one in records if settings.get((one["condition"], one["arm"])) == one["settings"]]
 
 
 def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: str) -> float:

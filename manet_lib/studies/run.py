@@ -23,7 +23,7 @@ import torch
 from manet_lib.attention.scores import attention_scores
 from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, log_of
-from manet_lib.studies.analysis import chosen_rate, effects
+from manet_lib.studies.analysis import chosen_rate, effects, matching
 from manet_lib.studies.images import Prepared
 from manet_lib.studies.plan import Study, load_study, slug
 from manet_lib.studies.testing import logits_on
@@ -186,9 +186,9 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
     if jobs < 1:
         raise UserError(f"jobs: {jobs}; expected 1 or more")
     _train_all(rate_groups(name, study), study, file, jobs)
-    groups = pair_groups(name, study, read(file))
+    groups = pair_groups(name, study, matching(study, read(file)))
     _train_all([one for one in groups if not conditions or one.condition in conditions], study, file, jobs)
-    print(effects(study, read(file)).to_string(index=False))
+    print(effects(study, matching(study, read(file))).to_string(index=False))
 
 
 def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None:
