@@ -18,7 +18,7 @@ from manet_lib.studies.analysis import compared, effects, measured, with_records
 from manet_lib.studies.plan import load_study
 from manet_lib.studies.training_records import Record, probabilities_of
 
-_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222")
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222", "#e07b00")
 
 
 def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
