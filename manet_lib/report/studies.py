@@ -129,7 +129,7 @@ def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
         )
         for axes, condition in zip(panels[0], conditions, strict=True):
             _draw_arms(axes, table[table["condition"] == condition], list(study.arms), shown)
-            axes.set(title=condition, xticks=range(len(shown)))
+            axes.set(title=condition, xticks=range(len(shown)), xlim=(-0.5, len(shown) - 0.5))
             axes.set_xticklabels(shown, rotation=20, ha="right")
             axes.grid(alpha=0.25, axis="y")
         if len(table):
