@@ -12,7 +12,7 @@ from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.style import ATTENTION, COLOURS, STYLE, backbone_panels
-from manet_lib.report.tables import model_title, patients_of
+from manet_lib.report.tables import model_title, patients_of, with_interval
 
 
 def bounds(cell: str) -> tuple[float, float] | None:
@@ -90,7 +90,7 @@ def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: R
 def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
     """Mean and 95% interval of differences in points: trials are rows, images columns."""
     mean, low, high = crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return with_interval(mean, low, high, "+.1f")
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -241,7 +241,7 @@ def _beyond_unrelated(part: pd.DataFrame, stage: int, paths: RunPaths) -> str:
     if not both.size:
         return "–"
     mean, low, high = crossed_interval(both.to_numpy(), patients_of(paths, both.columns))
-    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+    return with_interval(mean, low, high, "+.2f")
 
 
 def sanity_figure(table: pd.DataFrame) -> Figure:

@@ -15,7 +15,7 @@ from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, recorded_results
-from manet_lib.report.tables import class_title, model_title, patients_of
+from manet_lib.report.tables import class_title, model_title, patients_of, with_interval
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known
 from manet_lib.workflow.steps import classification_step
@@ -87,7 +87,7 @@ def _compared(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
 
 def _percent(bounds: tuple[float, float, float]) -> str:
     mean, low, high = (100 * value for value in bounds)
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return with_interval(mean, low, high)
 
 
 def _by_view(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -172,7 +172,7 @@ def _difference(first: _Bounds, second: _Bounds) -> _Bounds:
 
 def _points(bounds: _Bounds) -> str:
     mean, low, high = (100 * value for value in bounds)
-    return f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+    return with_interval(mean, low, high, "+.1f")
 
 
 def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:

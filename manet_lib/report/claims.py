@@ -19,7 +19,15 @@ from manet_lib.params import MODELS, Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.attention import paired_scores
 from manet_lib.report.cost import count_table
-from manet_lib.report.tables import logs, model_title, patients_of, published, right_by_trial, trained_models
+from manet_lib.report.tables import (
+    logs,
+    model_title,
+    patients_of,
+    published,
+    right_by_trial,
+    trained_models,
+    with_interval,
+)
 from manet_lib.training.classification import read_predictions
 from manet_lib.training.timing import increase
 from manet_lib.workflow.records import read_table
@@ -117,7 +125,7 @@ class Evidence:
     @classmethod
     def of(cls, value: float, low: float, high: float, unit: str, lacks: str = "") -> Evidence:
         """Evidence that is printed with two decimals."""
-        return cls(value, low, high, f"{value:.2f} ({low:.2f} to {high:.2f}) {unit}", lacks)
+        return cls(value, low, high, f"{with_interval(value, low, high, '.2f')} {unit}", lacks)
 
 
 def claims() -> list[Claim]:

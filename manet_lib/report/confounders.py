@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.report.style import STYLE, colour_of
-from manet_lib.report.tables import model_title
+from manet_lib.report.tables import model_title, with_interval
 from manet_lib.studies.confounders import TESTS, THUMBNAILS
 
 _TITLES = {"as trained": "As trained (%)", "without": "Without markers (%)", "swapped": "Swapped (%)"}
@@ -50,11 +50,11 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
         row = {"Stage 2 sees": _VIEWS[view], "Model": title_of(model)}
         for test, correct in by_test.items():
             mean, low, high = (100 * value for value in share_interval(correct, patients))
-            row[_TITLES[test]] = f"{mean:.1f} ({low:.1f} to {high:.1f})"
+            row[_TITLES[test]] = with_interval(mean, low, high)
         if "swapped" in by_test:
             lost = compare(by_test["swapped"], by_test["as trained"], patients)
             mean, low, high = (100 * value for value in (lost.difference, lost.low, lost.high))
-            row["Swapped minus as trained (points)"] = f"{mean:+.1f} ({low:+.1f} to {high:+.1f})"
+            row["Swapped minus as trained (points)"] = with_interval(mean, low, high, "+.1f")
         rows.append(row)
     return pd.DataFrame(rows)
 

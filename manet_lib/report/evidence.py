@@ -119,9 +119,7 @@ def effects_figure(widest: float = 45.0) -> Figure:
         kinds = dict.fromkeys(kind for kind, _, _ in shown)
         handles = [Line2D([], [], marker="o", color=_COLOURS[kind], label=KINDS[kind]) for kind in kinds]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    said = [
-        f"{label}: {row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})" for _, label, row in shown
-    ]
+    said = [f"{label}: {_effect(row)}" for _, label, row in shown]
     return described(figure, f"MA minus plain, points. {'. '.join(said)}")
 
 
@@ -137,8 +135,11 @@ def _shown(row: dict[str, Any]) -> str:
         return f"{where}{row['pairs']} pair{'s' * (row['pairs'] > 1)}, no interval"
     needed = f"about {row['needed']}" if row["needed"] < MOST else f"{MOST} or more"
     lacking = f", {needed} needed" if row["verdict"] == "undecided" else ""
-    effect = f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
-    return f"{where}{effect}, {row['pairs']} pairs{lacking}"
+    return f"{where}{_effect(row)}, {row['pairs']} pairs{lacking}"
+
+
+def _effect(row: dict[str, Any]) -> str:
+    return f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
 
 
 def _counts() -> str:

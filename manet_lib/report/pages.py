@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from manet_lib.evaluation.paired import holm
 from manet_lib.evaluation.statistics import student_interval
@@ -29,7 +30,7 @@ from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import arms_table, study_table, whole_pairs
-from manet_lib.report.tables import model_title, to_markdown
+from manet_lib.report.tables import format_p, model_title, to_markdown, with_interval
 from manet_lib.studies.analysis import compared, effects, with_records
 from manet_lib.studies.training_records import score
 from manet_lib.workflow.records import write_text
@@ -76,6 +77,7 @@ def _view(name: str, view: str) -> str:
 
 
 _contrasts, _whole_pairs, _arms = cache(study_table), cache(whole_pairs), cache(arms_table)
+_with_records = cache(with_records)
 """What pages ask for again and again."""
 
 
@@ -104,9 +106,9 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
 
 def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
     """A difference in `jumps`, `in_lungs` or `in_lesions`, as :func:`_effect`."""
-    table = effects(*with_records(name), quantity)
+    table = effects(*_with_records(name), quantity)
     (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
-    return f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+    return with_interval(row["difference"], row["low"], row["high"], "+.1f")
 
 
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
@@ -120,7 +122,7 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
 
 def _final_losses(name: str, *named: str) -> str:
     """Least and largest training loss of a study's last epochs, of a condition, an arm or both."""
-    study, records = with_records(name)
+    study, records = _with_records(name)
     chosen = [
         one["log"]["train_loss"][-1]
         for one in compared(study, records)
@@ -143,31 +145,34 @@ def _fall(name: str, condition: str, before: str, after: str, first: str, second
     wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")
     falls = wide[before] - wide[after]
     values = falls[first] - falls[second] if second else falls[first]
-    mean, half = student_interval(values.to_numpy())
-    return f"{mean:.1f} ({mean - half:.1f} to {mean + half:.1f})"
+    return _over_runs(values.to_numpy(), ".1f")
 
 
 def _change(name: str, condition: str, arm: str, before: str, after: str) -> str:
     """By how much an arm changes from one test to another, on the images that both have: points, interval."""
-    study, records = with_records(name)
+    study, records = _with_records(name)
     changes = []
     for record in compared(study, records):
         if (record["condition"], record["arm"]) == (condition, arm):
             same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
             first, second = (score(record, test, study.quantity, same) for test in (before, after))
             changes.append(second - first)
-    mean, half = student_interval(np.array(changes))
-    return f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})"
+    return _over_runs(np.array(changes), "+.1f")
+
+
+def _over_runs(values: NDArray[np.float64], form: str) -> str:
+    mean, half = student_interval(values)
+    return with_interval(mean, mean - half, mean + half, form)
 
 
 def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
     """The p value of a difference, adjusted by Holm for all contrasts and conditions of the study on a test."""
-    study, records = with_records(name)
+    study, records = _with_records(name)
     table = effects(study.model_copy(update={"holm": False}), records)
     table = table[(table["test"] == test) & np.isfinite(table["p"])]
     chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
     (p,) = np.array(holm(table["p"].tolist()))[chosen]
-    return f"{p:.2f}" if p >= 0.01 else f"{p:.4f}"
+    return format_p(p)
 
 
 def _times() -> str:
@@ -182,7 +187,7 @@ def _times() -> str:
 def _time(model: str) -> str:
     """By how many percent attention lengthens a training step, with its 95% interval."""
     row = recorded_times().loc[model]
-    return f"{row['increase']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+    return with_interval(row["increase"], row["low"], row["high"])
 
 
 def _thumbnails(split: str) -> str:

@@ -28,7 +28,7 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.classification import confusion_of
 from manet_lib.report.style import ATTENTION, BOUNDS, COLOURS, STYLE, backbone_panels
-from manet_lib.report.tables import class_title, model_title, patients_of, trained_models
+from manet_lib.report.tables import class_title, model_title, patients_of, trained_models, with_interval
 from manet_lib.training.classification import read_predictions
 
 
@@ -89,7 +89,7 @@ def _all_predictions(params: Params, paths: RunPaths) -> Iterator[tuple[str, Pre
 
 
 def _shown(bounds: tuple[float, float, float]) -> str:
-    return "–" if np.isnan(bounds[0]) else f"{bounds[0]:.2f} ({bounds[1]:.2f} to {bounds[2]:.2f})"
+    return "–" if np.isnan(bounds[0]) else with_interval(*bounds, ".2f")
 
 
 def class_scores_table(params: Params, paths: RunPaths) -> pd.DataFrame:

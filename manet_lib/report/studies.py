@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_by_chance, calibration_values
 from manet_lib.evaluation.statistics import share_interval, student_interval
 from manet_lib.report.probabilities import Predictions
 from manet_lib.report.style import STYLE
+from manet_lib.report.tables import with_interval
 from manet_lib.studies.analysis import compared, effects, measured, with_records
 from manet_lib.studies.plan import load_study
 from manet_lib.studies.training_records import Record, probabilities_of
@@ -30,13 +30,13 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
 
     Returns:
         One row per condition, test and contrast; Runs counts the pairs of training runs behind it, and Versions
-        those of the code, where any row has several. Empty where nothing is recorded.
+        those of the code. Empty where nothing is recorded.
     """
     table = effects(*with_records(name))
     table = table[table["test"].isin(tests)] if tests else table
     rows = []
     for row in table.to_dict("records"):
-        interval = f"{row['difference']:+.1f} ({row['low']:+.1f} to {row['high']:+.1f})"
+        interval = with_interval(row["difference"], row["low"], row["high"], "+.1f")
         means = f"{row['first']:.1f}", f"{row['second']:.1f}"
         names = row["condition"], row["test"], row["contrast"], int(row["pairs"])
         shown = interval if np.isfinite(row["low"]) else "–"
@@ -44,8 +44,7 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
     columns += ["Difference (95% interval)", "Verdict", "Versions"]
     found = pd.DataFrame(rows, columns=columns)
-    found = found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
-    return found if (found["Versions"] > 1).any() else found.drop(columns="Versions")
+    return found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
 
 
 def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -75,9 +74,9 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         auc = share_interval(auc_values(found.actual[:, 1], found.probabilities[:, :, 1]))
         row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
         row["Runs"] = len(found.probabilities)
-        row["AUC (%)"] = _shown(100 * np.array(auc), 1)
-        row["Accuracy (%)"] = _shown(100 * np.array(share_interval(found.right)), 1)
-        row["Brier score"] = _shown(np.array(brier_interval(found.actual, found.probabilities)), 2)
+        row["AUC (%)"] = with_interval(*(100 * np.array(auc)))
+        row["Accuracy (%)"] = with_interval(*(100 * np.array(share_interval(found.right))))
+        row["Brier score"] = with_interval(*brier_interval(found.actual, found.probabilities), ".2f")
         row["Calibration error (points)"] = f"{100 * calibration_values(found.confidence, found.right).mean():.0f}"
         row["By chance below"] = f"{100 * calibration_by_chance(found.confidence):.0f}"
         rows.append(row)
@@ -91,11 +90,6 @@ def _predictions(records: list[Record], test: str) -> Predictions:
     actual = np.array(tested[0]["label"])[:, None] == np.array(records[0]["classes"])
     probabilities = np.stack([probabilities_of(record, test) for record in records])
     return Predictions(actual, probabilities, tested[0]["image_id"])
-
-
-def _shown(bounds: NDArray[np.float64], digits: int) -> str:
-    mean, low, high = (f"{value:.{digits}f}" for value in bounds)
-    return f"{mean} ({low} to {high})"
 
 
 def whole_pairs(name: str) -> pd.DataFrame:

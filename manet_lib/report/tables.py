@@ -86,6 +86,11 @@ def logs(params: Params, paths: RunPaths) -> dict[tuple[str, int], pd.DataFrame]
     return {pair: pd.read_csv(log_of(paths.classifier(*pair))) for pair in trained_models(params, paths)}
 
 
+def with_interval(mean: float, low: float, high: float, form: str = ".1f") -> str:
+    """A value with its interval, such as ``1.2 (0.8 to 1.6)``; the form is that of all three numbers."""
+    return f"{mean:{form}} ({low:{form}} to {high:{form}})"
+
+
 def format_p(p: float) -> str:
     """A probability as it is printed, with three decimals: ``0.004``, and ``<0.001`` rather than ``0.000``."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
