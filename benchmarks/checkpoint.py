@@ -1,4 +1,4 @@
-"""What checkpoints cost: size, and the share of a training's time at several values of ``checkpoint_minutes``.
+"""What checkpoints cost: size, and the share of a training run's time at several values of ``checkpoint_minutes``.
 
     python benchmarks/checkpoint.py --repeats 5
 

@@ -204,7 +204,7 @@ def weights_of(folder: Path) -> Path:
 
 
 def checkpoints_of(folder: Path) -> Path:
-    """The folder of a training's checkpoints."""
+    """The folder of a training run's checkpoints."""
     return folder / "checkpoints"
 
 

@@ -143,3 +143,14 @@ def test_every_result_of_the_readme_follows_from_the_records_without_the_library
             expected = paired(*falls)
         numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", text)]
         assert numbers == pytest.approx(expected, abs=0.06), (kind, arguments)
+
+
+def test_effects_of_two_conditions_are_compared_pair_by_pair() -> None:
+    first, second = (runs_by_hand("segmented_resnet34", size, "as trained") for size in ("64 px", "128 px"))
+    gains = [
+        {pair: one["MA"][pair] - one["plain"][pair] for pair in one["MA"].keys() & one["plain"]}
+        for one in (first, second)
+    ]
+    shown = VALUES["between"]("segmented_resnet34", "MA − plain", "64 px", "128 px")
+    numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", shown)]
+    assert numbers == pytest.approx(paired(*gains), abs=0.06)

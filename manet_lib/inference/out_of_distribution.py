@@ -14,7 +14,7 @@ KEPT = 32
 
 @dataclass(frozen=True)
 class TypicalImages:
-    """The features of a training's images as one normal distribution (probabilistic PCA; Tipping & Bishop, 1999).
+    """The features of training images as one normal distribution (probabilistic PCA; Tipping & Bishop, 1999).
 
     Attributes:
         mean: float (F,).

@@ -167,9 +167,12 @@ def _times() -> str:
     """The recorded running times, each network against the figure that the paper prints for it."""
     table = recorded_times()
     table = table[table.index.str.endswith("_ma")]
-    shown = ", ".join(f"{value:+.1f}%" for value in table["increase"])
+    shown = ", ".join(
+        f"{model_title(name.removesuffix('_ma'))} {row['increase']:+.1f}% ({row['low']:.1f} to {row['high']:.1f})"
+        for name, row in table.iterrows()
+    )
     if (table["high"] <= table["paper"]).all():
         said = "supported"
     else:
         said = "not supported" if (table["low"] > table["paper"]).any() else "undecided"
-    return f"{said}: {shown} (on a CPU at 128 px, {ROUNDS} rounds)"
+    return f"{said} on a CPU at 128 px, {ROUNDS} rounds: {shown} (GPUs and 512 px are not measured)"

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import arms_table, study_table, whole_pairs
 from manet_lib.report.tables import format_p, model_title, to_markdown, with_interval
-from manet_lib.studies.analysis import compared, effects, with_records
+from manet_lib.studies.analysis import chosen_rate, compared, effects, with_records
+from manet_lib.studies.plan import study_file
 from manet_lib.studies.training_records import score
 from manet_lib.workflow.records import write_text
 
@@ -105,7 +107,7 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
 
 
 def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
-    """A difference in `jumps`, `in_lungs` or `in_lesions`, as :func:`_effect`."""
+    """A difference in `jumps`, `lungs`, `in_lungs` or another quantity of heat maps, as :func:`_effect`."""
     table = effects(*_with_records(name), quantity)
     (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
     return with_interval(row["difference"], row["low"], row["high"], "+.1f")
@@ -129,6 +131,31 @@ def _final_losses(name: str, *named: str) -> str:
         if all(word in (one["condition"], one["arm"]) for word in named)
     ]
     return f"{min(chosen):.2f} to {max(chosen):.2f}"
+
+
+def _losses() -> str:
+    """Least and largest training loss of the last epoch of every arm of every study."""
+    rows = []
+    for file in sorted(study_file("").parent.glob("*.yaml")):
+        study, records = _with_records(file.stem)
+        for condition, arm in product(study.conditions, study.arms):
+            own = [one for one in compared(study, records) if (one["condition"], one["arm"]) == (condition, arm)]
+            if own:
+                row = {"Study": f"`{file.stem}`", "Condition": condition, "Arm": arm, "Runs": len(own)}
+                rows.append(row | {"Training loss": _final_losses(file.stem, condition, arm)})
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _rates_at_edge() -> str:
+    """In how many arms of the studies the chosen learning rate is the lowest or highest that was tried."""
+    at_edge, arms = 0, 0
+    for file in study_file("").parent.glob("*.yaml"):
+        study, records = _with_records(file.stem)
+        for arm in study.arms if len(study.rates) > 1 and records else ():
+            where = study.rates_chosen_in or next(iter(study.conditions))
+            at_edge += chosen_rate(study, records, where, arm) in (min(study.rates), max(study.rates))
+            arms += 1
+    return f"{at_edge} of {arms}"
 
 
 def _miscalibration(name: str, test: str, condition: str = "") -> str:
@@ -163,6 +190,14 @@ def _change(name: str, condition: str, arm: str, before: str, after: str) -> str
 def _over_runs(values: NDArray[np.float64], form: str) -> str:
     mean, half = student_interval(values)
     return with_interval(mean, mean - half, mean + half, form)
+
+
+def _between(name: str, contrast: str, first: str, second: str) -> str:
+    """By how much a contrast differs between two conditions, over the pairs that both have: points, interval."""
+    table, arms = _whole_pairs(name), contrast.split(" − ")
+    wide = table.pivot_table(index="pair", columns=["condition", "arm"], values="value")
+    effects_of = [wide[condition, arms[0]] - wide[condition, arms[1]] for condition in (first, second)]
+    return _over_runs((effects_of[0] - effects_of[1]).dropna().to_numpy(), "+.1f")
 
 
 def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
@@ -225,10 +260,13 @@ VALUES: dict[str, Any] = {
     "arms": lambda name, *tests: to_markdown(_arms(name, tests)),
     "miscalibration": _miscalibration,
     "final_losses": _final_losses,
+    "losses": _losses,
+    "rates_at_edge": _rates_at_edge,
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,
     "change": _change,
+    "between": _between,
     "adjusted": _adjusted,
     "thumbnails": _thumbnails,
     "time": _time,

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_by_chance, calibration_values
-from manet_lib.evaluation.statistics import share_interval, student_interval
+from manet_lib.evaluation.statistics import crossed_interval, share_interval, student_interval
 from manet_lib.report.probabilities import Predictions
 from manet_lib.report.style import STYLE
 from manet_lib.report.tables import with_interval
 from manet_lib.studies.analysis import compared, effects, measured, with_records
-from manet_lib.studies.plan import load_study
+from manet_lib.studies.plan import Study, load_study
 from manet_lib.studies.training_records import Record, probabilities_of
 
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb", "#222222", "#e07b00")
@@ -30,9 +31,11 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
 
     Returns:
         One row per condition, test and contrast; Runs counts the pairs of training runs behind it, and Versions
-        those of the code. Empty where nothing is recorded.
+        those of the code. Interval and verdict are over training runs; where all of them have the same test
+        images, a further interval is over images, too. Empty where nothing is recorded.
     """
-    table = effects(*with_records(name))
+    study, records = with_records(name)
+    table = effects(study, records)
     table = table[table["test"].isin(tests)] if tests else table
     rows = []
     for row in table.to_dict("records"):
@@ -44,7 +47,29 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
     columns += ["Difference (95% interval)", "Verdict", "Versions"]
     found = pd.DataFrame(rows, columns=columns)
+    if not study.new_images:
+        over_images = [_over_images(study, records, row) for row in table.to_dict("records")]
+        found.insert(columns.index("Verdict"), "Over images, too", over_images)
     return found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
+
+
+def _over_images(study: Study, records: list[Record], row: dict[str, Any]) -> str:
+    """The 95% interval of a contrast over test images and training runs; an image counts as a patient."""
+    arms = row["contrast"].split(" − ")
+    values = []
+    for arm in arms:
+        own = [
+            one for one in compared(study, records) if (one["condition"], one["arm"]) == (row["condition"], arm)
+        ]
+        found = _predictions(sorted(own, key=lambda one: one["pair"]), row["test"])
+        values.append(100 * _auc(found) if study.quantity == "auc" else 100.0 * found.right)
+    _, low, high = crossed_interval(values[0] - values[1])
+    return f"{low:+.1f} to {high:+.1f}"
+
+
+def _auc(found: Predictions) -> NDArray[np.float64]:
+    """Values (training runs, images) whose mean is the AUC of the second of two classes."""
+    return auc_values(found.actual[:, 1], found.probabilities[:, :, 1])
 
 
 def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -60,8 +85,8 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
 
     Returns:
         One row per condition, test and arm: AUC and accuracy in percent, Brier score (0 to 2), by how many points
-        confidence and accuracy differ on average over ten bins (expected calibration error), and below what that
-        stays in 95% of draws by chance alone, where every probability is true.
+        confidence and accuracy differ on average over ten bins (expected calibration error), and the 95th
+        percentile of this error if every probability were true.
     """
     study, records = with_records(name)
     shown, rows, groups = tests or tuple(study.tests), [], dict[tuple[str, str], list[Record]]()
@@ -71,7 +96,7 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         if (condition, arm) not in groups:
             continue
         found = _predictions(groups[condition, arm], test)
-        auc = share_interval(auc_values(found.actual[:, 1], found.probabilities[:, :, 1]))
+        auc = share_interval(_auc(found))
         row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
         row["Runs"] = len(found.probabilities)
         row["AUC (%)"] = with_interval(*(100 * np.array(auc)))
@@ -93,8 +118,9 @@ def _predictions(records: list[Record], test: str) -> Predictions:
 
 
 def whole_pairs(name: str) -> pd.DataFrame:
-    """What a study measured in the pairs with all arms that are recorded in their condition, each pair once.
+    """Measurements of the complete pairs: those with a training run of every arm recorded in their condition.
 
+    Of a pair that was trained with several versions of the code, one counts.
     See :func:`manet_lib.studies.analysis.measured` for the columns.
     """
     table = measured(*with_records(name))

@@ -74,17 +74,18 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
         records: of the study.
         quantity: one of :func:`manet_lib.studies.training_records.score` in percent, in each test (the study's
             own, if not given); `jumps`, the standard deviation of the changes of validation accuracy over the last
-            quarter of the epochs, in points; or `in_lungs` or `in_lesions`, the share of heat maps in the lungs or
-            the true lesions minus that with fresh weights, in points.
+            quarter of the epochs, in points; `lungs` or `lesions`, the share of heat maps in the lungs or the true
+            lesions, in percent; or `in_lungs` or `in_lesions`, this share minus that with fresh weights, in points.
     """
     quantity = quantity or study.quantity
     rows = []
     for record in compared(study, records):
         if quantity == "jumps":
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
-        elif quantity in ("in_lungs", "in_lesions"):
+        elif quantity.removeprefix("in_") in ("lungs", "lesions"):
             maps, region = record["heat_maps"], quantity.removeprefix("in_").removesuffix("s")
-            found = {"heat maps": maps[f"{region}, trained"] - maps[f"{region}, untrained"]} if maps else {}
+            fresh = maps[f"{region}, untrained"] if maps and quantity.startswith("in_") else 0.0
+            found = {"heat maps": maps[f"{region}, trained"] - fresh} if maps else {}
         else:
             found = {test: score(record, test, quantity) for test in record["tests"]}
         where = [record[key] for key in ("condition", "arm", "pair", "code")]
@@ -93,7 +94,7 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
 
 
 def compared(study: Study, records: Sequence[Record]) -> list[Record]:
-    """The training runs of the pairs, each with the learning rate that is chosen for its arm."""
+    """The training runs of the pairs, each with the learning rate that is chosen for its arm, by condition."""
     rates, found = dict[tuple[str, str], float](), []
     for record in records:
         arm = (record["condition"], record["arm"])
@@ -101,7 +102,7 @@ def compared(study: Study, records: Sequence[Record]) -> list[Record]:
             rates[arm] = _rate(study, records, record)
         if record["pair"] and record["learning_rate"] == rates[arm]:
             found.append(record)
-    return found
+    return sorted(found, key=lambda one: list(study.conditions).index(one["condition"]))
 
 
 def _rate(study: Study, records: Sequence[Record], record: Record) -> float:
@@ -139,8 +140,9 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
                 row["versions"] = both.index.get_level_values("code").nunique()
                 found.append(row | paired_effect(both[first].to_numpy(), both[second].to_numpy(), margin))
         tested = [row for row in found if np.isfinite(row["p"])]
-        if study.holm:
-            for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+        if study.holm:  # over all contrasts of the study, also those that are not recorded yet
+            others = [1.0] * (len(study.contrasts) - len(tested))
+            for row, p in zip(tested, holm([row["p"] for row in tested] + others), strict=False):
                 row |= {"p": p, "verdict": verdict(row["difference"], p, row["p_equivalent"])}
         rows += found
     columns = ["condition", "test", "contrast", "pairs", "first", "second", "difference", "low", "high"]
@@ -182,15 +184,20 @@ def pairs_needed(differences: NDArray[np.float64], margin: float, power: float =
     Args:
         differences: percentage points, two or more.
         margin: percentage points; 0 for no test of equivalence.
-        power: probability of a verdict.
+        power: probability that the difference is significant or, if not, the arms are equivalent.
         most: what is returned if no smaller number is enough.
     """
     mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
+    levels = (np.arange(200) + 0.5) / 200  # of the variance that such pairs will show, a chi-squared quantity
     for count in range(2, most):
-        error, freedom = spread / np.sqrt(count), count - 1
-        missed = scipy.stats.t.ppf(power, freedom)
-        significant = mean > (scipy.stats.t.ppf(1 - LEVEL / 2, freedom) + missed) * error
-        equivalent = margin - mean > (scipy.stats.t.ppf(1 - LEVEL, freedom) + missed) * error
-        if significant or equivalent:
+        freedom = count - 1
+        found = spread * np.sqrt(scipy.stats.chi2.ppf(levels, freedom) / freedom / count)
+        significant = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) * found
+        equivalent = np.clip(margin - scipy.stats.t.ppf(1 - LEVEL, freedom) * found, 0, significant)
+        drawn = scipy.stats.norm(mean, spread / np.sqrt(count))
+        undecided = (
+            drawn.cdf(significant) - drawn.cdf(equivalent) + drawn.cdf(-equivalent) - drawn.cdf(-significant)
+        )
+        if 1 - undecided.mean() >= power:
             return count
     return most

@@ -1,4 +1,4 @@
-"""What a network owes to confounders: the test phantoms, drawn again with other markers of their sources."""
+"""How much networks rely on confounders: the test phantoms are drawn again with the markers of other sources."""
 
 import os
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How good the masks of stage 1 are, and what stage 2 makes of worse ones."""
+"""How good the masks of stage 1 are, and how worse masks change the predictions of stage 2."""
 
 import difflib
 from collections.abc import Iterator

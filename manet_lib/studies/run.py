@@ -1,7 +1,7 @@
 """Run a study: ``python -m manet_lib.studies.run NAME``, or ``make study NAME=...``.
 
 Trains what is not recorded yet, several training runs side by side, and appends a record of each; see
-:mod:`manet_lib.studies.training_records`. A call that was ended goes on where it was.
+:mod:`manet_lib.studies.training_records`. An interrupted call continues where it stopped.
 """
 
 import argparse
@@ -171,7 +171,7 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
     Args:
         name: of the study.
         jobs: processes; the machine's cores are shared between them.
-        pairs: at most so many pairs, in this call; 0 for all that the study plans.
+        pairs: the largest number of pairs to train in this call; 0 for all that the study plans.
         conditions: those that are trained in this call; all, if not given.
 
     Raises:
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Train what a study lacks, and record it.")
     parser.add_argument("name", help="of a file in params/studies/, without .yaml")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="training runs side by side")
-    parser.add_argument("--pairs", type=int, default=0, help="at most so many pairs in this call")
+    parser.add_argument("--pairs", type=int, default=0, help="largest number of pairs to train in this call")
     parser.add_argument("--conditions", nargs="+", default=[], help="train in these only, in this call")
     options = parser.parse_args(arguments)
     try:

@@ -211,7 +211,7 @@ def test_without_a_margin_nothing_is_equivalent():
     assert paired_effect(second + np.array([0.1, -0.2, 0.1]), second, margin=0)["verdict"] == "undecided"
 
 
-def test_holm_adjusts_the_contrasts_of_a_condition():
+def test_holm_adjusts_for_all_contrasts_of_a_condition():
     arms = {name: {"model": "resnet34"} for name in ("plain", "MA", "other")}
     contrasts = [["MA", "plain"], ["other", "plain"]]
     study = Study.model_validate(PLAN | {"arms": arms, "contrasts": contrasts, "tests": ["as trained"]})
@@ -220,14 +220,28 @@ def test_holm_adjusts_the_contrasts_of_a_condition():
     plain = effects(study, records)["p"].tolist()
     adjusted = effects(study.model_copy(update={"holm": True}), records)["p"].tolist()
     assert adjusted == pytest.approx([min(1, 2 * min(plain)), max(2 * min(plain), max(plain))], abs=1e-3)
+    first = [one for one in records if one["arm"] != "other"]  # the other is planned, and not recorded yet
+    (only,) = effects(study.model_copy(update={"holm": True}), first)["p"].tolist()
+    assert only == pytest.approx(2 * min(plain), abs=1e-3)
 
 
-def test_pairs_needed_give_a_verdict_with_the_power_asked_for():
-    rng = np.random.default_rng(0)
-    differences = np.array([2.0, 8.0, 5.0, 1.0])
-    needed = pairs_needed(differences, margin=1)
-    drawn = rng.normal(differences.mean(), differences.std(ddof=1), (2000, needed))
-    assert 0.75 < (scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean() < 0.95
+@pytest.mark.parametrize(
+    ("differences", "margin"),
+    [([2.0, 8.0, 5.0, 1.0], 1), ([0.3, 0.6, -0.1], 1), ([0.83 - 1.72, 0.83, 0.83 + 1.72], 2)],
+)
+def test_pairs_needed_are_the_fewest_that_give_a_verdict_with_the_power_asked_for(differences, margin):
+    rng, values = np.random.default_rng(0), np.array(differences)
+    needed = pairs_needed(values, margin)
+
+    def share_decided(count):
+        drawn = rng.normal(values.mean(), values.std(ddof=1), (20_000, count))
+        error, mean = scipy.stats.sem(drawn, axis=1), np.abs(drawn.mean(axis=1))
+        significant = scipy.stats.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05
+        equivalent = mean + scipy.stats.t.ppf(0.95, count - 1) * error < margin
+        return (significant | equivalent).mean()
+
+    assert share_decided(needed) > 0.79
+    assert share_decided(needed - 1) < 0.81
     assert pairs_needed(np.array([10.0, -10.0, 3.0]), margin=1, most=20) == 20
 
 

@@ -1,6 +1,6 @@
 """Real training runs, started as people start them, that are really killed.
 
-What is compared is compared to the bit: weights and log of a training that was killed, and of one that was not.
+Weights and log of a training run that was killed are compared, to the bit, with those of one that was not.
 """
 
 import os
@@ -47,7 +47,7 @@ def assert_same(one, other):
 
 
 def undisturbed(run, params, model):
-    """Weights and log of a training that nothing happens to; its folder is removed again."""
+    """Weights and log of a training run that nothing happens to; its folder is removed again."""
     train(params, run.paths, model, 1)
     found = results(run, model)
     shutil.rmtree(run.paths.classifier(model, 1))
@@ -55,7 +55,7 @@ def undisturbed(run, params, model):
 
 
 def alone(run, params, model):
-    """The command line of a training in one process."""
+    """The command line of a training run in one process."""
     save_settings(params, run.paths)
     command = [sys.executable, "-m", "manet_lib.training.launch", str(run.paths.settings)]
     return [*command, "--model", model, "--trial", "1"]
@@ -79,7 +79,7 @@ def is_writing(folder):
 
 
 def kill_at_random(run, params, model, kills, rng):
-    """Start a training again and again, kill it each time; every other time while it writes a checkpoint."""
+    """Start a training run again and again, kill it each time; every other time while it writes a checkpoint."""
     folder = run.paths.classifier(model, 1)
     caught = 0
     for number in range(kills):
