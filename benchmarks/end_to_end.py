@@ -10,7 +10,7 @@ Each seed draws its own phantoms and its own first weights, the same for all way
     classes alone  the same on cross entropy alone: nobody says what a lung is
 
 Each part of the network takes the same number of steps in every way. Recorded in benchmarks/results/end_to_end/,
-one row for each training run, from which notebook 12_another_task makes its table; what is recorded is not trained again.
+one row for each training run, from which notebook 12_another_task makes its table; recorded runs are not repeated.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
         quantity: one of :func:`manet_lib.studies.training_records.score` in percent, in each test (the study's
             own, if not given); `jumps`, the standard deviation of the changes of validation accuracy over the last
             quarter of the epochs, in points; `lungs` or `lesions`, the share of heat maps in the lungs or the true
-            lesions, in percent; or `in_lungs` or `in_lesions`, this share minus that with fresh weights, in points.
+            lesions, in percent; or `in_lungs` or `in_lesions`, this share minus that with fresh weights.
     """
     quantity = quantity or study.quantity
     rows = []

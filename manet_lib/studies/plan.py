@@ -94,7 +94,7 @@ class Study(_Part):
     pairs: Annotated[int, Field(ge=2, le=100)]
     """Training runs of each arm in each condition."""
     new_images: bool = True
-    """Whether each pair has its own images, split and stage 1; else only initial weights, order and augmentations differ."""
+    """Whether each pair has its own images, split and stage 1; else only their weights and order differ."""
 
     rates: list[Positive]
     """Learning rates that each arm may have; the one with the highest validation accuracy is taken."""

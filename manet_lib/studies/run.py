@@ -108,20 +108,20 @@ def train_group(group: Group, threads: int) -> list[Record]:
     study, file = load_study(group.study), records_file(group.study)
     records, found = read(file), list[Record]()
     if not group.is_recorded(study, records):
-        shared = Prepared(group.study, study, group.condition, group.seed)
+        shared = Prepared(group.study, study, group.condition, group.seed, threads)
         done = {key_of(one) for one in group.records_of(study, records) if one["code"] == shared.code}
         for (arm, rate), key in zip(group.runs, group.keys, strict=True):
             if key not in done:  # those of an earlier version are done again: arms are compared within one
-                found.append(train_one(group, shared, arm, rate, threads))
+                found.append(train_one(group, shared, arm, rate))
                 append(file, found[-1])
     return found
 
 
-def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: int) -> Record:
+def train_one(group: Group, shared: Prepared, name: str, rate: float) -> Record:
     """Train and test one arm of a group."""
     arm = shared.study.arms[name]
     loaders = max(0, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
-    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads, "num_workers": loaders}
+    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "num_workers": loaders}
     params = shared.params.model_copy(update=own)
     paths = shared.paths.seeing(f"{slug(name)}-{rate:g}")
     train_classifier(params, paths, arm.model, group.trial)

@@ -265,6 +265,8 @@ def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path
     assert planned.records.read_bytes()[: len(before)] == before
     assert train_group(first, threads=1) == []
     train_group(second, threads=1)
+    segmenters = [json.loads(file.read_text()) for file in tmp_path.glob("runs/*/segmentation/done.json")]
+    assert [one["device"].partition(", ")[2] for one in segmenters] == ["1 thread"] * 2  # jobs share the cores
     found = read(planned.records)
     assert {key_of(one) for one in found} == {*first.keys, *second.keys}
     for one in found:
