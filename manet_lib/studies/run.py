@@ -60,12 +60,21 @@ class Group:
         """What tells its records apart, see :func:`key_of`."""
         return [(self.condition, arm, self.pair, self.seed, rate) for arm, rate in self.runs]
 
-    def is_recorded(self, study: Study, records: Sequence[Record]) -> bool:
-        """Whether all its training runs are recorded with the study's settings, and with the same code."""
+    def lacking(self, study: Study, records: Sequence[Record], code: str = "") -> list[tuple[str, float]]:
+        """Its training runs that are to be done with a version of the code, none where all is recorded.
+
+        What is compared, the arms of a contrast or an arm's learning rates, must be recorded with the study's
+        settings and with one version, be it an earlier one.
+        """
         found: dict[str, set[Key]] = {}
         for record in self.records_of(study, records):
             found.setdefault(record["code"], set()).add(key_of(record))
-        return any(keys.issuperset(self.keys) for keys in found.values())
+        keys = dict(zip(self.runs, self.keys, strict=True))
+        together = [[arm] for arm in study.arms] + study.contrasts if self.pair else [list(study.arms)]
+        parts = [{keys[one] for one in self.runs if one[0] in arms} for arms in together]
+        open_parts = [part for part in parts if not any(part <= there for there in found.values())]
+        wanted = set[Key]().union(*open_parts) - found.get(code, set())
+        return [one for one in self.runs if keys[one] in wanted]
 
     def records_of(self, study: Study, records: Sequence[Record]) -> list[Record]:
         """The records of its training runs that were made with the study's settings."""
@@ -107,13 +116,11 @@ def train_group(group: Group, threads: int) -> list[Record]:
     """Train what is not recorded of a group, one run after the other, record each and remove its weights."""
     study, file = load_study(group.study), records_file(group.study)
     records, found = read(file), list[Record]()
-    if not group.is_recorded(study, records):
+    if group.lacking(study, records):
         shared = Prepared(group.study, study, group.condition, group.seed, threads)
-        done = {key_of(one) for one in group.records_of(study, records) if one["code"] == shared.code}
-        for (arm, rate), key in zip(group.runs, group.keys, strict=True):
-            if key not in done:  # those of an earlier version are done again: arms are compared within one
-                found.append(train_one(group, shared, arm, rate))
-                append(file, found[-1])
+        for arm, rate in group.lacking(study, records, shared.code):
+            found.append(train_one(group, shared, arm, rate))
+            append(file, found[-1])
     return found
 
 
@@ -193,8 +200,8 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
 
 def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None:
     records = read(file)
-    open_groups = [group for group in groups if not group.is_recorded(study, records)]
-    total = sum(len(group.runs) for group in open_groups)
+    open_groups = [group for group in groups if group.lacking(study, records)]
+    total = sum(len(group.lacking(study, records)) for group in open_groups)
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
     context = multiprocessing.get_context("spawn")

@@ -287,12 +287,31 @@ def test_a_pair_that_another_version_began_is_trained_whole_and_counted_once(pla
     settings = {arm: load_study(name).settings_of("weak", arm) for arm in ("plain", "MA")}
     append(planned.records, record("plain", 1, 0.9, seed=group.seed, code="earlier", settings=settings["plain"]))
     assert [one["arm"] for one in train_group(group, threads=1)] == ["plain", "MA"]
-    assert group.is_recorded(load_study(name), read(planned.records))
+    assert not group.lacking(load_study(name), read(planned.records))
     append(planned.records, record("MA", 1, 0.9, seed=group.seed, code="earlier", settings=settings["MA"]))
     study = load_study(name)
     assert effects(study, read(planned.records))["pairs"].tolist() == [1]
     changed = load_study(planned(rates=[0.003], tests=["as trained"], settings={"epochs": 2}))
-    assert not group.is_recorded(changed, read(planned.records))
+    assert len(group.lacking(changed, read(planned.records))) == 2
+
+
+def test_an_arm_that_is_added_is_trained_with_those_alone_that_it_is_compared_with():
+    arms = PLAN["arms"] | {"other": {"model": "resnet34_cbam"}}
+    study = Study.model_validate(PLAN | {"arms": arms, "contrasts": [["MA", "plain"], ["other", "MA"]]})
+    group = Group("own", "weak", 1, 1, 1, (("plain", 0.003), ("MA", 0.01), ("other", 0.01)))
+    settings = {arm: study.settings_of("weak", arm) for arm in arms}
+    rates = dict(group.runs)
+
+    def recorded(code, *names):
+        return [record(arm, 1, rate=rates[arm], code=code, settings=settings[arm]) for arm in names]
+
+    before = recorded("earlier", "plain", "MA")
+    assert group.lacking(study, before, "now") == [("MA", 0.01), ("other", 0.01)]
+    assert group.lacking(study, before + recorded("now", "MA"), "now") == [("other", 0.01)]
+    assert group.lacking(study, before + recorded("now", "MA", "other"), "now") == []
+    assert group.lacking(study, recorded("now", "plain", "MA"), "now") == [("other", 0.01)]
+    (_, later) = effects(study, before + recorded("now", "MA", "other"))[["pairs", "versions"]].to_numpy()[:2]
+    assert later.tolist() == [1, 1]
 
 
 def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
