@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from manet_lib.models import create_model, model_names
 from manet_lib.params import Params
 from manet_lib.training.distributed import device_name, pick_device
 from manet_lib.training.timing import increase, interleaved_steps
+from manet_lib.workflow.records import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -90,17 +90,17 @@ def main() -> None:
                 result["multiplications_alone_pct"] = round(100 * products / seconds[backbone].median(), 2)
             results.append(result)
             print(result, flush=True)
-    record = {
-        "device": device_name(device),
-        "torch": torch.__version__,
-        "command": f"python benchmarks/mask_attention.py {' '.join(sys.argv[1:])}",
-        "results": results,
-        "seconds_of_each_round": rounds,
-    }
-    mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
-    RESULTS.mkdir(exist_ok=True)
-    file = options.output or RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
-    file.write_text(json.dumps(record, indent=2) + "\n")
+        record = {
+            "device": device_name(device),
+            "torch": torch.__version__,
+            "command": f"python benchmarks/mask_attention.py {' '.join(sys.argv[1:])}",
+            "results": results,
+            "seconds_of_each_round": rounds,
+        }
+        mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
+        RESULTS.mkdir(exist_ok=True)
+        file = options.output or RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
+        write_json(file, record)  # after each backbone: a call that is ended keeps what it has measured
 
 
 if __name__ == "__main__":

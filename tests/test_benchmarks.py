@@ -110,13 +110,19 @@ def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run
 @pytest.mark.exhaustive
 def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
     environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--minutes", "2"]
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--minutes", "4"]
     command += ["--study", "confounders", "--output", str(tmp_path)]
-    subprocess.run(command, cwd=project_root(), env=environment, check=True, timeout=300)
+    subprocess.run(command, cwd=project_root(), env=environment, check=True, timeout=400)
     found = json.loads((tmp_path / "gpu.json").read_text())
     parts = [name for name, value in found.items() if isinstance(value, dict)]
     assert parts == ["tests", "cost", "cost, compiled", "loop", "epochs", "study"]
-    assert found["cost"]["exit"] == "0", found["cost"]["last_lines"]
+    for name in ("tests", "cost", "loop", "epochs"):  # compiling takes longer than its share here
+        assert found[name]["exit"] == "0", (name, found[name]["last_lines"])
     assert found["study"]["exit"] != "0"  # its time is over long before the first training run ends
-    hours = json.loads((tmp_path / "gpu_epochs.json").read_text())["seconds_an_epoch"]
-    assert hours["resnet34"] > 0
+    seconds = json.loads((tmp_path / "gpu_epochs.json").read_text())["seconds_an_epoch"]
+    assert seconds["resnet34_ma"] > 0
+    assert json.loads((tmp_path / "gpu_loop.json").read_text())["speed_over_plain_loop"] > 0
+    assert {row["model"] for row in json.loads((tmp_path / "gpu_cost.json").read_text())["results"]} == {
+        "resnet34_ma",
+        "resnet34_cbam",
+    }
