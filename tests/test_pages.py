@@ -11,7 +11,8 @@ import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from manet_lib.paths import project_root
-from manet_lib.report.pages import VALUES, pages, rendered, renewed
+from manet_lib.report.page_values import VALUES
+from manet_lib.report.pages import pages, rendered, renewed
 from manet_lib.report.recorded import WITHOUT_IMAGES
 from manet_lib.report.tables import model_title
 from manet_lib.studies.training_records import records_file

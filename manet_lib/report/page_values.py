@@ -1,0 +1,270 @@
+"""What the expressions of pages may name: values, and tables as Markdown, computed from the records.
+
+See :mod:`manet_lib.report.pages` for how pages name them.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from manet_lib.evaluation.paired import holm
+from manet_lib.evaluation.statistics import student_interval
+from manet_lib.params import MODELS
+from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results
+from manet_lib.report.agreement import recorded, title, tolerances
+from manet_lib.report.audit import adults_table, recorded_predictions, views_table
+from manet_lib.report.evidence import evidence_table, recorded_times
+from manet_lib.report.inference import out_of_distribution_table
+from manet_lib.report.overview import claims_map
+from manet_lib.report.reach import maps_table, recorded_maps
+from manet_lib.report.recorded import seeds
+from manet_lib.report.results import errata
+from manet_lib.report.studies import arms_table, study_table, whole_pairs
+from manet_lib.report.tables import format_p, model_title, to_markdown, with_interval
+from manet_lib.studies.analysis import chosen_rate, compared, effects, with_records
+from manet_lib.studies.plan import study_file
+from manet_lib.studies.training_records import score
+
+
+def _tolerances() -> str:
+    record = recorded(RunPaths.of(DEFAULT_PROFILE))
+    if record is None:
+        return "Nothing has been recorded yet.\n"
+    known = tolerances(record["repeats"])
+    rows = []
+    for key, value in record["measured"].items():
+        expected = f"± {known[key]:.1f}" if key in known else "–"
+        rows.append({"Number": title(key), "Recorded": f"{value:.1f}", "Expect yours within": expected})
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _default_seeds() -> str:
+    """Accuracy of the default run's networks over its recorded training runs: mean and standard deviation."""
+    shown = {key: f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}" for key, values in seeds().items()}
+    kinds = {
+        "Segmented (%)": "accuracy",
+        "Whole (%)": "whole_as_trained",
+        "Whole, without markers (%)": "whole_without",
+        "Whole, markers swapped (%)": "whole_swapped",
+    }
+    models = [key.partition(" ")[2] for key in shown if key.startswith("accuracy ")]
+    rows = [
+        {"Model": model_title(model)} | {title: shown[f"{kind} {model}"] for title, kind in kinds.items()}
+        for model in sorted(models, key=MODELS.index)
+    ]
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _views(name: str) -> str:
+    predictions = recorded_predictions(name)
+    return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
+
+
+def _view(name: str, view: str) -> str:
+    """Accuracy of the network that was trained with a view, of several the mean, in percent."""
+    predictions = recorded_predictions(name).query("view == @view")
+    return f"{100 * (predictions['label'] == predictions['predicted']).mean():.0f}"
+
+
+_contrasts, _whole_pairs, _arms = cache(study_table), cache(whole_pairs), cache(arms_table)
+_with_records = cache(with_records)
+"""What pages ask for again and again."""
+
+
+def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
+    """The contrasts of a study on some of its tests, or on all; all contrasts, or some."""
+    table = _contrasts(name)
+    if table.empty:
+        return "Not recorded.\n"
+    table = table[table["Tested on"].isin(tests)] if tests else table
+    return to_markdown(table[table["Contrast"].isin(only)] if only else table)
+
+
+def _runs(name: str, condition: str) -> int:
+    """Pairs with all arms that a study has recorded in a condition."""
+    table = _whole_pairs(name)
+    return int(table.loc[table["condition"] == condition, "pair"].nunique())
+
+
+def _effect(name: str, condition: str, test: str, contrast: str) -> str:
+    """A difference of a study with its 95% interval, in points."""
+    table = _contrasts(name)
+    chosen = (table["Condition"] == condition) & (table["Tested on"] == test) & (table["Contrast"] == contrast)
+    (found,) = table.loc[chosen, "Difference (95% interval)"]
+    return str(found)
+
+
+def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
+    """A difference in `jumps`, `lungs`, `in_lungs` or another quantity of heat maps, as :func:`_effect`."""
+    table = effects(*_with_records(name), quantity)
+    (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
+    return with_interval(row["difference"], row["low"], row["high"], "+.1f")
+
+
+def _arm(name: str, condition: str, test: str, arm: str) -> str:
+    """Mean of an arm of a study over its training runs, in percent."""
+    table = _whole_pairs(name)
+    chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
+    if not chosen.any():
+        raise LookupError(f"no pair of {name} has {arm} in {condition}, {test}")
+    return f"{table.loc[chosen, 'value'].mean():.1f}"
+
+
+def _final_losses(name: str, *named: str) -> str:
+    """Least and largest training loss of a study's last epochs, of a condition, an arm or both."""
+    study, records = _with_records(name)
+    chosen = [
+        one["log"]["train_loss"][-1]
+        for one in compared(study, records)
+        if all(word in (one["condition"], one["arm"]) for word in named)
+    ]
+    return f"{min(chosen):.2f} to {max(chosen):.2f}"
+
+
+def _losses() -> str:
+    """Least and largest training loss of the last epoch of every arm of every study."""
+    rows = []
+    for file in sorted(study_file("").parent.glob("*.yaml")):
+        study, records = _with_records(file.stem)
+        for condition, arm in product(study.conditions, study.arms):
+            own = [one for one in compared(study, records) if (one["condition"], one["arm"]) == (condition, arm)]
+            if own:
+                row = {"Study": f"`{file.stem}`", "Condition": condition, "Arm": arm, "Runs": len(own)}
+                rows.append(row | {"Training loss": _final_losses(file.stem, condition, arm)})
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _rates_at_edge() -> str:
+    """In how many arms of the studies the chosen learning rate is the lowest or highest that was tried."""
+    at_edge, arms = 0, 0
+    for file in study_file("").parent.glob("*.yaml"):
+        study, records = _with_records(file.stem)
+        for arm in study.arms if len(study.rates) > 1 and records else ():
+            where = study.rates_chosen_in or next(iter(study.conditions))
+            at_edge += chosen_rate(study, records, where, arm) in (min(study.rates), max(study.rates))
+            arms += 1
+    return f"{at_edge} of {arms}"
+
+
+def _miscalibration(name: str, test: str, condition: str = "") -> str:
+    """Least and largest calibration error of a study's arms on one of its tests, in points."""
+    table = _arms(name, (test,))
+    errors = table.loc[table["Condition"].str.contains(condition), "Calibration error (points)"].astype(int)
+    return f"{errors.min()} to {errors.max()}"
+
+
+def _fall(name: str, condition: str, before: str, after: str, first: str, second: str = "") -> str:
+    """By how much an arm falls from one test to another, or how much more than another: points, interval."""
+    table = _whole_pairs(name)
+    table = table[table["condition"] == condition]
+    wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")
+    falls = wide[before] - wide[after]
+    values = falls[first] - falls[second] if second else falls[first]
+    return _over_runs(values.to_numpy(), ".1f")
+
+
+def _change(name: str, condition: str, arm: str, before: str, after: str) -> str:
+    """By how much an arm changes from one test to another, on the images that both have: points, interval."""
+    study, records = _with_records(name)
+    changes = []
+    for record in compared(study, records):
+        if (record["condition"], record["arm"]) == (condition, arm):
+            same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
+            first, second = (score(record, test, study.quantity, same) for test in (before, after))
+            changes.append(second - first)
+    return _over_runs(np.array(changes), "+.1f")
+
+
+def _over_runs(values: NDArray[np.float64], form: str) -> str:
+    mean, half = student_interval(values)
+    return with_interval(mean, mean - half, mean + half, form)
+
+
+def _between(name: str, contrast: str, first: str, second: str) -> str:
+    """By how much a contrast differs between two conditions, over the pairs that both have: points, interval."""
+    table, arms = _whole_pairs(name), contrast.split(" − ")
+    wide = table.pivot_table(index="pair", columns=["condition", "arm"], values="value")
+    effects_of = [wide[condition, arms[0]] - wide[condition, arms[1]] for condition in (first, second)]
+    return _over_runs((effects_of[0] - effects_of[1]).dropna().to_numpy(), "+.1f")
+
+
+def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
+    """The p value of a difference, adjusted by Holm for all contrasts and conditions of the study on a test."""
+    study, records = _with_records(name)
+    table = effects(study.model_copy(update={"holm": False}), records)
+    table = table[(table["test"] == test) & np.isfinite(table["p"])]
+    chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
+    (p,) = np.array(holm(table["p"].tolist()))[chosen]
+    return format_p(p)
+
+
+def _times() -> str:
+    table = recorded_times()
+    interval = [f"{low:.1f} to {high:.1f}" for low, high in table[["low", "high"]].to_numpy()]
+    columns = {"Model": [model_title(name) for name in table.index], "Increase (%)": table["increase"].round(1)}
+    return to_markdown(
+        pd.DataFrame(columns | {"95% interval": interval, "Paper (%), four P100": table["paper"].to_numpy()})
+    )
+
+
+def _time(model: str) -> str:
+    """By how many percent attention lengthens a training step, with its 95% interval."""
+    row = recorded_times().loc[model]
+    return with_interval(row["increase"], row["low"], row["high"])
+
+
+def _thumbnails(split: str) -> str:
+    """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
+    accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
+    return f"{accuracy.min():.1f} to {accuracy.max():.1f}"
+
+
+def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
+    """A cell of a recorded table, by the text in its row's first cell and the title of its column."""
+    known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
+    (found,) = known.loc[known.iloc[:, 0] == row, column]
+    return str(found)
+
+
+VALUES: dict[str, Any] = {
+    "cell": _cell,
+    "measured": lambda: (recorded(RunPaths.of(DEFAULT_PROFILE)) or {"measured": {}})["measured"],
+    "seeds": seeds,
+    "mean": lambda values: f"{np.mean(values):.1f}",
+    "sd": lambda values: f"{np.std(values, ddof=1):.1f}",
+    "reach_maps": lambda: to_markdown(
+        maps_table(recorded_maps().query("masks == 'phantoms' and padding == 'counted'"))
+    ),
+    "default_seeds": _default_seeds,
+    "tolerances": _tolerances,
+    "claims": lambda: to_markdown(evidence_table()),
+    "verdicts": lambda: to_markdown(claims_map("notebooks/", numbers=True).drop(columns="In the paper")),
+    "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
+    "view": _view,
+    "views": _views,
+    "study": _study,
+    "runs": _runs,
+    "arm": _arm,
+    "arms": lambda name, *tests: to_markdown(_arms(name, tests)),
+    "miscalibration": _miscalibration,
+    "final_losses": _final_losses,
+    "losses": _losses,
+    "rates_at_edge": _rates_at_edge,
+    "effect": _effect,
+    "other_effect": _other_effect,
+    "fall": _fall,
+    "change": _change,
+    "between": _between,
+    "adjusted": _adjusted,
+    "thumbnails": _thumbnails,
+    "time": _time,
+    "times": _times,
+    "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
+    "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
+}
+"""What expressions may name."""
