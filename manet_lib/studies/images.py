@@ -59,12 +59,10 @@ def listed(params: Params, rows: Rows, key: str = "images") -> Params:
 class Prepared:
     """What training runs on the same images share: the run up to its clean masks, and the images of the tests."""
 
-    def __init__(self, name: str, study: Study, condition: str, seed: int, threads: int = 1) -> None:
-        """Train stage 1 and clean its masks, where that is not done yet, with so many threads."""
+    def __init__(self, name: str, study: Study, condition: str, seed: int) -> None:
         profile = f"study_{slug(name)[:18]}_{digest_of([name, condition, seed])}"
         self.study = study
-        params = study.params(profile, condition, seed).model_copy(update={"threads": threads})
-        self.params = listed(params, study.conditions[condition].images)
+        self.params = listed(study.params(profile, condition, seed), study.conditions[condition].images)
         self.paths = prepared(self.params)
         self.outside_rows = study.conditions[condition].outside
         code = classification_step(self.params, self.paths, self.params.models[0], 1).code()

@@ -117,18 +117,19 @@ def train_group(group: Group, threads: int) -> list[Record]:
     study, file = load_study(group.study), records_file(group.study)
     records, found = read(file), list[Record]()
     if group.lacking(study, records):
-        shared = Prepared(group.study, study, group.condition, group.seed, threads)
+        torch.set_num_threads(threads)  # of stage 1, too, which otherwise takes all cores in each process
+        shared = Prepared(group.study, study, group.condition, group.seed)
         for arm, rate in group.lacking(study, records, shared.code):
-            found.append(train_one(group, shared, arm, rate))
+            found.append(train_one(group, shared, arm, rate, threads))
             append(file, found[-1])
     return found
 
 
-def train_one(group: Group, shared: Prepared, name: str, rate: float) -> Record:
+def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: int) -> Record:
     """Train and test one arm of a group."""
     arm = shared.study.arms[name]
     loaders = max(0, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
-    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "num_workers": loaders}
+    own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads, "num_workers": loaders}
     params = shared.params.model_copy(update=own)
     paths = shared.paths.seeing(f"{slug(name)}-{rate:g}")
     train_classifier(params, paths, arm.model, group.trial)
