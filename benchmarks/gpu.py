@@ -7,7 +7,7 @@ record in benchmarks/results/gpu.json, whether it was finished or not. The time 
 the study, which comes last and whose training runs are recorded one by one in benchmarks/results/studies/. A later
 call goes on with the study. With `--device cpu` all parts but the study are smaller: a rehearsal.
 
-Images stay in the processor's memory, whose cores augment 1200 images of 512 pixels a second each
+Images stay in main memory; each core of the processor augments about 1200 images of 512 pixels a second
 (benchmarks/data.py).
 """
 

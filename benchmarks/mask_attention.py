@@ -70,6 +70,8 @@ def main() -> None:
     options = parser.parse_args()
     device = pick_device(options.accelerator)
     params = Params(profile="bench", precision="bf16" if options.bf16 else "fp32", compile=options.compile)
+    mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
+    file = RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
     results, rounds = [], {}
     for backbone in options.backbones:
         names = [name for name in model_names() if name.partition("_")[0] == backbone]
@@ -97,10 +99,10 @@ def main() -> None:
             "results": results,
             "seconds_of_each_round": rounds,
         }
-        mode = ("-bf16" if options.bf16 else "") + ("-compile" if options.compile else "")
-        RESULTS.mkdir(exist_ok=True)
-        file = options.output or RESULTS / f"mask_attention-{device.type}-{options.image_size}{mode}.json"
-        write_json(file, record)  # after each backbone: a call that is ended keeps what it has measured
+        if options.output:  # after each backbone: a call that is ended keeps what it has measured
+            write_json(options.output, record)
+    if not options.output:
+        write_json(file, record)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import pytest
 from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, params_file, project_root
 from manet_lib.report.inference import SCORES
+from manet_lib.studies.training_records import records_file
 from manet_lib.training.classification import train_classifier
 from manet_lib.workflow.steps import for_model
 
@@ -111,14 +112,16 @@ def test_scores_of_out_of_distribution_images_are_those_of_scikit_learn(tiny_run
 def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
     environment = os.environ | {"MANET_OUTPUT": str(tmp_path / "runs"), "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--minutes", "4"]
-    command += ["--study", "confounders", "--output", str(tmp_path)]
+    command += ["--study", "segmented_resnet50", "--output", str(tmp_path)]
+    records = records_file("segmented_resnet50").read_bytes()
     subprocess.run(command, cwd=project_root(), env=environment, check=True, timeout=400)
+    assert records_file("segmented_resnet50").read_bytes() == records
     found = json.loads((tmp_path / "gpu.json").read_text())
     parts = [name for name, value in found.items() if isinstance(value, dict)]
     assert parts == ["tests", "cost", "cost, compiled", "loop", "epochs", "study"]
     for name in ("tests", "cost", "loop", "epochs"):  # compiling takes longer than its share here
         assert found[name]["exit"] == "0", (name, found[name]["last_lines"])
-    assert found["study"]["exit"] != "0"  # its time is over long before the first training run ends
+    assert found["study"]["exit"] != "0"  # its time is over long before the first of its training runs ends
     seconds = json.loads((tmp_path / "gpu_epochs.json").read_text())["seconds_an_epoch"]
     assert seconds["resnet34_ma"] > 0
     assert json.loads((tmp_path / "gpu_loop.json").read_text())["speed_over_plain_loop"] > 0

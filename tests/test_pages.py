@@ -152,6 +152,6 @@ def test_effects_of_two_conditions_are_compared_pair_by_pair() -> None:
         {pair: one["MA"][pair] - one["plain"][pair] for pair in one["MA"].keys() & one["plain"]}
         for one in (first, second)
     ]
-    shown = VALUES["between"]("segmented_resnet34", "MA − plain", "64 px", "128 px")
+    shown = VALUES["between"]("segmented_resnet34", "as trained", "MA − plain", "64 px", "128 px")
     numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", shown)]
     assert numbers == pytest.approx(paired(*gains), abs=0.06)

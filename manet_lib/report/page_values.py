@@ -3,6 +3,7 @@
 See :mod:`manet_lib.report.pages` for how pages name them.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
@@ -26,8 +27,8 @@ from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
 from manet_lib.report.studies import arms_table, study_table, whole_pairs
 from manet_lib.report.tables import format_p, model_title, to_markdown, with_interval
-from manet_lib.studies.analysis import chosen_rate, compared, effects, with_records
-from manet_lib.studies.plan import study_file
+from manet_lib.studies.analysis import compared, effects, measured, one_version, paired_runs, with_records
+from manet_lib.studies.plan import study_names
 from manet_lib.studies.training_records import score
 
 
@@ -120,7 +121,7 @@ def _final_losses(name: str, *named: str) -> str:
     study, records = _with_records(name)
     chosen = [
         one["log"]["train_loss"][-1]
-        for one in compared(study, records)
+        for one in one_version(compared(study, records))
         if all(word in (one["condition"], one["arm"]) for word in named)
     ]
     return f"{min(chosen):.2f} to {max(chosen):.2f}"
@@ -129,26 +130,15 @@ def _final_losses(name: str, *named: str) -> str:
 def _losses() -> str:
     """Least and largest training loss of the last epoch of every arm of every study."""
     rows = []
-    for file in sorted(study_file("").parent.glob("*.yaml")):
-        study, records = _with_records(file.stem)
+    for name in study_names():
+        study, records = _with_records(name)
+        runs = Counter((one["condition"], one["arm"]) for one in one_version(compared(study, records)))
         for condition, arm in product(study.conditions, study.arms):
-            own = [one for one in compared(study, records) if (one["condition"], one["arm"]) == (condition, arm)]
-            if own:
-                row = {"Study": f"`{file.stem}`", "Condition": condition, "Arm": arm, "Runs": len(own)}
-                rows.append(row | {"Training loss": _final_losses(file.stem, condition, arm)})
+            if runs[condition, arm]:
+                row = {"Study": f"`{name}`", "Condition": condition, "Arm": arm}
+                row["Training runs"] = str(runs[condition, arm])
+                rows.append(row | {"Training loss": _final_losses(name, condition, arm)})
     return to_markdown(pd.DataFrame(rows))
-
-
-def _rates_at_edge() -> str:
-    """In how many arms of the studies the chosen learning rate is the lowest or highest that was tried."""
-    at_edge, arms = 0, 0
-    for file in study_file("").parent.glob("*.yaml"):
-        study, records = _with_records(file.stem)
-        for arm in study.arms if len(study.rates) > 1 and records else ():
-            where = study.rates_chosen_in or next(iter(study.conditions))
-            at_edge += chosen_rate(study, records, where, arm) in (min(study.rates), max(study.rates))
-            arms += 1
-    return f"{at_edge} of {arms}"
 
 
 def _miscalibration(name: str, test: str, condition: str = "") -> str:
@@ -172,7 +162,7 @@ def _change(name: str, condition: str, arm: str, before: str, after: str) -> str
     """By how much an arm changes from one test to another, on the images that both have: points, interval."""
     study, records = _with_records(name)
     changes = []
-    for record in compared(study, records):
+    for record in one_version(compared(study, records)):
         if (record["condition"], record["arm"]) == (condition, arm):
             same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
             first, second = (score(record, test, study.quantity, same) for test in (before, after))
@@ -185,12 +175,14 @@ def _over_runs(values: NDArray[np.float64], form: str) -> str:
     return with_interval(mean, mean - half, mean + half, form)
 
 
-def _between(name: str, contrast: str, first: str, second: str) -> str:
+def _between(name: str, test: str, contrast: str, first: str, second: str) -> str:
     """By how much a contrast differs between two conditions, over the pairs that both have: points, interval."""
-    table, arms = _whole_pairs(name), contrast.split(" − ")
-    wide = table.pivot_table(index="pair", columns=["condition", "arm"], values="value")
-    effects_of = [wide[condition, arms[0]] - wide[condition, arms[1]] for condition in (first, second)]
-    return _over_runs((effects_of[0] - effects_of[1]).dropna().to_numpy(), "+.1f")
+    table, differences = measured(*_with_records(name)), []
+    for condition in (first, second):
+        chosen = table[(table["condition"] == condition) & (table["test"] == test)]
+        both = paired_runs(chosen, *contrast.split(" − ")).droplevel("code")
+        differences.append(both.iloc[:, 0] - both.iloc[:, 1])
+    return _over_runs((differences[0] - differences[1]).dropna().to_numpy(), "+.1f")
 
 
 def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
@@ -198,9 +190,9 @@ def _adjusted(name: str, test: str, condition: str, contrast: str) -> str:
     study, records = _with_records(name)
     table = effects(study.model_copy(update={"holm": False}), records)
     table = table[(table["test"] == test) & np.isfinite(table["p"])]
-    chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
-    (p,) = np.array(holm(table["p"].tolist()))[chosen]
-    return format_p(p)
+    chosen = np.flatnonzero((table["condition"] == condition) & (table["contrast"] == contrast))
+    others = [1.0] * (len(study.contrasts) * len(study.conditions) - len(table))
+    return format_p(holm(table["p"].tolist() + others)[chosen.item()])
 
 
 def _times() -> str:
@@ -254,7 +246,6 @@ VALUES: dict[str, Any] = {
     "miscalibration": _miscalibration,
     "final_losses": _final_losses,
     "losses": _losses,
-    "rates_at_edge": _rates_at_edge,
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,

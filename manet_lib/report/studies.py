@@ -15,7 +15,7 @@ from manet_lib.evaluation.statistics import crossed_interval, share_interval, st
 from manet_lib.report.probabilities import Predictions
 from manet_lib.report.style import STYLE
 from manet_lib.report.tables import with_interval
-from manet_lib.studies.analysis import compared, effects, measured, with_records
+from manet_lib.studies.analysis import compared, effects, measured, one_version, paired_runs, with_records
 from manet_lib.studies.plan import Study, load_study
 from manet_lib.studies.training_records import Record, probabilities_of
 
@@ -49,25 +49,26 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=columns)
     if not study.new_images:
         over_images = [_over_images(study, records, row) for row in table.to_dict("records")]
-        found.insert(columns.index("Verdict"), "Over images, too", over_images)
+        found.insert(columns.index("Verdict"), "95% interval over images, too", over_images)
     return found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
 
 
 def _over_images(study: Study, records: list[Record], row: dict[str, Any]) -> str:
     """The 95% interval of a contrast over test images and training runs; an image counts as a patient."""
-    arms = row["contrast"].split(" − ")
+    table, arms = measured(study, records), row["contrast"].split(" − ")
+    both = paired_runs(table[(table["condition"] == row["condition"]) & (table["test"] == row["test"])], *arms)
+    if len(both) < 2:
+        return "–"
+    runs = {(one["condition"], one["arm"], one["pair"], one["code"]): one for one in compared(study, records)}
     values = []
     for arm in arms:
-        own = [
-            one for one in compared(study, records) if (one["condition"], one["arm"]) == (row["condition"], arm)
-        ]
-        found = _predictions(sorted(own, key=lambda one: one["pair"]), row["test"])
-        values.append(100 * _auc(found) if study.quantity == "auc" else 100.0 * found.right)
+        found = _predictions([runs[row["condition"], arm, *place] for place in both.index], row["test"])
+        values.append(100 * _auc_values(found) if study.quantity == "auc" else 100.0 * found.right)
     _, low, high = crossed_interval(values[0] - values[1])
     return f"{low:+.1f} to {high:+.1f}"
 
 
-def _auc(found: Predictions) -> NDArray[np.float64]:
+def _auc_values(found: Predictions) -> NDArray[np.float64]:
     """Values (training runs, images) whose mean is the AUC of the second of two classes."""
     return auc_values(found.actual[:, 1], found.probabilities[:, :, 1])
 
@@ -90,13 +91,13 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     """
     study, records = with_records(name)
     shown, rows, groups = tests or tuple(study.tests), [], dict[tuple[str, str], list[Record]]()
-    for record in compared(study, records):
+    for record in one_version(compared(study, records)):
         groups.setdefault((record["condition"], record["arm"]), []).append(record)
     for condition, test, arm in product(study.conditions, shown, study.arms):
         if (condition, arm) not in groups:
             continue
         found = _predictions(groups[condition, arm], test)
-        auc = share_interval(_auc(found))
+        auc = share_interval(_auc_values(found))
         row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
         row["Runs"] = len(found.probabilities)
         row["AUC (%)"] = with_interval(*(100 * np.array(auc)))
@@ -118,15 +119,14 @@ def _predictions(records: list[Record], test: str) -> Predictions:
 
 
 def whole_pairs(name: str) -> pd.DataFrame:
-    """Measurements of the complete pairs: those with a training run of every arm recorded in their condition.
-
-    Of a pair that was trained with several versions of the code, one counts.
+    """Measurements of the complete pairs: those with as many arms as any pair of their condition has.
     See :func:`manet_lib.studies.analysis.measured` for the columns.
     """
-    table = measured(*with_records(name))
-    arms = table.groupby(["condition", "pair", "code"])["arm"].transform("nunique")
-    whole = table[arms == arms.groupby(table["condition"]).transform("max")]
-    return whole[whole["code"] == whole.groupby(["condition", "pair"])["code"].transform("min")]
+    study, records = with_records(name)
+    chosen = [one for one in records if not one["pair"]] + one_version(compared(study, records))
+    table = measured(study, chosen)
+    arms = table.groupby(["condition", "pair"])["arm"].transform("nunique")
+    return table[arms == arms.groupby(table["condition"]).transform("max")]
 
 
 def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:

@@ -1,5 +1,6 @@
 """What a study shows: paired differences between its arms, and whether they differ or are equivalent."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def matching(study: Study, records: Sequence[Record]) -> list[Record]:
 def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: str) -> float:
     """The learning rate of an arm: the one with the highest mean validation accuracy after the last epoch.
 
-    Of equal ones, the one with the lowest validation loss.
+    Of equal ones, the one with the lowest validation loss. Training runs of all versions of the code count.
 
     Raises:
         UserError: the training runs that choose it are not recorded.
@@ -118,9 +119,9 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
 
     Columns: condition, test, contrast, pairs (how many there are), first and second (mean of each arm),
     difference with low and high (its 95% interval), p (paired t test), p_equivalent (two one-sided tests with the
-    study's margin), verdict (see :func:`verdict`), needed (pairs that give one with 80% probability) and versions
-    (of the code; both runs of a pair have the same one, other pairs are left out). Other quantities than the
-    study's have no margin: their significance alone is tested.
+    study's margin), verdict (see :func:`verdict`), needed (pairs that give one with 80% probability, if no p value
+    is adjusted) and versions (of the code; both runs of a pair have the same one, other pairs are left out). Other
+    quantities than the study's have no margin: their significance alone is tested.
 
     Args:
         study: of the records.
@@ -130,12 +131,10 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
     table, rows = measured(study, records, quantity), []
     margin = study.margin if quantity in ("", study.quantity) else 0.0
     for (condition, test), part in table.groupby(["condition", "test"], sort=False):
-        wide = part.pivot_table(index=["pair", "code"], columns="arm", values="value")
         found = []
         for first, second in study.contrasts:
-            if first in wide and second in wide:
-                both = wide[[first, second]].dropna()
-                both = both[~both.index.get_level_values("pair").duplicated()]
+            if {first, second} <= set(part["arm"]):
+                both = paired_runs(part, first, second)
                 row = {"condition": condition, "test": test, "contrast": f"{first} − {second}"}
                 row["versions"] = both.index.get_level_values("code").nunique()
                 found.append(row | paired_effect(both[first].to_numpy(), both[second].to_numpy(), margin))
@@ -148,6 +147,31 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
     columns = ["condition", "test", "contrast", "pairs", "first", "second", "difference", "low", "high"]
     columns += ["p", "p_equivalent", "verdict", "needed", "versions"]
     return pd.DataFrame(rows, columns=columns).round(4)
+
+
+def paired_runs(values: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
+    """The pairs in which two arms were trained with one version of the code, each pair once.
+
+    Args:
+        values: from :func:`measured`, of one condition and test.
+        first: arm.
+        second: arm.
+
+    Returns:
+        Indexed by pair and code; a column of values for each of the two arms.
+    """
+    wide = values[values["arm"].isin([first, second])].pivot(index=["pair", "code"], columns="arm", values="value")
+    both = wide.reindex(columns=[first, second]).dropna()
+    return both[~both.index.get_level_values("pair").duplicated()]
+
+
+def one_version(records: Sequence[Record]) -> list[Record]:
+    """Each arm of a pair once: of several versions of the code, the one with which most arms were trained."""
+    arms = Counter((one["condition"], one["pair"], one["code"]) for one in records)
+    found: dict[tuple[str, str, int], Record] = {}
+    for one in sorted(records, key=lambda one: -arms[one["condition"], one["pair"], one["code"]]):
+        found.setdefault((one["condition"], one["arm"], one["pair"]), one)
+    return [one for one in records if found[one["condition"], one["arm"], one["pair"]] is one]
 
 
 def paired_effect(first: NDArray[np.float64], second: NDArray[np.float64], margin: float) -> dict[str, Any]:

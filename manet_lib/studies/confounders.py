@@ -1,4 +1,4 @@
-"""How much networks rely on confounders: the test phantoms are drawn again with the markers of other sources."""
+"""How much networks rely on confounders: the test phantoms are drawn again without markers, or with others."""
 
 import os
 from collections.abc import Iterator, Mapping

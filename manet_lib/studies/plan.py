@@ -94,7 +94,7 @@ class Study(_Part):
     pairs: Annotated[int, Field(ge=2, le=100)]
     """Training runs of each arm in each condition."""
     new_images: bool = True
-    """Whether each pair has its own images, split and stage 1; else only their weights and order differ."""
+    """Whether each pair has its own images, split and stage 1; else initial weights and order differ alone."""
 
     rates: list[Positive]
     """Learning rates that each arm may have; the one with the highest validation accuracy is taken."""
@@ -152,6 +152,11 @@ def study_file(name: str) -> Path:
     return project_root() / "params" / "studies" / f"{name}.yaml"
 
 
+def study_names() -> list[str]:
+    """The names of all studies of ``params/studies/``."""
+    return sorted(file.stem for file in study_file("").parent.glob("*.yaml"))
+
+
 def load_study(name: str) -> Study:
     """Read and check the file of a study.
 
@@ -160,7 +165,7 @@ def load_study(name: str) -> Study:
     """
     file = study_file(name)
     if not file.is_file():
-        there = ", ".join(sorted(one.stem for one in file.parent.glob("*.yaml"))) or "none"
+        there = ", ".join(study_names()) or "none"
         raise UserError(f"{name}: no such study in params/studies/; there are {there}")
     try:
         study = Study.model_validate(read_yaml(file))

@@ -61,10 +61,15 @@ class Group:
         return [(self.condition, arm, self.pair, self.seed, rate) for arm, rate in self.runs]
 
     def lacking(self, study: Study, records: Sequence[Record], code: str = "") -> list[tuple[str, float]]:
-        """Its training runs that are to be done with a version of the code, none where all is recorded.
+        """Its training runs that are still to be done; none where all is recorded.
 
-        What is compared, the arms of a contrast or an arm's learning rates, must be recorded with the study's
-        settings and with one version, be it an earlier one.
+        The arms of a contrast, or the learning rates of an arm, must be recorded with the study's settings and
+        with one version of the code, which may be an earlier one.
+
+        Args:
+            study: of the group.
+            records: of the study.
+            code: version of the training runs to come; those that are recorded with it are not done again.
         """
         found: dict[str, set[Key]] = {}
         for record in self.records_of(study, records):

@@ -14,7 +14,14 @@ from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
 from manet_lib.params import UserError
 from manet_lib.report.studies import arms_table
 from manet_lib.studies import plan
-from manet_lib.studies.analysis import chosen_rate, effects, paired_effect, pairs_needed, with_records
+from manet_lib.studies.analysis import (
+    chosen_rate,
+    effects,
+    one_version,
+    paired_effect,
+    pairs_needed,
+    with_records,
+)
 from manet_lib.studies.images import matched_to
 from manet_lib.studies.plan import Study, load_study
 from manet_lib.studies.run import Group, pair_groups, rate_groups, run, train_group
@@ -312,8 +319,15 @@ def test_an_arm_that_is_added_is_trained_with_those_alone_that_it_is_compared_wi
     assert group.lacking(study, before + recorded("now", "MA"), "now") == [("other", 0.01)]
     assert group.lacking(study, before + recorded("now", "MA", "other"), "now") == []
     assert group.lacking(study, recorded("now", "plain", "MA"), "now") == [("other", 0.01)]
-    (_, later) = effects(study, before + recorded("now", "MA", "other"))[["pairs", "versions"]].to_numpy()[:2]
-    assert later.tolist() == [1, 1]
+    both = before + recorded("now", "MA", "other")
+    assert [(one["arm"], one["code"]) for one in one_version(both)] == [
+        ("plain", "earlier"),
+        ("MA", "earlier"),
+        ("other", "now"),
+    ]
+    found = effects(study, both)
+    found = found[found["test"] == "as trained"]
+    assert dict(zip(found["contrast"], found["pairs"], strict=True)) == {"MA − plain": 1, "other − MA": 1}
 
 
 def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):

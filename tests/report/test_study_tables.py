@@ -6,7 +6,7 @@ import scipy.stats
 from sklearn.metrics import roc_auc_score
 
 from manet_lib.report.studies import study_table
-from manet_lib.studies.analysis import with_records
+from manet_lib.studies.analysis import compared, with_records
 from manet_lib.studies.plan import load_study
 from manet_lib.studies.training_records import Record, probabilities_of
 
@@ -17,14 +17,17 @@ def test_conditions_stand_in_the_order_of_the_study_file():
 
 
 def by_pair(arm: str, condition: str) -> list[Record]:
-    own = [one for one in with_records("external")[1] if (one["arm"], one["condition"]) == (arm, condition)]
-    return sorted((one for one in own if one["pair"]), key=lambda one: one["pair"])
+    runs = compared(*with_records("external"))
+    own = [one for one in runs if (one["arm"], one["condition"]) == (arm, condition)]
+    return sorted(own, key=lambda one: one["pair"])
 
 
-@pytest.mark.parametrize("condition", ["Shenzhen to Montgomery", "Montgomery to Shenzhen"])
-def test_the_interval_over_images_too_adds_their_variance_to_that_of_the_training_runs(condition):
+@pytest.mark.parametrize(
+    ("condition", "test"), [("Shenzhen to Montgomery", "outside"), ("Montgomery to Shenzhen", "as trained")]
+)
+def test_the_interval_over_images_too_adds_their_variance_to_that_of_the_training_runs(condition, test):
     """The variance over images by a bootstrap with the training runs fixed; Satterthwaite's degrees of freedom."""
-    test, arms = "outside", ("whole MA", "whole plain")
+    arms = ("whole MA", "whole plain")
     runs = list(zip(*(by_pair(arm, condition) for arm in arms), strict=True))
     scores = np.array([[probabilities_of(one, test)[:, 1] for one in pair] for pair in runs])
     tb = np.array(runs[0][0]["tests"][test]["label"]) == runs[0][0]["classes"][1]
@@ -42,6 +45,6 @@ def test_the_interval_over_images_too_adds_their_variance_to_that_of_the_trainin
     half = scipy.stats.t.ppf(0.975, freedom) * np.sqrt(of_images + of_runs)
     table = study_table("external", (test,))
     row = table[(table["Condition"] == condition) & (table["Contrast"] == " − ".join(arms))].iloc[0]
-    low, high = (float(one) for one in row["Over images, too"].split(" to "))
+    low, high = (float(one) for one in row["95% interval over images, too"].split(" to "))
     assert (low + high) / 2 == pytest.approx(found.mean(), abs=0.1)
     assert (high - low) / 2 == pytest.approx(half, rel=0.15)
