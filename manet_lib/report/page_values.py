@@ -3,7 +3,6 @@
 See :mod:`manet_lib.report.pages` for how pages name them.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
@@ -124,7 +123,11 @@ def _final_losses(name: str, *named: str) -> str:
         for one in one_version(compared(study, records))
         if all(word in (one["condition"], one["arm"]) for word in named)
     ]
-    return f"{min(chosen):.2f} to {max(chosen):.2f}"
+    return _from_to(chosen)
+
+
+def _from_to(losses: list[float]) -> str:
+    return f"{min(losses):.2f} to {max(losses):.2f}"
 
 
 def _losses() -> str:
@@ -132,12 +135,14 @@ def _losses() -> str:
     rows = []
     for name in study_names():
         study, records = _with_records(name)
-        runs = Counter((one["condition"], one["arm"]) for one in one_version(compared(study, records)))
+        found: dict[tuple[str, str], list[float]] = {}
+        for one in one_version(compared(study, records)):
+            found.setdefault((one["condition"], one["arm"]), []).append(one["log"]["train_loss"][-1])
         for condition, arm in product(study.conditions, study.arms):
-            if runs[condition, arm]:
+            losses = found.get((condition, arm))
+            if losses:
                 row = {"Study": f"`{name}`", "Condition": condition, "Arm": arm}
-                row["Training runs"] = str(runs[condition, arm])
-                rows.append(row | {"Training loss": _final_losses(name, condition, arm)})
+                rows.append(row | {"Training runs": str(len(losses)), "Training loss": _from_to(losses)})
     return to_markdown(pd.DataFrame(rows))
 
 

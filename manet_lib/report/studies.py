@@ -48,21 +48,22 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     columns += ["Difference (95% interval)", "Verdict", "Versions"]
     found = pd.DataFrame(rows, columns=columns)
     if not study.new_images:
-        over_images = [_over_images(study, records, row) for row in table.to_dict("records")]
+        known, runs = measured(study, records), compared(study, records)
+        over_images = [_over_images(study, known, runs, row) for row in table.to_dict("records")]
         found.insert(columns.index("Verdict"), "95% interval over images, too", over_images)
     return found.astype({"Runs": int, "Versions": int})  # whole numbers also beside empty tables
 
 
-def _over_images(study: Study, records: list[Record], row: dict[str, Any]) -> str:
+def _over_images(study: Study, known: pd.DataFrame, runs: list[Record], row: dict[str, Any]) -> str:
     """The 95% interval of a contrast over test images and training runs; an image counts as a patient."""
-    table, arms = measured(study, records), row["contrast"].split(" − ")
-    both = paired_runs(table[(table["condition"] == row["condition"]) & (table["test"] == row["test"])], *arms)
+    arms = row["contrast"].split(" − ")
+    both = paired_runs(known[(known["condition"] == row["condition"]) & (known["test"] == row["test"])], *arms)
     if len(both) < 2:
         return "–"
-    runs = {(one["condition"], one["arm"], one["pair"], one["code"]): one for one in compared(study, records)}
+    own = {(one["arm"], one["pair"], one["code"]): one for one in runs if one["condition"] == row["condition"]}
     values = []
     for arm in arms:
-        found = _predictions([runs[row["condition"], arm, *place] for place in both.index], row["test"])
+        found = _predictions([own[arm, *place] for place in both.index], row["test"])
         values.append(100 * _auc_values(found) if study.quantity == "auc" else 100.0 * found.right)
     _, low, high = crossed_interval(values[0] - values[1])
     return f"{low:+.1f} to {high:+.1f}"

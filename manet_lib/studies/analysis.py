@@ -96,14 +96,14 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
 
 def compared(study: Study, records: Sequence[Record]) -> list[Record]:
     """The training runs of the pairs, each with the learning rate that is chosen for its arm, by condition."""
-    rates, found = dict[tuple[str, str], float](), []
+    rates, found, places = dict[tuple[str, str], float](), [], list(study.conditions)
     for record in records:
         arm = (record["condition"], record["arm"])
         if record["pair"] and arm not in rates:
             rates[arm] = _rate(study, records, record)
         if record["pair"] and record["learning_rate"] == rates[arm]:
             found.append(record)
-    return sorted(found, key=lambda one: list(study.conditions).index(one["condition"]))
+    return sorted(found, key=lambda one: places.index(one["condition"]))
 
 
 def _rate(study: Study, records: Sequence[Record], record: Record) -> float:
