@@ -110,7 +110,7 @@ def _gains(accuracy: Mapping[str, Mapping[int, float]]) -> dict[str, list[float]
 _KINDS = {
     "accuracy": "test accuracy (%)",
     "in_lungs": "Grad-CAM in the lungs (%)",
-    "gain": "accuracy over plain",
+    "gain": "accuracy minus plain (points)",
     "whole_as_trained": "whole images, test accuracy (%)",
     "whole_without": "whole images without markers (%)",
     "whole_swapped": "whole images with swapped markers (%)",

@@ -95,7 +95,7 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
     """A difference of a study with its 95% interval, in points."""
     table = _contrasts(name)
     chosen = (table["Condition"] == condition) & (table["Tested on"] == test) & (table["Contrast"] == contrast)
-    (found,) = table.loc[chosen, "Difference (95% interval)"]
+    (found,) = table.loc[chosen, "Difference (points, 95% interval)"]
     return str(found)
 
 
@@ -160,7 +160,7 @@ def _fall(name: str, condition: str, before: str, after: str, first: str, second
     wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")
     falls = wide[before] - wide[after]
     values = falls[first] - falls[second] if second else falls[first]
-    return _over_runs(values.to_numpy(), ".1f")
+    return _over_runs(values.dropna().to_numpy(), ".1f")
 
 
 def _change(name: str, condition: str, arm: str, before: str, after: str) -> str:

@@ -45,7 +45,7 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         shown = interval if np.isfinite(row["low"]) else "–"
         rows.append((*names, *means, shown, row["verdict"], int(row["versions"])))
     columns = ["Condition", "Tested on", "Contrast", "Runs", "First (%)", "Second (%)"]
-    columns += ["Difference (95% interval)", "Verdict", "Versions"]
+    columns += ["Difference (points, 95% interval)", "Verdict", "Versions"]
     found = pd.DataFrame(rows, columns=columns)
     if not study.new_images:
         known, runs = measured(study, records), compared(study, records)
@@ -103,9 +103,9 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         row["Runs"] = len(found.probabilities)
         row["AUC (%)"] = with_interval(*(100 * np.array(auc)))
         row["Accuracy (%)"] = with_interval(*(100 * np.array(share_interval(found.right))))
-        row["Brier score"] = with_interval(*brier_interval(found.actual, found.probabilities), ".2f")
+        row["Brier score (0 to 2)"] = with_interval(*brier_interval(found.actual, found.probabilities), ".2f")
         row["Calibration error (points)"] = f"{100 * calibration_values(found.confidence, found.right).mean():.0f}"
-        row["By chance below"] = f"{100 * calibration_by_chance(found.confidence):.0f}"
+        row["95th percentile by chance (points)"] = f"{100 * calibration_by_chance(found.confidence):.0f}"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -373,7 +373,7 @@ def test_scores_of_an_arm_are_those_of_scikit_learn_averaged_over_its_runs():
                 right.append(100 * ((shown > 0.5) == actual).mean())
                 brier.append(2 * brier_score_loss(actual, shown))
         assert row["Runs"] == len(auc) > 1
-        for column, values in {"AUC (%)": auc, "Accuracy (%)": right, "Brier score": brier}.items():
+        for column, values in {"AUC (%)": auc, "Accuracy (%)": right, "Brier score (0 to 2)": brier}.items():
             mean, low, high = map(float, row[column].replace("(", "").replace(")", "").replace("to", "").split())
             assert mean == pytest.approx(np.mean(values), abs=0.06 if max(values) > 2 else 0.006)
             assert low < mean < high
