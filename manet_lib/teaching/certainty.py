@@ -16,7 +16,7 @@ from manet_lib.evaluation.scores import bin_of, calibration_values
 from manet_lib.inference.calibration import fit_temperature
 from manet_lib.params import CLASSES
 from manet_lib.teaching.images import SIZE, drawn
-from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture
+from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture, refuse
 
 Numbers = NDArray[np.float64]
 
@@ -54,19 +54,16 @@ def check_calibration_error(answer: Any) -> str:
                 f"right, so that they differ by {abs(wanted):.2f} and not by {found:.3f}."
             )
     differences = (table["confidence"] - table["right"]).to_numpy()
-    for reason, other in (
-        ("the bins count alike in it; weigh each with its images", np.abs(differences).mean()),
-        (
-            "too sure and not sure enough cancel in it; take each difference without its sign",
-            abs(float((counts * differences).sum())) / 10,
-        ),
-        ("it is the sum of the three; weigh each with its share of the images", np.abs(differences).sum()),
-        ("it is taken image by image; average in each bin first", np.abs(confidence - right).mean()),
-        ("empty bins are counted; they hold no image and weigh nothing", np.abs(differences).sum() / 10),
-    ):
-        if close(error, other):
-            raise NotYet(f"the error is not {error:.3f}: {reason}.")
     wanted = float(calibration_values(confidence[None], right[None]).mean())
+    cancelled = abs(float((counts * differences).sum())) / 10
+    mistakes = {
+        "the bins count alike in it; weigh each with its images": np.abs(differences).mean(),
+        "too sure and not sure enough cancel in it; take each difference without its sign": cancelled,
+        "it is the sum of the three; weigh each with its share of the images": np.abs(differences).sum(),
+        "it is taken image by image; average in each bin first": np.abs(confidence - right).mean(),
+        "empty bins are counted; they hold no image and weigh nothing": np.abs(differences).sum() / 10,
+    }
+    refuse(error, wanted, mistakes, f"the error is not {error:.3f}: ")
     if not close(error, wanted):
         raise NotYet(
             f"the error is not {error:.3f}: add up images × difference of the three bins, and divide by ten."
@@ -254,21 +251,18 @@ def _check_auroc(auroc: Callable[[Numbers, Numbers], float]) -> None:
     ):
         found, wanted = float(ask(auroc, usual, outside)), auroc_by_rank(usual, outside)
         pairs = len(usual) * len(outside)
-        above = float((outside[None] > usual[:, None]).mean())
-        for reason, other in (
-            (
-                "the pairs are counted the other way round; the out-of-distribution image is to score higher",
-                1 - wanted,
+        mistakes = {
+            "the pairs are counted the other way round; the out-of-distribution image is to score higher": 1
+            - wanted,
+            "this is a number of pairs; divide by all pairs": wanted * pairs,
+            "a pair with the same score counts a half, and you count none": (
+                outside[None] > usual[:, None]
+            ).mean(),
+            "a pair with the same score counts a half, and you count it whole": (
+                (outside[None] >= usual[:, None]).mean()
             ),
-            ("this is a number of pairs; divide by all pairs", wanted * pairs),
-            ("a pair with the same score counts a half, and you count none", above),
-            (
-                "a pair with the same score counts a half, and you count it whole",
-                float((outside[None] >= usual[:, None]).mean()),
-            ),
-        ):
-            if close(found, other) and not close(other, wanted):
-                raise NotYet(f"AUROC: {found:.3f}: {reason}.")
+        }
+        refuse(found, wanted, mistakes, f"AUROC: {found:.3f}: ")
         if not close(found, wanted):
             raise NotYet(
                 f"AUROC: of {len(usual)} × {len(outside)} pairs a share of {wanted:.3f} is in order, and you "

@@ -73,14 +73,7 @@ def exercise_of(solution: Path) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
-def write_exercises() -> list[Path]:
-    """Write every exercise from its solution; returns the files."""
-    files = []
+if __name__ == "__main__":
     for solution in solutions():
         write_text(exercise_file(solution), exercise_of(solution))
-        files.append(exercise_file(solution))
-    return files
-
-
-if __name__ == "__main__":
-    print(f"{len(write_exercises())} notebooks in notebooks/exercises/")
+    print(f"{len(solutions())} notebooks in notebooks/exercises/")

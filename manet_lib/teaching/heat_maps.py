@@ -16,7 +16,7 @@ from manet_lib.attention.scores import centre_blob
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.scaling import to_signed
 from manet_lib.params import CLASSES
-from manet_lib.teaching.verdict import NotYet, ask, check, close, picture
+from manet_lib.teaching.verdict import NotYet, ask, check, close, picture, refuse
 
 Map = NDArray[np.float32]
 
@@ -34,21 +34,15 @@ def check_cam(answer: Any) -> str:
     means = GRADIENTS.mean(axis=(1, 2), keepdims=True)
     raw = (means * FEATURES).sum(axis=0)
     wanted = np.maximum(raw, 0)
-    for reason, other in (
-        ("the negative places are still there: a map shows what raises the score, so set them to 0", raw),
-        (
-            "the gradient of each place is multiplied; average it over the places of its feature first",
-            np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0),
-        ),
-        ("the gradients are summed; their mean is the weight of a feature", 9 * wanted),
-        ("the features are added without weights", FEATURES.sum(axis=0)),
-        (
-            "each feature is cut at 0 before the sum; the second one cannot take off anything then",
-            np.maximum(means * FEATURES, 0).sum(axis=0),
-        ),
-    ):
-        if close(found, other) and not close(other, wanted):
-            raise NotYet(f"{reason}.")
+    each, cut = np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0), np.maximum(means * FEATURES, 0).sum(axis=0)
+    mistakes = {
+        "the negative places are still there: a map shows what raises the score, so set them to 0": raw,
+        "the gradient of each place is multiplied; average it over the places of its feature first": each,
+        "the gradients are summed; their mean is the weight of a feature": 9 * wanted,
+        "the features are added without weights": FEATURES.sum(axis=0),
+        "each feature is cut at 0 before the sum; the second one cannot take off anything then": cut,
+    }
+    refuse(found, wanted, mistakes)
     if not close(found, wanted, 6e-3):
         row, column = (int(place) for place in np.argwhere(~np.isclose(found, wanted, atol=6e-3))[0])
         raise NotYet(
@@ -71,16 +65,13 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
         if pair.shape != (2,):
             raise NotYet(f"two numbers are asked for, share and chance, and these are {pair.size}.")
         wanted, chance = float(heat[lungs].sum() / heat.sum()), float(lungs.mean())
-        for reason, other in (
-            ("is the mean of the map in the lungs; divide sums", float(heat[lungs].mean())),
-            (
-                "is the share of the pixels above 0, which hides how bright they are",
-                float((heat[lungs] > 0).sum() / (heat > 0).sum()),
-            ),
-            ("is the share *outside*", 1 - wanted),
-        ):
-            if close(pair[0], other) and not close(other, wanted):
-                raise NotYet(f"{pair[0]:.3f} {reason}.")
+        bright = (heat[lungs] > 0).sum() / (heat > 0).sum()
+        mistakes = {
+            "is the mean of the map in the lungs; divide sums": heat[lungs].mean(),
+            "is the share of the pixels above 0, which hides how bright they are": bright,
+            "is the share *outside*": 1 - wanted,
+        }
+        refuse(pair[0], wanted, mistakes, f"{pair[0]:.3f} ")
         if not close(pair[0], wanted):
             raise NotYet(
                 f"on image {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."

@@ -12,7 +12,7 @@ from manet_lib.data.phantom import SOURCES, Phantom, draw_phantom
 from manet_lib.data.scaling import seen
 from manet_lib.evaluation.baseline import predicted_correctly, thumbnails
 from manet_lib.params import CLASSES
-from manet_lib.teaching.verdict import NotYet, ask, check, close, picture
+from manet_lib.teaching.verdict import NotYet, ask, check, close, picture, refuse
 
 SIZE = 48
 """Height and width of the phantoms of these exercises, in pixels."""
@@ -98,19 +98,15 @@ def check_leak(leaked: Callable[[pd.DataFrame], float]) -> str:
         test, train = table[table["split"] == "test"], table[table["split"] == "train"]
         known = test["patient"].isin(table.loc[table["split"] != "test", "patient"]).mean()
         both = len(set(test["patient"]) & set(train["patient"]))
-        for reason, value in (
-            (
-                "counts the validation images as training; no weights are fitted to them",
-                known,
-            ),
-            ("is a share of all images; divide by the test images", wanted * len(test) / len(table)),
-            ("is a number of images; divide by the test images", wanted * len(test)),
-            ("is a number of patients; count images, and divide by the test images", both),
-            ("is a share of patients; count images", both / test["patient"].nunique()),
-            ("is what does not leak; subtract it from 1", 1 - wanted),
-        ):
-            if close(found, value) and not close(value, wanted):
-                raise NotYet(f"{found:.3g} {reason}.")
+        mistakes = {
+            "counts the validation images as training; no weights are fitted to them": known,
+            "is a share of all images; divide by the test images": wanted * len(test) / len(table),
+            "is a number of images; divide by the test images": wanted * len(test),
+            "is a number of patients; count images, and divide by the test images": both,
+            "is a share of patients; count images": both / test["patient"].nunique(),
+            "is what does not leak; subtract it from 1": 1 - wanted,
+        }
+        refuse(found, wanted, mistakes, f"{found:.3g} ")
         if not close(found, wanted):
             raise NotYet(f"for table {seed} it is {wanted:.3f}, and you say {found:.3f}.")
     shares = {each: _leaked(images_of_patients(400, each, 0)) for each in (1, 2, 3, 5)}

@@ -1,6 +1,7 @@
 """Checks of exercises on mask attention: lung maps (04) and how far they reach (08)."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,19 +12,17 @@ from torch.nn import functional as F
 
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.models.mask_attention import MaskPool, attend, mask_maps
-from manet_lib.report.classification import small_mask
-from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture
+from manet_lib.report.classification import place_weights, receptive_field, small_mask
+from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture, refuse
 
 Layers = Sequence[tuple[int, int, int]]
 """Kernel, stride and padding of the layers of a network, in order."""
 
 
-def pooled(
-    mask: Any, kernel: int, stride: int, padding: int, count_include_pad: bool = True
-) -> NDArray[np.float64]:
+def pooled(mask: Any, kernel: int, stride: int, padding: int) -> NDArray[np.float64]:
     """P(M; k, s, p) of Eq. 1, by PyTorch: mask (H, W) to map (H', W')."""
     image = torch.as_tensor(np.asarray(mask, dtype=np.float64))[None, None]
-    return F.avg_pool2d(image, kernel, stride, padding, count_include_pad=count_include_pad)[0, 0].numpy()
+    return F.avg_pool2d(image, kernel, stride, padding)[0, 0].numpy()
 
 
 @check
@@ -64,7 +63,8 @@ def check_weights(weights: Callable[[Layers, int], Any]) -> str:
     """04, second exercise: what each pixel of a row counts in the middle place of its last lung map."""
     for layers, size in (([(3, 1, 1)] * 2, 11), ([(3, 1, 1)] * 4, 21), ([(7, 2, 3), (3, 2, 1), (3, 1, 1)], 33)):
         found = picture(ask(weights, layers, size), (size,), "row of weights").astype(float)
-        wanted, field = _weights(layers, size), _field(layers)
+        pools = [MaskPool(*layer) for layer in layers]
+        wanted, field = place_weights(pools, size).sum(axis=0), receptive_field(pools)
         alike = np.where(wanted > 0, 1 / (wanted > 0).sum(), 0)
         if close(found, alike) and not close(alike, wanted):
             raise NotYet(
@@ -83,23 +83,6 @@ def check_weights(weights: Callable[[Layers, int], Any]) -> str:
             )
     share = float(wanted[np.abs(np.arange(size) - size // 2) <= field // 4].sum())
     return f"the field is {field} pixels wide, and its middle half already has {100 * share:.0f}% of the weight."
-
-
-def _weights(layers: Layers, size: int) -> NDArray[np.float64]:
-    row = torch.ones(1, 1, size, dtype=torch.float64, requires_grad=True)
-    lung_map = row
-    for kernel, stride, padding in layers:
-        lung_map = F.avg_pool1d(lung_map, kernel, stride, padding)
-    lung_map[0, 0, lung_map.shape[-1] // 2].backward()
-    assert row.grad is not None
-    return row.grad[0, 0].numpy()
-
-
-def _field(layers: Layers) -> int:
-    side, step = 1, 1
-    for kernel, stride, _ in layers:
-        side, step = side + (kernel - 1) * step, step * stride
-    return side
 
 
 class SmallCNN(nn.Module):
@@ -146,21 +129,15 @@ def check_attention(forward: Callable[[SmallCNN, Tensor, Tensor], Tensor]) -> st
             raise NotYet(
                 "with a mask of zeros something passes: the product belongs behind the batch norm, which adds."
             )
-        for reason, other in (
-            (
-                "the mask is multiplied as it is, without pooling; pool it like each convolution",
-                _resized(network, image, mask),
-            ),
-            ("only the second convolution has its product", _attended(network, image, mask, (False, True))),
-            ("only the first convolution has its product", _attended(network, image, mask, (True, False))),
-            (
-                "padding is left out of your averages; Eq. 1 here counts it",
-                _attended(network, image, mask, pad=False),
-            ),
-        ):
-            if close(found, other, 1e-6):
-                raise NotYet(f"{reason}.")
-        if not close(found, _attended(network, image, mask), 1e-5):
+        given, wanted = (network, image, mask), _attended(network, image, mask)
+        mistakes = {
+            "the mask is multiplied as it is, without pooling; pool it like each convolution": _resized(*given),
+            "only the second convolution has its product": _attended(*given, (False, True)),
+            "only the first convolution has its product": _attended(*given, (True, False)),
+            "padding is left out of your averages; Eq. 1 here counts it": _attended(*given, pad=False),
+        }
+        refuse(found, wanted, mistakes, tolerance=1e-6)
+        if not close(found, wanted, 1e-5):
             raise NotYet(
                 "the logits are not those of Eq. 1: convolution, batch norm, product, ReLU, in this order?"
             )
@@ -189,10 +166,7 @@ STACK: Layers = ((7, 2, 3), (3, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 1), (3, 2, 1
 def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
     """08, first exercise: sides of the map behind each layer of a stack."""
     for size in (64, 65, 100, 224, 512):
-        wanted, side = [], size
-        for kernel, stride, padding in STACK:
-            side = (side + 2 * padding - kernel) // stride + 1
-            wanted.append(side)
+        wanted = _sides(size)
         given = ask(sides, size, STACK)
         if np.ndim(given) == 0:
             raise NotYet("a list is asked for, with the side behind each layer.")
@@ -210,38 +184,36 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                     f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, plus 1."
                 )
     return (
-        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_last_side(64)}: there each place "
+        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_sides(64)[-1]}: there each place "
         "stands for much of the image."
     )
 
 
-def _last_side(size: int) -> int:
+def _sides(size: int) -> list[int]:
+    found = [size]
     for kernel, stride, padding in STACK:
-        size = (size + 2 * padding - kernel) // stride + 1
-    return size
+        found.append((found[-1] + 2 * padding - kernel) // stride + 1)
+    return found[1:]
 
 
 @check
 def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
     """08, second exercise: the last lung map of a mask (1, 1, S, S) behind a stack of layers."""
     for size in (64, 128):
-        mask = torch.from_numpy(draw_phantom("normal", 1, size=size).lungs)[None, None].double()
+        mask = _lungs(size)
         wanted = _stacked(mask, STACK)
         given = ask(last_map, mask.clone(), STACK)
         if isinstance(given, list | tuple):
             raise NotYet("one map is asked for, the last one.")
         why = ": pool the map of the layer before, not the mask anew"
         found = picture(given, tuple(wanted.shape), "map", why)
-        for reason, other in (
-            ("padding is left out of your averages; it counts as no lung", _stacked(mask, STACK, False)),
-            (
-                "you pool to the size at once; layer by layer blurs more",
-                F.adaptive_avg_pool2d(mask, wanted.shape[-1]),
-            ),
-            ("you take the maximum; Eq. 1 averages", _highest(mask, STACK)),
-        ):
-            if close(found, other, 1e-5):
-                raise NotYet(f"{reason}.")
+        at_once = F.adaptive_avg_pool2d(mask, wanted.shape[-1])
+        mistakes = {
+            "padding is left out of your averages; it counts as no lung": _stacked(mask, STACK, UNCOUNTED),
+            "you pool to the size at once; layer by layer blurs more": at_once,
+            "you take the maximum; Eq. 1 averages": _stacked(mask, STACK, F.max_pool2d),
+        }
+        refuse(found, wanted, mistakes, tolerance=1e-5)
         if not close(found, wanted, 1e-5):
             raise NotYet(
                 f"the mean of the map is {float(wanted.mean()):.3f}, and yours {float(np.mean(found)):.3f}."
@@ -254,15 +226,12 @@ def _lungs(size: int) -> Tensor:
     return torch.from_numpy(draw_phantom("normal", 1, size=size).lungs)[None, None].double()
 
 
-def _stacked(mask: Tensor, layers: Layers, counted: bool = True) -> Tensor:
-    for kernel, stride, padding in layers:
-        mask = F.avg_pool2d(mask, kernel, stride, padding, count_include_pad=counted)
-    return mask
+UNCOUNTED = partial(F.avg_pool2d, count_include_pad=False)
 
 
-def _highest(mask: Tensor, layers: Layers) -> Tensor:
-    for kernel, stride, padding in layers:
-        mask = F.max_pool2d(mask, kernel, stride, padding)
+def _stacked(mask: Tensor, layers: Layers, pool: Callable[..., Tensor] = F.avg_pool2d) -> Tensor:
+    for layer in layers:
+        mask = pool(mask, *layer)
     return mask
 
 

@@ -15,7 +15,7 @@ from manet_lib.evaluation import overlap
 from manet_lib.evaluation.damage import bridged, damaged
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.models.resunet import soft_dice_loss
-from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture
+from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture, refuse
 
 Mask = NDArray[np.bool_]
 
@@ -241,15 +241,15 @@ def check_surface_distance(distance: Callable[[Mask, Mask], float]) -> str:
     found, wanted = float(ask(distance, small, large)), overlap.surface_distance(small, large)
     one, other = overlap.outline(small), overlap.outline(large)
     there, back = distance_transform_edt(~other)[one], distance_transform_edt(~one)[other]
-    for reason, value in (
-        ("the mean from the first outline to the second alone; go back as well", there.mean()),
-        ("the mean from the second outline to the first alone; go the other way as well", back.mean()),
-        ("the largest distance (Hausdorff's); take the mean", max(there.max(), back.max())),
-        ("the mean of two means; every outline pixel counts once", (there.mean() + back.mean()) / 2),
-        ("of all pixels of the masks; the outlines alone count", _filled_distance(small, large)),
-    ):
-        if close(found, value) and not close(value, wanted):
-            raise NotYet(f"{found:.2f} is {reason}.")
+    filled = [distance_transform_edt(~large)[small], distance_transform_edt(~small)[large]]
+    mistakes = {
+        "the mean from the first outline to the second alone; go back as well": there.mean(),
+        "the mean from the second outline to the first alone; go the other way as well": back.mean(),
+        "the largest distance (Hausdorff's); take the mean": max(there.max(), back.max()),
+        "the mean of two means; every outline pixel counts once": (there.mean() + back.mean()) / 2,
+        "of all pixels of the masks; the outlines alone count": np.concatenate(filled).mean(),
+    }
+    refuse(found, wanted, mistakes, f"{found:.2f} is ")
     if not close(found, wanted):
         raise NotYet(f"for rectangles of 8×8 and 20×21 it is {wanted:.3f} pixels, and you say {found:.3f}.")
     for patient in range(3):
@@ -267,11 +267,6 @@ def check_surface_distance(distance: Callable[[Mask, Mask], float]) -> str:
             f"{away:.2f} pixels off on an image of {size} pixels, with an IoU of {_iou(lungs, smaller):.2f}"
         )
     return f"lungs shrunk by 2 pixels lie {' and '.join(words)}: IoU depends on their size, this score hardly."
-
-
-def _filled_distance(first: Mask, second: Mask) -> float:
-    parts = [distance_transform_edt(~second)[first], distance_transform_edt(~first)[second]]
-    return float(np.concatenate(parts).mean())
 
 
 @check

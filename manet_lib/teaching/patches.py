@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from manet_lib.data.patches import MATERIALS, draw_patch
 from manet_lib.data.scaling import resize
 from manet_lib.models.joint import JointMANet
-from manet_lib.teaching.verdict import NotYet, ask, check, close, picture
+from manet_lib.teaching.verdict import NotYet, ask, check, close, picture, refuse
 
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -176,15 +176,14 @@ def check_gradient(
     soft = logits.sigmoid()
     wanted = weights * image * soft * (1 - soft)
     found = _tensor(ask(by_hand, logits.clone(), image.clone(), weights.clone()), "gradient by hand")
-    for reason, other in (
-        ("this is the gradient at the mask; the sigmoid between mask and logit is missing", weights * image),
-        ("the image is missing: where it is black, the mask changes nothing", weights * soft * (1 - soft)),
-        ("the weights are missing", image * soft * (1 - soft)),
-        ("these are the score's summands; the sigmoid's slope is m (1 - m), not m", weights * image * soft),
-        ("the score is a sum over pixels, and you divide by their number", wanted / wanted.numel()),
-    ):
-        if close(found, other, 1e-6):
-            raise NotYet(f"by hand: {reason}.")
+    mistakes = {
+        "this is the gradient at the mask; the sigmoid between mask and logit is missing": weights * image,
+        "the image is missing: where it is black, the mask changes nothing": weights * soft * (1 - soft),
+        "the weights are missing": image * soft * (1 - soft),
+        "these are the score's summands; the sigmoid's slope is m (1 - m), not m": weights * image * soft,
+        "the score is a sum over pixels, and you divide by their number": wanted / wanted.numel(),
+    }
+    refuse(found, wanted, mistakes, "by hand: ", 1e-6)
     if not close(found, wanted, 1e-6):
         row, column = divmod(int((found - wanted).abs().argmax()), 8)
         raise NotYet(

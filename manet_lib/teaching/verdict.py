@@ -1,6 +1,6 @@
 """The verdict of a check on an answer: right or not yet, and why. A wrong answer never raises."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
@@ -107,6 +107,13 @@ def picture(answer: Any, shape: tuple[int, ...], what: str, why: str = "") -> ND
         sides = ["×".join(str(side) for side in one) or "a single number" for one in (found.shape, shape)]
         raise NotYet(f"your {what} is {sides[0]}, and it should be {sides[1]}{why}.")
     return found
+
+
+def refuse(found: Any, wanted: Any, mistakes: Mapping[str, Any], say: str = "", tolerance: float = 1e-3) -> None:
+    """Raise NotYet if an answer is what a mistake gives, by its reason, unless that is right as well."""
+    for reason, value in mistakes.items():
+        if close(found, value, tolerance) and not close(value, wanted, tolerance):
+            raise NotYet(f"{say}{reason}.")
 
 
 def close(one: Any, other: Any, tolerance: float = 1e-3) -> bool:
