@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from manet_lib.params import UserError
@@ -65,6 +66,10 @@ def expand(folder: str) -> Path:
     return project_root() / Path(os.path.expandvars(text)).expanduser()
 
 
+def _inside(*parts: str) -> cached_property[Path]:
+    return cached_property(lambda run: run.root.joinpath(*parts))
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """Every file that a run writes, by profile."""
@@ -83,10 +88,8 @@ class RunPaths:
         """Results of this profile that come with the project; see :mod:`manet_lib.report.recorded`."""
         return project_root() / "figures" / "recorded" / self.root.name
 
-    @property
-    def settings(self) -> Path:
-        """All parameters of the run, as last used."""
-        return self.root / "settings.yaml"
+    settings = _inside("settings.yaml")
+    """All parameters of the run, as last used."""
 
     def executed(self, node: str) -> Path:
         """An executed notebook."""
@@ -96,50 +99,24 @@ class RunPaths:
         """What an executed notebook shows; see :mod:`manet_lib.workflow.graph`."""
         return self.root / "notebooks" / f"{node}.json"
 
-    @property
-    def ran(self) -> Path:
-        """Folder of empty files by which Snakemake knows what has been executed in this call."""
-        return self.root / "notebooks" / "ran"
-
-    @property
-    def phantoms(self) -> Path:
-        """Synthetic phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
-        return self.root / "phantoms"
-
-    @property
-    def store(self) -> Path:
-        """Folder of the image store."""
-        return self.root / "store"
-
-    @property
-    def manifest_dir(self) -> Path:
-        """Folder of the manifest."""
-        return self.root / "manifest"
-
-    @property
-    def manifest(self) -> Path:
-        """The manifest: one row per image."""
-        return self.manifest_dir / "manifest.csv"
-
-    @property
-    def segmentation(self) -> Path:
-        """Folder of stage 1."""
-        return self.root / "segmentation"
-
-    @property
-    def iou(self) -> Path:
-        """Intersection over union of each test pair of stage 1."""
-        return self.segmentation / "iou.csv"
-
-    @property
-    def raw_masks(self) -> Path:
-        """Predicted lung masks of all images, before post-processing (uint8, 0 or 1)."""
-        return self.root / "raw_masks" / "masks.npy"
-
-    @property
-    def clean_masks(self) -> Path:
-        """Predicted lung masks of all images, after post-processing (uint8, 0 or 1)."""
-        return self.root / "clean_masks" / "masks.npy"
+    ran = _inside("notebooks", "ran")
+    """Folder of empty files by which Snakemake knows what has been executed in this call."""
+    phantoms = _inside("phantoms")
+    """Synthetic phantoms: ``images/``, ``masks/``, ``lesions/`` and ``index.csv``."""
+    store = _inside("store")
+    """Folder of the image store."""
+    manifest_dir = _inside("manifest")
+    """Folder of the manifest."""
+    manifest = _inside("manifest", "manifest.csv")
+    """The manifest: one row per image."""
+    segmentation = _inside("segmentation")
+    """Folder of stage 1."""
+    iou = _inside("segmentation", "iou.csv")
+    """Intersection over union of each test pair of stage 1."""
+    raw_masks = _inside("raw_masks", "masks.npy")
+    """Predicted lung masks of all images, before post-processing (uint8, 0 or 1)."""
+    clean_masks = _inside("clean_masks", "masks.npy")
+    """Predicted lung masks of all images, after post-processing (uint8, 0 or 1)."""
 
     def classifier(self, model: str, trial: int) -> Path:
         """Folder of one training run of stage 2."""
@@ -153,39 +130,23 @@ class RunPaths:
         """Probabilities of validation and test images of one training run."""
         return self.classifier(model, trial) / "predictions.csv"
 
-    @property
-    def attention(self) -> Path:
-        """Folder of the attention scores."""
-        return self.root / "attention"
-
-    @property
-    def probes(self) -> Path:
-        """Folder of the probes of heat maps."""
-        return self.root / "probes"
-
-    @property
-    def mask_scores(self) -> Path:
-        """Folder of the scores of stage 1's masks."""
-        return self.root / "mask_scores"
-
-    @property
-    def perturbed_masks(self) -> Path:
-        """Folder of what stage 2 predicts for images with perturbed masks."""
-        return self.root / "perturbed_masks"
-
-    @property
-    def confounders(self) -> Path:
-        """Folder of what stage 2 predicts for phantoms with other markers."""
-        return self.root / "confounders"
+    attention = _inside("attention")
+    """Folder of the attention scores."""
+    probes = _inside("probes")
+    """Folder of the probes of heat maps."""
+    mask_scores = _inside("mask_scores")
+    """Folder of the scores of stage 1's masks."""
+    perturbed_masks = _inside("perturbed_masks")
+    """Folder of what stage 2 predicts for images with perturbed masks."""
+    confounders = _inside("confounders")
+    """Folder of what stage 2 predicts for phantoms with other markers."""
 
     def release(self, model: str, trial: int) -> Path:
         """The one file of both networks for use elsewhere, with all that is to be known about them."""
         return self.root / "release" / f"{model}-{trial}" / "manet.safetensors"
 
-    @property
-    def cost(self) -> Path:
-        """Folder of the measured running times of Table 3."""
-        return self.root / "cost"
+    cost = _inside("cost")
+    """Folder of the measured running times of Table 3."""
 
 
 def log_of(folder: Path) -> Path:
