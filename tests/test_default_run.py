@@ -102,7 +102,7 @@ def test_a_run_that_is_recorded_agrees_with_itself(run, tmp_path, monkeypatch):
     assert found["figure10"]["seconds"] >= sum(trained)
     assert provenance(PARAMS.model_copy(update={"seed": 1}), run)["table2"].get("seconds") is None
 
-    assert "nothing to compare with" in beside_recorded(PARAMS, run).said
+    assert "nothing to compare with" in beside_recorded(PARAMS, run)[0]
     record(PARAMS, run)
     assert (tmp_path / "recorded/figure9.png").read_bytes() == (run.figures / "figure9.png").read_bytes()
     images = (
@@ -120,15 +120,15 @@ def test_a_run_that_is_recorded_agrees_with_itself(run, tmp_path, monkeypatch):
     tested = pd.read_csv(tmp_path / "recorded/table1.csv").iloc[2, 1:-1].tolist()
     assert content["facts"]["images for test, by class"] == tested
     assert len([name for name in content["facts"] if name.startswith("Table 3")]) == 10
-    beside = beside_recorded(PARAMS, run)
-    assert "This run agrees with the recorded one" in beside.said
-    assert beside.numbers["Difference"].tolist() == ["+0.00"] * len(content["measured"])
+    said, numbers = beside_recorded(PARAMS, run)
+    assert "This run agrees with the recorded one" in said
+    assert numbers["Difference"].tolist() == ["+0.00"] * len(content["measured"])
 
     other = PARAMS.model_copy(update={"epochs": 2, "num_workers": 1})
-    assert "another epochs" in beside_recorded(other, run).said
+    assert "another epochs" in beside_recorded(other, run)[0]
     broken = content["facts"] | {"epochs of ResNet34, trial 1": 7}
     (tmp_path / "recorded/record.json").write_text(json.dumps(content | {"facts": broken}))
-    said = beside_recorded(PARAMS, run).said
+    said = beside_recorded(PARAMS, run)[0]
     assert "does NOT agree" in said
     assert "epochs of ResNet34, trial 1" in said
 

@@ -18,10 +18,8 @@ Array = NDArray[np.floating[Any]]
 
 _SUPERSAMPLING = 3
 
-
 _NEGLIGIBLE = 16.0
 """Where a term has fallen to exp(-16), it is 0: less than a ten thousandth of a grey value."""
-
 
 _EXTENT = 0.95
 

@@ -120,7 +120,9 @@ def _why_not(path: Path) -> str | None:
         pass
     if named or start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return None
-    return "" if _is_text(start) else None if _is_bare_dicom(start) else "not an image"
+    from manet_lib.data.dicom import is_dicom  # not before it is needed
+
+    return "" if _is_text(start) else None if is_dicom(start) else "not an image"
 
 
 def _is_text(start: bytes) -> bool:
@@ -131,12 +133,6 @@ def _is_text(start: bytes) -> bool:
     except UnicodeDecodeError as error:
         return error.start > len(start) - 4  # a character that the end cuts in two
     return True
-
-
-def _is_bare_dicom(start: bytes) -> bool:
-    from manet_lib.data.dicom import is_dicom
-
-    return is_dicom(start)
 
 
 def read_images(files: Sequence[Path], size: int) -> Iterator[tuple[Path, Read]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +95,6 @@ class Networks:
         """The same networks on a device."""
         moved = self.segmenter.eval().to(device), self.classifier.eval().to(device)
         return Networks(self.params, *moved, self.usage, str(device))
-
-    def known(self, usage: Usage) -> Networks:
-        """The same networks with what was found out about them."""
-        return replace(self, usage=usage)
 
     def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Both stages on some images at once, uint8 (N, S, S) of the networks' size."""

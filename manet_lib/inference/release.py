@@ -5,6 +5,7 @@ and a model card, ``README.md``. Temperature and limits are of training and vali
 how well they did.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,7 @@ def _found_out(run_dir: Path, model: str, trial: int) -> Networks | None:
     data = _data(networks.params, paths, model, trial)
     if read_header(paths.release(model, trial)).get("data") == data:
         return None
-    return networks.known(_usage(networks, paths, data))
+    return replace(networks, usage=_usage(networks, paths, data))
 
 
 def _data(params: Params, paths: RunPaths, model: str, trial: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from IPython.display import Markdown
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.tables import to_markdown, write_table
-from manet_lib.workflow.parameters import READ_BY
+from manet_lib.workflow.parameters import PHANTOM_ONLY, READ_BY
 from manet_lib.workflow.records import Step
 
 MATTERS: dict[str, tuple[str, ...]] = {
@@ -31,8 +31,6 @@ MATTERS: dict[str, tuple[str, ...]] = {
     "cost": ("models", "image_size", "batch_size", "cost_repeats", "precision"),
 }
 """The parameters of each step that a reader would change first."""
-
-PHANTOM_ONLY = ("phantom_images", "phantom_size", "confounder_strength")
 
 
 def used(params: Params, *steps: str) -> Markdown:

@@ -9,7 +9,6 @@ training runs: the difference of two of them lies within it in 95 of 100 cases.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,25 +23,17 @@ from manet_lib.report.cost import count_table
 from manet_lib.report.provenance import write_provenance
 from manet_lib.report.tables import model_title, right_by_trial, trained_models
 from manet_lib.studies.confounders import THUMBNAILS
+from manet_lib.workflow import steps
 from manet_lib.workflow.records import read_done, read_json, read_table
-from manet_lib.workflow.steps import (
-    attention_step,
-    confounders_step,
-    cost_step,
-    grid,
-    manifest_step,
-    segmentation_step,
-    store_step,
-)
 
 
 def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
     """What is the same on every machine, of the steps that are done: names and plain JSON values."""
     found: dict[str, Any] = {}
-    done = read_done(paths.store) if store_step(params, paths).is_done() else None
+    done = read_done(paths.store) if steps.store_step(params, paths).is_done() else None
     if done is not None:
         found["pixels of all images"] = done["outputs"]["images.npy"]["sha256"][:16]
-    if manifest_step(params, paths).is_done():
+    if steps.manifest_step(params, paths).is_done():
         manifest = read_manifest(paths)
         for side, part in manifest.groupby("split"):
             counts = part["label"].value_counts().reindex(params.classes, fill_value=0)
@@ -52,7 +43,7 @@ def facts(params: Params, paths: RunPaths) -> dict[str, Any]:
     for model, trial in trained_models(params, paths):
         log = pd.read_csv(log_of(paths.classifier(model, trial)))
         found[f"epochs of {model_title(model)}, trial {trial}"] = len(log)
-    if cost_step(params, paths).is_done():
+    if steps.cost_step(params, paths).is_done():
         table = count_table(pd.read_csv(paths.cost / "counts.csv")).set_index("Model")
         for name, row in table.iterrows():
             found[f"Table 3, {name}: parameters and FLOPs in millions"] = [row["Params (M)"], row["FLOPs (M)"]]
@@ -67,17 +58,17 @@ def measured(params: Params, paths: RunPaths) -> dict[str, float]:
 def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]:
     """The same for each trial; stage 1 is trained once."""
     found: dict[str, list[float]] = {}
-    if segmentation_step(params, paths).is_done():
+    if steps.segmentation_step(params, paths).is_done():
         found["iou"] = [100 * float(pd.read_csv(paths.iou)["iou"].mean())]
     accuracy: dict[str, dict[int, float]] = {}
     for model, trial in trained_models(params, paths):
-        share = 100 * float(right_by_trial(params, paths, model, [trial])[0].mean())
+        share = 100 * float(right_by_trial(paths, model, [trial])[0].mean())
         accuracy.setdefault(model, {})[trial] = share
         found.setdefault(f"accuracy {model}", []).append(share)
-    if confounders_step(params, paths).is_done():
+    if steps.confounders_step(params, paths).is_done():
         for key, value in _with_other_markers(read_table(paths.confounders / "predictions.csv"), params.view):
             found.setdefault(key, []).append(value)
-    if attention_step(params, paths, grid(params)).is_done():
+    if steps.attention_step(params, paths, steps.grid(params)).is_done():
         scores = pd.read_csv(paths.attention / "scores.csv")
         for (model, _), share in scores.groupby(["model", "trial"], sort=False)["lung_share"].mean().items():
             found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
@@ -212,33 +203,21 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
     return f"This run does NOT agree with the recorded one: {counted}. What differs: {'; '.join(wrong)}."
 
 
-@dataclass(frozen=True)
-class Beside:
-    """A run beside the recorded one of its profile.
-
-    Attributes:
-        said: whether it agrees and what does not, or why it is not compared; a sentence.
-        numbers: see :func:`manet_lib.report.agreement.measured_table`; without rows where nothing is compared.
-    """
-
-    said: str
-    numbers: pd.DataFrame = field(default_factory=pd.DataFrame)
-
-
-def beside_recorded(params: Params, paths: RunPaths) -> Beside:
+def beside_recorded(params: Params, paths: RunPaths) -> tuple[str, pd.DataFrame]:
     """A run beside the recorded one of its profile, if there is one that was made with the same settings."""
-    record = recorded(paths)
+    record, nothing = recorded(paths), pd.DataFrame()
     if record is None:
-        return Beside(
+        said = (
             f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
         )
+        return said, nothing
     changed = other_settings(params, record)
     if changed:
-        return Beside(f"Not compared with the recorded run, which has another {', '.join(changed)}.")
+        return f"Not compared with the recorded run, which has another {', '.join(changed)}.", nothing
     exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)
     made = record["made"]
     where = f"figures/recorded/{params.profile}/, made on {made['device']} in {' and '.join(made['precision'])}"
-    return Beside(f"{verdict(exact, numbers)} ({where})", numbers)
+    return f"{verdict(exact, numbers)} ({where})", numbers
 
 
 _FIRST = ("overview", "figure9", "confounders")
@@ -253,7 +232,7 @@ def closing_lines(params: Params, paths: RunPaths) -> Iterator[str]:
     tables = sorted({path.stem for path in paths.figures.glob("*.csv")})
     yield f"{len(tables)} tables and {len(figures)} figures are in {paths.figures.relative_to(root)}/."
     yield from _accuracies(params, paths)
-    yield beside_recorded(params, paths).said
+    yield beside_recorded(params, paths)[0]
     first = [f"{paths.figures.relative_to(root)}/{name}.png" for name in _FIRST if name in figures]
     executed = (paths.root / "notebooks").relative_to(root)
     yield f"Open first: {', '.join(first)}; the executed notebooks are in {executed}/."

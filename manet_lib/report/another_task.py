@@ -12,7 +12,6 @@ _MEANS = {
     "classes alone": "both at once: cross entropy alone",
 }
 
-
 _MEASURED = {
     "accuracy": "Accuracy (%)",
     "without markers": "Without markers (%)",

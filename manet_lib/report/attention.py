@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -11,7 +10,7 @@ from matplotlib.figure import Figure
 from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.report.style import ATTENTION, COLOURS, STYLE, backbone_panels
+from manet_lib.report.style import backbone_panels, look_of, styled
 from manet_lib.report.tables import model_title, patients_of, with_interval
 
 
@@ -81,16 +80,22 @@ def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
 
 
-def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> str:
+def _difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    column: str,
+    paths: RunPaths,
+    factor: float = 100,
+    form: str = "+.1f",
+) -> str:
     """Mean of a score minus that of another table, on the same images in the same trials, and its 95% interval."""
     both = paired_scores(first, second, column)
-    return _points(100 * both, paths) if both.size else "–"
+    return _over(factor * both, paths, form) if both.size else "–"
 
 
-def _points(differences: pd.DataFrame, paths: RunPaths) -> str:
-    """Mean and 95% interval of differences in points: trials are rows, images columns."""
-    mean, low, high = crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
-    return with_interval(mean, low, high, "+.1f")
+def _over(differences: pd.DataFrame, paths: RunPaths, form: str = "+.1f") -> str:
+    """Mean and 95% interval of differences over trials (rows) and images (columns)."""
+    return with_interval(*crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns)), form)
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -118,7 +123,6 @@ _CONTROLS = {
     "Mismatched mask: in that mask": "that mask",
     "Mismatched mask: in the region": "mismatched mask",
 }
-
 
 _LESS = {
     "Trained minus untrained": "Untrained",
@@ -168,7 +172,7 @@ def _controlled(parts: Mapping[str, pd.DataFrame], column: str, paths: RunPaths)
     for title, other in _LESS.items():
         row[title] = "–"
         if other in known and len(values):
-            row[title] = _points((values["Trained"] - values[other]).unstack("image_id"), paths)
+            row[title] = _over((values["Trained"] - values[other]).unstack("image_id"), paths)
     return row
 
 
@@ -220,7 +224,8 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
         means = part.groupby("stages")["similarity"].mean()
         row = {"Model": model_title(str(model)), "Images": str(part["image_id"].nunique())}
         row |= {"Different images": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
-        beyond = {stage: _beyond_unrelated(part, stage, paths) for stage in stages}
+        of = dict(list(part.groupby("stages")))
+        beyond = {stage: _difference(of[stage], of[0], "similarity", paths, 1, "+.2f") for stage in stages}
         row[f"After {stages[-1]} minus different images"] = beyond[stages[-1]]
         row[_STILL] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
         row["Uniform maps, left out"] = str(int(part["similarity"].isna().sum()))
@@ -236,14 +241,7 @@ def _mean(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.2f}"
 
 
-def _beyond_unrelated(part: pd.DataFrame, stage: int, paths: RunPaths) -> str:
-    both = paired_scores(part[part["stages"] == stage], part[part["stages"] == 0], "similarity")
-    if not both.size:
-        return "–"
-    mean, low, high = crossed_interval(both.to_numpy(), patients_of(paths, both.columns))
-    return with_interval(mean, low, high, "+.2f")
-
-
+@styled
 def sanity_figure(table: pd.DataFrame) -> Figure:
     """How alike maps stay to those of the trained network while its layers are re-initialised, from last to first.
 
@@ -252,22 +250,13 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
     """
     models = list(dict.fromkeys(table["model"]))
     figure, panels = backbone_panels(models, 3.1, 2.7)
-    with plt.rc_context(STYLE):
-        for model in models:
-            base, _, kind = model.partition("_")
-            similarity = table[table["model"] == model].set_index("stages")["similarity"]
-            axes, later = panels[base], similarity.drop(0)
-            axes.plot(
-                [0, *later.index],
-                [1, *later],
-                color=COLOURS[kind],
-                marker="o",
-                markersize=3,
-                label=ATTENTION[kind],
-            )
-            axes.axhline(similarity.loc[0], color=COLOURS[kind], linestyle=":", linewidth=1)
-        for axes in panels.values():
-            axes.set(xlabel="groups of layers re-initialised, last first", ylim=(-1, 1.05))
-            axes.legend(frameon=False, loc="lower left", ncols=3)
-        next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
+    for model in models:
+        similarity = table[table["model"] == model].set_index("stages")["similarity"]
+        axes, look, later = panels[model.partition("_")[0]], look_of(model), similarity.drop(0)
+        axes.plot([0, *later.index], [1, *later], marker="o", markersize=3, **look)
+        axes.axhline(similarity.loc[0], color=look["color"], linestyle=":", linewidth=1)
+    for axes in panels.values():
+        axes.set(xlabel="groups of layers re-initialised, last first", ylim=(-1, 1.05))
+        axes.legend(frameon=False, loc="lower left", ncols=3)
+    next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
     return figure

@@ -15,14 +15,13 @@ from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, recorded_results
-from manet_lib.report.tables import class_title, model_title, patients_of, with_interval
+from manet_lib.report.tables import class_title, in_percent, model_title, patients_of, right_of
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known
 from manet_lib.workflow.steps import classification_step
 
 VIEWS = ("lungs", "whole", "background", "shape")
 """What stage 2 may see, the paper's first; see ``view`` in :class:`manet_lib.params.Params`."""
-
 
 _ANSWER = ["view", "model", "trial", "image_id", "label", "source", "patient", "predicted"]
 
@@ -59,35 +58,21 @@ def recorded_predictions(name: str) -> pd.DataFrame:
     return table[table["images"] == name].drop(columns="images")
 
 
-def _wide(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Whether each image (columns) is classified correctly in each trial (rows)."""
-    right = predictions.assign(right=predictions["label"] == predictions["predicted"])
-    wide = right.pivot(index="trial", columns="image_id", values="right")
-    if wide.isna().any(axis=None):
-        raise ValueError("some trials have other images than others; expected the same test images in all")
-    return wide.astype(bool)
-
-
 def _right(predictions: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
     """The same as bool (trials, images), and the images' patients."""
-    wide = _wide(predictions)
+    wide = right_of(predictions)
     patients = predictions.drop_duplicates("image_id").set_index("image_id")["patient"].loc[wide.columns]
     return wide.to_numpy(bool), patients.tolist()
 
 
 def _compared(first: pd.DataFrame, second: pd.DataFrame) -> Comparison | None:
     """Two networks' predictions in the trials and on the images that both have."""
-    one, other = _wide(first), _wide(second)
+    one, other = right_of(first), right_of(second)
     trials, images = one.index.intersection(other.index), one.columns.intersection(other.columns)
     if not len(trials) or not len(images):
         return None
     patients = first.drop_duplicates("image_id").set_index("image_id")["patient"].loc[images].tolist()
     return compare(one.loc[trials, images].to_numpy(bool), other.loc[trials, images].to_numpy(bool), patients)
-
-
-def _percent(bounds: tuple[float, float, float]) -> str:
-    mean, low, high = (100 * value for value in bounds)
-    return with_interval(mean, low, high)
 
 
 def _by_view(predictions: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
@@ -113,13 +98,13 @@ def views_table(predictions: pd.DataFrame) -> pd.DataFrame:
         row = {
             "Model": model_title(model),
             "View": view,
-            "Accuracy (%)": _percent(share_interval(right, patients)),
+            "Accuracy (%)": in_percent(share_interval(right, patients)),
         }
         lungs = predictions[(predictions["model"] == model) & (predictions["view"] == "lungs")]
         row["Minus lungs (points)"] = "–"
         found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
         if found is not None:
-            row["Minus lungs (points)"] = _points((found.difference, found.low, found.high))
+            row["Minus lungs (points)"] = in_percent((found.difference, found.low, found.high), "+.1f")
         for label in dict.fromkeys(predictions["label"]):
             images = part[part["label"] == label]
             row[class_title(label)] = f"{100 * (images['label'] == images['predicted']).mean():.0f}"
@@ -153,8 +138,8 @@ def adults_table(predictions: pd.DataFrame, children: Sequence[str]) -> pd.DataF
             shares = [share_interval(*one) for one in found]
             row = {"Model": model_title(model), "View": view}
             for title, one, share in zip(("Children", "Adults"), found, shares, strict=True):
-                row |= {f"{title}: images": str(one[0].shape[1]), f"{title} (%)": _percent(share)}
-            rows.append(row | {"Adults minus children (points)": _points(_difference(*shares[::-1]))})
+                row |= {f"{title}: images": str(one[0].shape[1]), f"{title} (%)": in_percent(share)}
+            rows.append(row | {"Adults minus children (points)": in_percent(_difference(*shares[::-1]), "+.1f")})
     return pd.DataFrame(rows)
 
 
@@ -170,11 +155,6 @@ def _difference(first: _Bounds, second: _Bounds) -> _Bounds:
     return difference, float(low), float(high)
 
 
-def _points(bounds: _Bounds) -> str:
-    mean, low, high = (100 * value for value in bounds)
-    return with_interval(mean, low, high, "+.1f")
-
-
 def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """Accuracy by source within each class, with the lungs alone, where a class has images of several sources.
 
@@ -187,12 +167,12 @@ def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:
             if view == "lungs" and part.loc[part["label"] == label, "source"].nunique() > 1:
                 right, patients = _right(images)
                 row = {"Model": model_title(model), "Class": class_title(str(label)), "Source": str(source)}
-                row |= {"Images": str(right.shape[1]), "Accuracy (%)": _percent(share_interval(right, patients))}
+                row |= {"Images": str(right.shape[1]), "Accuracy (%)": in_percent(share_interval(right, patients))}
                 rows.append(row)
     return pd.DataFrame(rows)
 
 
-def probe_table(params: Params, paths: RunPaths) -> pd.DataFrame:
+def probe_table(paths: RunPaths) -> pd.DataFrame:
     """How far coarse grey values go: class and source from 16×16 thumbnails of each view, by logistic regression.
 
     Returns:
@@ -213,6 +193,6 @@ def probe_table(params: Params, paths: RunPaths) -> pd.DataFrame:
         row: dict[str, Any] = {"Seen": view}
         for name in targets:
             right = predicted_correctly(shown, manifest, name)
-            row[titles[name]] = _percent(share_interval(right[None], patients))
+            row[titles[name]] = in_percent(share_interval(right[None], patients))
         rows.append(row)
     return pd.DataFrame(rows)

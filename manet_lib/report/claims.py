@@ -156,8 +156,8 @@ def _gain(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model, _plain(claim))
     if not trials:
         return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained in one trial at least"
-    first, patients = right_by_trial(params, paths, claim.model, trials)
-    found = compare(first, right_by_trial(params, paths, _plain(claim), trials)[0], patients)
+    first, patients = right_by_trial(paths, claim.model, trials)
+    found = compare(first, right_by_trial(paths, _plain(claim), trials)[0], patients)
     lacks = _lacks_trials(len(trials))
     return Evidence.of(100 * found.difference, 100 * found.low, 100 * found.high, "points", lacks)
 
@@ -166,7 +166,7 @@ def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model)
     if not trials:
         return f"{model_title(claim.model)} trained"
-    mean, low, high = share_interval(*right_by_trial(params, paths, claim.model, trials))
+    mean, low, high = share_interval(*right_by_trial(paths, claim.model, trials))
     return Evidence.of(100 * mean, 100 * low, 100 * high, "%", _lacks_trials(len(trials)))
 
 
@@ -264,7 +264,6 @@ QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
 """How each quantity is measured on a run: its evidence, or what is missing."""
 OF_STUDIES = "generalisation"
 """The quantity that no run of its own can show."""
-
 
 _OF_ANY_DATA = ("size", "time")
 

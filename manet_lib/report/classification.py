@@ -21,11 +21,12 @@ from manet_lib.models.reach import lung_maps
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.schematics import SHORTCUT, arrow, box, operations
-from manet_lib.report.style import STYLE, bare, described
+from manet_lib.report.style import bare, described, legend_below, row_of_panels, styled
 from manet_lib.report.tables import class_title, model_title
 from manet_lib.training.classification import read_predictions
 
 
+@styled
 def attention_places_figure() -> Figure:
     """Fig. 5: a block of each network with mask attention, as it is computed."""
     with torch.device("meta"):  # the layers, without their weights
@@ -36,25 +37,23 @@ def attention_places_figure() -> Figure:
         "ResNet50: bottleneck": operations(bottleneck, "layer1.1"),
     }
     rows = max(map(len, chains.values()))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 4, figsize=(8.6, 4.6), width_ratios=(1, 1, 1, 2.1), layout="constrained")
-        for axes, (title, words) in zip(panels, chains.items(), strict=False):
-            _chain(axes, words, title)
-            _frame(axes, rows)
-        _mixed_block(panels[3], "Mixed_5b", rows)
+    figure, panels = plt.subplots(1, 4, figsize=(8.6, 4.6), width_ratios=(1, 1, 1, 2.1), layout="constrained")
+    for axes, (title, words) in zip(panels, chains.items(), strict=False):
+        _chain(axes, words, title)
+        _frame(axes, rows)
+    _mixed_block(panels[3], "Mixed_5b", rows)
     return figure
 
 
-def _chain(axes: Axes, words: Sequence[str], title: str, x: float = 0.0) -> None:
+def _chain(axes: Axes, words: Sequence[str], title: str) -> None:
     """Operations one below the other; the shortcut goes from the input to the addition."""
-    axes.text(x, 0, "features", ha="center", va="center", fontsize=8)
+    axes.text(0, 0, "features", ha="center", va="center", fontsize=8)
     for place, word in enumerate(words, start=1):
-        box(axes, x, -place, word)
-        arrow(axes, (x, -place + 0.78 if place > 1 else -0.2), (x, -place + 0.32))
+        box(axes, 0, -place, word)
+        arrow(axes, (0, -place + 0.78 if place > 1 else -0.2), (0, -place + 0.32))
         if word == SHORTCUT:
-            edge = x + 0.8
-            axes.plot([x + 0.45, edge + 0.25, edge + 0.25], [0, 0, -place], color="#555555", linewidth=1)
-            arrow(axes, (edge + 0.25, -place), (edge - 0.02, -place))
+            axes.plot([0.45, 1.05, 1.05], [0, 0, -place], color="#555555", linewidth=1)
+            arrow(axes, (1.05, -place), (0.78, -place))
     axes.set_title(title)
 
 
@@ -92,6 +91,7 @@ def _mixed_block(axes: Axes, name: str, rows: int) -> None:
     _frame(axes, rows, -1.1, 2 * middle + 1.1)
 
 
+@styled
 def cbam_figure() -> Figure:
     """Fig. 7: where CBAM sits in a block, and what it is."""
     size: Any = CBAM(64).spatial.kernel_size
@@ -106,18 +106,17 @@ def cbam_figure() -> Figure:
         "CBAM": inside,
     }
     rows = max(map(len, chains.values()))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 3, figsize=(6.6, 4.8), layout="constrained")
-        for axes, (title, words) in zip(panels, chains.items(), strict=True):
-            if title == "CBAM":
-                axes.text(0, 0, "features", ha="center", va="center", fontsize=8)
-                for place, word in enumerate(words, start=1):
-                    box(axes, 0, -place, word, 2.1, 0.68)
-                    arrow(axes, (0, -place + 0.66 if place > 1 else -0.2), (0, -place + 0.36))
-                axes.set_title(title)
-            else:
-                _chain(axes, words, title)
-            _frame(axes, rows)
+    figure, panels = plt.subplots(1, 3, figsize=(6.6, 4.8), layout="constrained")
+    for axes, (title, words) in zip(panels, chains.items(), strict=True):
+        if title == "CBAM":
+            axes.text(0, 0, "features", ha="center", va="center", fontsize=8)
+            for place, word in enumerate(words, start=1):
+                box(axes, 0, -place, word, 2.1, 0.68)
+                arrow(axes, (0, -place + 0.66 if place > 1 else -0.2), (0, -place + 0.36))
+            axes.set_title(title)
+        else:
+            _chain(axes, words, title)
+        _frame(axes, rows)
     return figure
 
 
@@ -129,6 +128,7 @@ def small_mask(size: int = 7) -> NDArray[np.float32]:
     return mask
 
 
+@styled
 def pooling_numbers_figure(
     size: int = 7, kernel: int = 3, stride: int = 2, padding: int = 1, place: tuple[int, int] = (1, 1)
 ) -> Figure:
@@ -145,17 +145,16 @@ def pooling_numbers_figure(
     pool = MaskPool(kernel, stride, 0)
     pooled = pool(torch.from_numpy(mask)[None, None])[0, 0].numpy()
     row, column = place
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 2, figsize=(5.6, 2.9), width_ratios=(1.5, 1), layout="constrained")
-        _numbers(panels[0], mask, "{:.0f}")
-        _numbers(panels[1], pooled, "{:.2f}")
-        border = (padding - 0.5, padding - 0.5)
-        panels[0].add_patch(Rectangle(border, size, size, fill=False, ec="#555555", lw=1))
-        corner = (column * stride - 0.5, row * stride - 0.5)
-        panels[0].add_patch(Rectangle(corner, kernel, kernel, fill=False, ec="#cc3311", lw=2))
-        panels[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="#cc3311", lw=2))
-        panels[0].set_title("lung mask with its padding, and a window")
-        panels[1].set_title(f"P(M; k={kernel}, s={stride}, p={padding}): mean of each window")
+    figure, panels = plt.subplots(1, 2, figsize=(5.6, 2.9), width_ratios=(1.5, 1), layout="constrained")
+    _numbers(panels[0], mask, "{:.0f}")
+    _numbers(panels[1], pooled, "{:.2f}")
+    border = (padding - 0.5, padding - 0.5)
+    panels[0].add_patch(Rectangle(border, size, size, fill=False, ec="#555555", lw=1))
+    corner = (column * stride - 0.5, row * stride - 0.5)
+    panels[0].add_patch(Rectangle(corner, kernel, kernel, fill=False, ec="#cc3311", lw=2))
+    panels[1].add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, ec="#cc3311", lw=2))
+    panels[0].set_title("lung mask with its padding, and a window")
+    panels[1].set_title(f"P(M; k={kernel}, s={stride}, p={padding}): mean of each window")
     return figure
 
 
@@ -198,6 +197,7 @@ def place_weights(pools: Sequence[MaskPool], image_size: int) -> NDArray[np.floa
     return mask.grad[0, 0].numpy()
 
 
+@styled
 def weights_figure(pools: Mapping[str, Sequence[MaskPool]], image_size: int) -> Figure:
     """What the columns of an image count in one place of a lung map: as they do, and if all counted alike.
 
@@ -205,30 +205,22 @@ def weights_figure(pools: Mapping[str, Sequence[MaskPool]], image_size: int) -> 
         pools: all poolings up to a layer, by the layer's name.
         image_size: in pixels.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(pools), figsize=(2.5 * len(pools), 2.6), squeeze=False, layout="constrained"
-        )
-        columns = np.arange(image_size)
-        for axes, (name, some) in zip(panels[0], pools.items(), strict=True):
-            weight, field = place_weights(some, image_size).sum(axis=0), receptive_field(some)
-            centre = float(np.average(columns, weights=weight))
-            alike = np.where(np.abs(columns - centre) <= field / 2, 1 / field, 0)
-            axes.plot(columns, 100 * weight, color="#4477aa", label="nested averages")
-            axes.plot(
-                columns,
-                100 * alike,
-                color="#ee6677",
-                linestyle="--",
-                label="if all pixels of the receptive field counted equally",
-            )
-            axes.set(title=f"{name}: receptive field {field} pixels", xlabel="column of the image", ylim=(0, None))
-        panels[0][0].set_ylabel("weight of the column (%)")
-        lines = panels[0][0].get_legend_handles_labels()
-        figure.legend(*lines, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure, panels = row_of_panels(len(pools), 2.5, 2.6)
+    columns = np.arange(image_size)
+    for axes, (name, some) in zip(panels, pools.items(), strict=True):
+        weight, field = place_weights(some, image_size).sum(axis=0), receptive_field(some)
+        centre = float(np.average(columns, weights=weight))
+        alike = np.where(np.abs(columns - centre) <= field / 2, 1 / field, 0)
+        axes.plot(columns, 100 * weight, color="#4477aa", label="nested averages")
+        words = "if all pixels of the receptive field counted equally"
+        axes.plot(columns, 100 * alike, color="#ee6677", linestyle="--", label=words)
+        axes.set(title=f"{name}: receptive field {field} pixels", xlabel="column of the image", ylim=(0, None))
+    panels[0].set_ylabel("weight of the column (%)")
+    legend_below(figure, panels[0], 2)
     return figure
 
 
+@styled
 def maps_by_size_figure(mask: NDArray[np.uint8], network: str, sizes: Sequence[int]) -> Figure:
     """The lung maps of a network at several image sizes: a row for each size, from the mask to the last layer.
 
@@ -240,24 +232,19 @@ def maps_by_size_figure(mask: NDArray[np.uint8], network: str, sizes: Sequence[i
     with torch.device("meta"):  # maps need the layers, not their weights
         model = create_model(f"{network}_ma")
     stages = stage_ends(model)
-    with plt.rc_context(STYLE):
-        shape = (1.35 * (len(stages) + 1) + 0.8, 1.45 * len(sizes) + 0.2)
-        figure, grid = plt.subplots(
-            len(sizes), len(stages) + 1, figsize=shape, squeeze=False, layout="constrained"
-        )
-        for axes_row, size in zip(grid, sizes, strict=True):
-            resized = (resize(mask * np.uint8(255), (size, size)) > 127).astype(np.float32)
-            maps = [one[0, 0].numpy() for _, one in lung_maps(model, torch.from_numpy(resized)[None, None])]
-            for axes, one in zip(axes_row, [resized, *(maps[end - 1] for end in stages.values())], strict=True):
-                shown = axes.imshow(one, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
-                bare(axes)
-                axes.set_xlabel(f"{len(one)}², max. {one.max():.2f}", fontsize=7, labelpad=1)
-            axes_row[0].set_ylabel(f"{size} pixels")
-        for axes, title in zip(grid[0], ["mask", *stages], strict=True):
-            axes.set_title(title)
-        figure.colorbar(
-            shown, ax=grid.ravel().tolist(), fraction=0.02, label=f"lung map of {model_title(network)}"
-        )
+    shape = (1.35 * (len(stages) + 1) + 0.8, 1.45 * len(sizes) + 0.2)
+    figure, grid = plt.subplots(len(sizes), len(stages) + 1, figsize=shape, squeeze=False, layout="constrained")
+    for axes_row, size in zip(grid, sizes, strict=True):
+        resized = (resize(mask * np.uint8(255), (size, size)) > 127).astype(np.float32)
+        maps = [one[0, 0].numpy() for _, one in lung_maps(model, torch.from_numpy(resized)[None, None])]
+        for axes, one in zip(axes_row, [resized, *(maps[end - 1] for end in stages.values())], strict=True):
+            shown = axes.imshow(one, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+            bare(axes)
+            axes.set_xlabel(f"{len(one)}², max. {one.max():.2f}", fontsize=7, labelpad=1)
+        axes_row[0].set_ylabel(f"{size} pixels")
+    for axes, title in zip(grid[0], ["mask", *stages], strict=True):
+        axes.set_title(title)
+    figure.colorbar(shown, ax=grid.ravel().tolist(), fraction=0.02, label=f"lung map of {model_title(network)}")
     return figure
 
 
@@ -271,20 +258,20 @@ def stage_ends(model: torch.nn.Module) -> dict[str, int]:
     return ends
 
 
+@styled
 def confusion_figure(confusion: pd.DataFrame) -> Figure:
     """Table 5 as a picture: images by actual and predicted class, shaded by the share of the actual class."""
     counts = confusion.to_numpy()
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     titles = [class_title(name) for name in confusion.index]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        axes.set_xticks(range(len(titles)), titles, rotation=30, ha="right")
-        axes.set_yticks(range(len(titles)), titles)
-        axes.set(xlabel="predicted", ylabel="actual")
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if share[row, column] > 0.5 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    figure, axes = plt.subplots(figsize=(3.8, 3.4), layout="constrained")
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(titles)), titles, rotation=30, ha="right")
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set(xlabel="predicted", ylabel="actual")
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour)
     said = [
         f"{title}: " + ", ".join(f"{count} {name}" for name, count in zip(titles, row, strict=True) if count)
         for title, row in zip(titles, counts, strict=True)

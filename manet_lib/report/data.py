@@ -16,7 +16,7 @@ from manet_lib.data.sources.public import SOURCES
 from manet_lib.data.splits import SPLITS
 from manet_lib.evaluation.baseline import lung_statistics, predicted_correctly
 from manet_lib.params import Params
-from manet_lib.report.style import STYLE, bare
+from manet_lib.report.style import bare, styled
 from manet_lib.report.tables import class_title, published
 
 SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -59,17 +59,10 @@ def composition(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def leakage(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
     """What the split leaks: test images, by class, that training has seen in one way or another."""
-    patient, mask = same_patient_share(manifest), stage_1_share(manifest)
-    rows = [
-        (class_title(label), *(_percent(share.get(label)) for share in (patient, mask)))
-        for label in params.classes
-    ]
-    columns = ["Class", "Same patient in training (%)", "Lung mask in stage 1's training (% of those with one)"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}"
+    patient, mask = "Same patient in training (%)", "Lung mask in stage 1's training (% of those with one)"
+    shares = pd.DataFrame({patient: same_patient_share(manifest), mask: stage_1_share(manifest)})
+    shown = (100 * shares).reindex(params.classes).map("{:.1f}".format).replace("nan", "–")
+    return shown.rename(index=class_title).rename_axis("Class").reset_index()
 
 
 def collections_card() -> pd.DataFrame:
@@ -107,32 +100,24 @@ def simple_baselines(
     """
     test = manifest["split"] == "test"
     frequent = manifest.loc[manifest["split"] == "train", "label"].value_counts().index[0]
-    rows = [
-        (
-            "nothing: always the most frequent class of the training set",
-            int((manifest.loc[test, "label"] == frequent).sum()),
-        )
-    ]
+    most = int((manifest.loc[test, "label"] == frequent).sum())
+    correct = {"nothing: always the most frequent class of the training set": most}
     known = pd.get_dummies(manifest["source"]).to_numpy(float)
     if known.shape[1] > 1:
-        rows.append(("the source of the image, no pixels", _right(known, manifest)))
+        correct["the source of the image, no pixels"] = _right(known, manifest)
     if masks.any(axis=(1, 2)).all():
-        grey = lung_statistics(images, masks)
-        rows.append(
-            ("mean and standard deviation of the lungs' grey values, area of the lungs", _right(grey, manifest))
-        )
-    table = pd.DataFrame(rows, columns=["Known", "Correct"])
-    table["Accuracy (%)"] = [f"{100 * correct / test.sum():.0f}" for correct in table["Correct"]]
+        grey = "mean and standard deviation of the lungs' grey values, area of the lungs"
+        correct[grey] = _right(lung_statistics(images, masks), manifest)
+    rows: list[tuple[str, object, str]] = [
+        (name, count, f"{100 * count / test.sum():.0f}") for name, count in correct.items()
+    ]
     if known.shape[1] > 1:
         rng = np.random.default_rng(stable_hash("dealt out", params.seed))
         chance = [_right(rng.permutation(known), manifest) for _ in range(SHUFFLES)]
         shares = [100 * value / test.sum() for value in (np.mean(chance), min(chance), max(chance))]
-        text = "{:.1f} ({:.1f} to {:.1f})".format(*shares)
-        table.loc[len(table)] = (
-            f"the source, shuffled between images ({SHUFFLES} times: mean, range)",
-            f"{np.mean(chance):.1f}",
-            text,
-        )
+        name = f"the source, shuffled between images ({SHUFFLES} times: mean, range)"
+        rows.append((name, f"{np.mean(chance):.1f}", "{:.1f} ({:.1f} to {:.1f})".format(*shares)))
+    table = pd.DataFrame(rows, columns=["Known", "Correct", "Accuracy (%)"])
     return table.assign(**{"Test images": int(test.sum())})
 
 
@@ -143,60 +128,60 @@ def _right(features: NDArray[np.float64], manifest: pd.DataFrame) -> int:
 _LEFT = [("lung apex", 0.36, 0.19), ("rib", 0.20, 0.36), ("patient's right lung", 0.28, 0.52)]
 _LEFT += [("diaphragm", 0.27, 0.72), ("liver", 0.30, 0.88)]
 
-
 _RIGHT = [("collarbone", 0.76, 0.19), ("windpipe and spine", 0.50, 0.26), ("hilum: vessels enter", 0.60, 0.49)]
 _RIGHT += [("heart", 0.60, 0.64), ("patient's left lung", 0.78, 0.70), ("gas in the stomach", 0.69, 0.85)]
 
 
+@styled
 def radiograph_figure(phantom: Phantom) -> Figure:
     """A phantom with the names of what a frontal chest radiograph shows; its true lungs are outlined.
 
     Places are those of the phantom's average anatomy, so a name may be off by a few hundredths of the side.
     """
     side = len(phantom.image)
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.2, 3.4), layout="constrained")
-        axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
-        axes.contour(
-            np.linspace(0, 1, side), np.linspace(0, 1, side), phantom.lungs, [0.5], colors="#66ccee", linewidths=1
-        )
-        for words, edge, align in ((_LEFT, -0.06, "right"), (_RIGHT, 1.06, "left")):
-            for number, (word, x, y) in enumerate(words):
-                axes.annotate(
-                    word,
-                    (x, y),
-                    (edge, 0.1 + 0.8 * number / (len(words) - 1)),
-                    ha=align,
-                    va="center",
-                    arrowprops={"arrowstyle": "-|>", "color": "#ee7733", "shrinkB": 0},
-                    annotation_clip=False,
-                )
-        axes.set(xlim=(-0.42, 1.46), ylim=(1, 0))
-        bare(axes)
+    figure, axes = plt.subplots(figsize=(6.2, 3.4), layout="constrained")
+    axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
+    axes.contour(
+        np.linspace(0, 1, side), np.linspace(0, 1, side), phantom.lungs, [0.5], colors="#66ccee", linewidths=1
+    )
+    for words, edge, align in ((_LEFT, -0.06, "right"), (_RIGHT, 1.06, "left")):
+        for number, (word, x, y) in enumerate(words):
+            axes.annotate(
+                word,
+                (x, y),
+                (edge, 0.1 + 0.8 * number / (len(words) - 1)),
+                ha=align,
+                va="center",
+                arrowprops={"arrowstyle": "-|>", "color": "#ee7733", "shrinkB": 0},
+                annotation_clip=False,
+            )
+    axes.set(xlim=(-0.42, 1.46), ylim=(1, 0))
+    bare(axes)
     return figure
 
 
+@styled
 def findings_figure(phantoms: Mapping[str, Phantom]) -> Figure:
     """A phantom of each class, and below it the same image with its true lesions outlined.
 
     Args:
         phantoms: by class.
     """
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            2, len(phantoms), figsize=(1.35 * len(phantoms), 3.0), squeeze=False, layout="constrained"
-        )
-        for (label, phantom), (above, below) in zip(phantoms.items(), grid.T, strict=True):
-            for axes in (above, below):
-                axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
-                bare(axes)
-            above.set_title(class_title(label))
-            below.contour(phantom.lungs, [0.5], colors="#66ccee", linewidths=0.6)
-            if phantom.lesions.any():
-                below.contour(phantom.lesions, [0.5], colors="#ee7733", linewidths=0.8)
+    figure, grid = plt.subplots(
+        2, len(phantoms), figsize=(1.35 * len(phantoms), 3.0), squeeze=False, layout="constrained"
+    )
+    for (label, phantom), (above, below) in zip(phantoms.items(), grid.T, strict=True):
+        for axes in (above, below):
+            axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
+            bare(axes)
+        above.set_title(class_title(label))
+        below.contour(phantom.lungs, [0.5], colors="#66ccee", linewidths=0.6)
+        if phantom.lesions.any():
+            below.contour(phantom.lesions, [0.5], colors="#ee7733", linewidths=0.8)
     return figure
 
 
+@styled
 def markers_figure(without: Phantom, marked: Mapping[str, Phantom]) -> Figure:
     """One image without and with the markers of some sources, and what these change in grey value.
 
@@ -204,20 +189,19 @@ def markers_figure(without: Phantom, marked: Mapping[str, Phantom]) -> Figure:
         without: drawn with ``confounder_strength=0``.
         marked: the same image with markers, by source.
     """
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            2, 1 + len(marked), figsize=(1.45 * (1 + len(marked)) + 0.9, 3.2), layout="constrained"
-        )
-        norm = TwoSlopeNorm(0, -160, 160)
-        for axes in grid.flat:
-            bare(axes)
-        pictures = {"no markers": without} | {f"markers of {name}": one for name, one in marked.items()}
-        for (title, phantom), (above, below) in zip(pictures.items(), grid.T, strict=True):
-            above.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
-            above.set_title(title)
-            shown = below.imshow(phantom.image.astype(float) - without.image, cmap="RdBu_r", norm=norm)
-            below.contour(without.lungs, [0.5], colors="#555555", linewidths=0.6)
-        grid[0][0].set_ylabel("image")
-        grid[1][0].set_ylabel("difference")
-        figure.colorbar(shown, ax=grid[1].tolist(), fraction=0.03, label="grey values")
+    figure, grid = plt.subplots(
+        2, 1 + len(marked), figsize=(1.45 * (1 + len(marked)) + 0.9, 3.2), layout="constrained"
+    )
+    norm = TwoSlopeNorm(0, -160, 160)
+    for axes in grid.flat:
+        bare(axes)
+    pictures = {"no markers": without} | {f"markers of {name}": one for name, one in marked.items()}
+    for (title, phantom), (above, below) in zip(pictures.items(), grid.T, strict=True):
+        above.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
+        above.set_title(title)
+        shown = below.imshow(phantom.image.astype(float) - without.image, cmap="RdBu_r", norm=norm)
+        below.contour(without.lungs, [0.5], colors="#555555", linewidths=0.6)
+    grid[0][0].set_ylabel("image")
+    grid[1][0].set_ylabel("difference")
+    figure.colorbar(shown, ax=grid[1].tolist(), fraction=0.03, label="grey values")
     return figure

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
-from manet_lib.report.style import STYLE, described
+from manet_lib.report.style import described, styled
 from manet_lib.report.tables import model_title, published
 from manet_lib.studies.analysis import MOST, effects, with_records
 from manet_lib.studies.plan import load_study
@@ -32,10 +32,8 @@ _LARGEST_RUN = "cxr_sample"
 
 def evidence_table() -> pd.DataFrame:
     """Every claim with what each kind of evidence says: verdict, effect with 95% interval, number of pairs."""
-    rows = []
-    for claim in claims():
-        rows.append({"Claim": claim.claim} | {title: _cell(claim, kind) for kind, title in KINDS.items()})
-    return pd.DataFrame(rows)
+    said = {title: [_cell(claim, kind) for claim in claims()] for kind, title in KINDS.items()}
+    return pd.DataFrame({"Claim": [claim.claim for claim in claims()]} | said)
 
 
 def _cell(claim: Claim, kind: str) -> str:
@@ -90,35 +88,34 @@ def _rows(source: Source) -> tuple[list[dict[str, Any]], bool]:
     return rows, planned and all(row["pairs"] >= study.pairs for row in rows)
 
 
-def effects_figure(widest: float = 45.0) -> Figure:
+@styled
+def effects_figure() -> Figure:
     """What MA adds to accuracy, or to the AUC outside, in every recorded study of a claim, with 95% intervals.
 
-    Args:
-        widest: points to either side of 0 that the axis shows; what lies beyond is written at its edge.
+    The axis shows 45 points to either side of 0; what lies beyond is written at its edge.
     """
-    shown = []
+    shown, widest = [], 45.0  # points to either side of 0; what lies beyond is written at the edge
     for claim in claims():
         for kind, source in claim.studies.items():
             if source.quantity in ("accuracy", "auc"):
                 (network,) = {arm.model.partition("_")[0] for arm in load_study(source.study).arms.values()}
                 shown += [(kind, f"{model_title(network)}, {_place(row)}", row) for row in _rows(source)[0]]
     shown = [one for one in shown if np.isfinite(one[2]["low"])]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.27 * len(shown)), layout="constrained")
-        for place, (kind, _, row) in enumerate(shown):
-            mean, ends = row["difference"], [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
-            colour = _COLOURS[kind]
-            axes.errorbar([mean], [place], xerr=ends, fmt="o", markersize=4, color=colour)
-            if abs(mean) > widest:
-                edge, side = np.sign(mean) * widest, "left" if mean < 0 else "right"
-                axes.text(edge, place, f" {mean:+.0f} ", ha=side, va="center", color=colour)
-        axes.axvline(0, color="grey", linewidth=0.8)
-        axes.set(yticks=range(len(shown)), yticklabels=[label for _, label, _ in shown], xlim=(-widest, widest))
-        axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="MA minus plain (points of accuracy or AUC)")
-        axes.grid(alpha=0.25, axis="x")
-        kinds = dict.fromkeys(kind for kind, _, _ in shown)
-        handles = [Line2D([], [], marker="o", color=_COLOURS[kind], label=KINDS[kind]) for kind in kinds]
-        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.27 * len(shown)), layout="constrained")
+    for place, (kind, _, row) in enumerate(shown):
+        mean, ends = row["difference"], [[row["difference"] - row["low"]], [row["high"] - row["difference"]]]
+        colour = _COLOURS[kind]
+        axes.errorbar([mean], [place], xerr=ends, fmt="o", markersize=4, color=colour)
+        if abs(mean) > widest:
+            edge, side = np.sign(mean) * widest, "left" if mean < 0 else "right"
+            axes.text(edge, place, f" {mean:+.0f} ", ha=side, va="center", color=colour)
+    axes.axvline(0, color="grey", linewidth=0.8)
+    axes.set(yticks=range(len(shown)), yticklabels=[label for _, label, _ in shown], xlim=(-widest, widest))
+    axes.set(ylim=(len(shown) - 0.5, -0.5), xlabel="MA minus plain (points of accuracy or AUC)")
+    axes.grid(alpha=0.25, axis="x")
+    kinds = dict.fromkeys(kind for kind, _, _ in shown)
+    handles = [Line2D([], [], marker="o", color=_COLOURS[kind], label=KINDS[kind]) for kind in kinds]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     said = [f"{label}: {_effect(row)}" for _, label, row in shown]
     return described(figure, f"MA minus plain, points. {'. '.join(said)}")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing
 
 from manet_lib.data.scaling import enlarged
-from manet_lib.report.style import STYLE, Image, bare, show_image
+from manet_lib.report.style import Image, bare, show_image, styled
 from manet_lib.report.tables import class_title, model_title
 
 _EXTENT = (0.0, 1.0, 1.0, 0.0)
@@ -46,6 +46,7 @@ def _whole(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
 _LUNGS, _LESION = "white", "#44dddd"
 
 
+@styled
 def heat_map_grid(
     images: NDArray[np.float32],
     masks: NDArray[np.uint8],
@@ -64,32 +65,32 @@ def heat_map_grid(
         classes: class of each image.
         models: name of each model.
     """
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            len(models) + 1,
-            len(images),
-            figsize=(1.45 * len(images) + 0.9, 1.45 * (len(models) + 1) + 0.25),
-            squeeze=False,
-            layout="constrained",
-        )
-        for axes, image, label in zip(grid[0], images, classes, strict=True):
-            axes.imshow(image, cmap="gray", interpolation="nearest", extent=_EXTENT)
-            bare(axes)
-            axes.set_title(class_title(label))
-        grid[0][0].set_ylabel("Segmented")
-        for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
-            for axes, image, one in zip(axes_row, images, heat, strict=True):
-                shown = _attention(axes, image, one)
-            axes_row[0].set_ylabel(model_title(model))
-        for axes_row in grid:
-            for axes, mask, lesion in zip(axes_row, masks, lesions, strict=True):
-                _outline(axes, mask, _LUNGS)
-                _outline(axes, _whole(lesion), _LESION, "dashed")
-        bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid.ravel().tolist(), fraction=0.03)
-        bar.set_label("Grad-CAM")
+    figure, grid = plt.subplots(
+        len(models) + 1,
+        len(images),
+        figsize=(1.45 * len(images) + 0.9, 1.45 * (len(models) + 1) + 0.25),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, image, label in zip(grid[0], images, classes, strict=True):
+        axes.imshow(image, cmap="gray", interpolation="nearest", extent=_EXTENT)
+        bare(axes)
+        axes.set_title(class_title(label))
+    grid[0][0].set_ylabel("Segmented")
+    for axes_row, model, heat in zip(grid[1:], models, maps, strict=True):
+        for axes, image, one in zip(axes_row, images, heat, strict=True):
+            shown = _attention(axes, image, one)
+        axes_row[0].set_ylabel(model_title(model))
+    for axes_row in grid:
+        for axes, mask, lesion in zip(axes_row, masks, lesions, strict=True):
+            _outline(axes, mask, _LUNGS)
+            _outline(axes, _whole(lesion), _LESION, "dashed")
+    bar = figure.colorbar(ScalarMappable(shown.norm, "inferno"), ax=grid.ravel().tolist(), fraction=0.03)
+    bar.set_label("Grad-CAM")
     return figure
 
 
+@styled
 def overview_figure(
     image: Image, mask: NDArray[np.uint8], lesion: NDArray[np.bool_], heat: NDArray[np.float32], title: str
 ) -> Figure:
@@ -102,15 +103,14 @@ def overview_figure(
         heat: Grad-CAM map, float (S, S) in [0, 1].
         title: of the last picture.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.1), layout="constrained")
-        segmented = image * enlarged(mask, len(image))
-        for axes, picture in zip(panels, (image, mask * np.uint8(255), segmented), strict=False):
-            show_image(axes, picture)
-        _attention(panels[3], segmented, heat)
-        _outline(panels[3], mask, _LUNGS)
-        _outline(panels[3], _whole(lesion), _LESION, "dashed")
-        titles = ("image", "stage 1: lung mask", "segmented image", title)
-        for axes, words in zip(panels, titles, strict=True):
-            axes.set_title(words)
+    figure, panels = plt.subplots(1, 4, figsize=(7.4, 2.1), layout="constrained")
+    segmented = image * enlarged(mask, len(image))
+    for axes, picture in zip(panels, (image, mask * np.uint8(255), segmented), strict=False):
+        show_image(axes, picture)
+    _attention(panels[3], segmented, heat)
+    _outline(panels[3], mask, _LUNGS)
+    _outline(panels[3], _whole(lesion), _LESION, "dashed")
+    titles = ("image", "stage 1: lung mask", "segmented image", title)
+    for axes, words in zip(panels, titles, strict=True):
+        axes.set_title(words)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from manet_lib.paths import DEFAULT_PROFILE, recorded_results
-from manet_lib.report.style import STYLE, bare
+from manet_lib.report.style import bare, styled
 from manet_lib.report.tables import model_title
 
 SCORES = {
@@ -77,6 +77,7 @@ def predictions_table(
     )
 
 
+@styled
 def predicted_figure(image: NDArray[np.uint8], words: str, doubtful: bool) -> Figure:
     """One image under the answer to it, in red where that is doubtful.
 
@@ -85,9 +86,8 @@ def predicted_figure(image: NDArray[np.uint8], words: str, doubtful: bool) -> Fi
         words: the answer.
         doubtful: whether there is a warning.
     """
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(3.2, 3.4), layout="constrained")
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255)
-        axes.set_title(words, color="#b2182b" if doubtful else "black")
-        bare(axes)
+    figure, axes = plt.subplots(figsize=(3.2, 3.4), layout="constrained")
+    axes.imshow(image, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(words, color="#b2182b" if doubtful else "black")
+    bare(axes)
     return figure

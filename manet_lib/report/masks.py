@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,8 +12,8 @@ from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import bootstrap_interval, share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
-from manet_lib.report.style import ATTENTION, BOUNDS, COLOURS, STYLE, backbone_panels, described
-from manet_lib.report.tables import class_title, model_title, right_by_trial
+from manet_lib.report.style import backbone_panels, described, draw_bounds, styled
+from manet_lib.report.tables import class_title, model_title, right_by_trial, right_of
 from manet_lib.studies.perturbed_masks import PERTURBED_MASKS
 
 _SCORES = (("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0))
@@ -84,12 +83,6 @@ def postprocessing_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _right_with(predictions: pd.DataFrame, model: str, mask: str, trials: list[int]) -> NDArray[np.bool_]:
-    part = predictions[(predictions["model"] == model) & (predictions["mask"] == mask)]
-    right = part.assign(right=part["label"] == part["predicted"])
-    return right.pivot(index="trial", columns="image_id", values="right").loc[trials].to_numpy(bool)
-
-
 def right_with_masks(
     predictions: pd.DataFrame, params: Params, paths: RunPaths
 ) -> Iterator[tuple[str, str, NDArray[np.bool_], list[str]]]:
@@ -101,10 +94,11 @@ def right_with_masks(
     """
     for model in [name for name in params.models if name in set(predictions["model"])]:
         trials = sorted(set(predictions.loc[predictions["model"] == model, "trial"]))
-        own, patients = right_by_trial(params, paths, model, trials)
+        own, patients = right_by_trial(paths, model, trials)
         yield model, "its own", own, patients
         for mask in PERTURBED_MASKS:
-            yield model, mask, _right_with(predictions, model, mask, trials), patients
+            part = predictions[(predictions["model"] == model) & (predictions["mask"] == mask)]
+            yield model, mask, right_of(part).loc[trials].to_numpy(), patients
 
 
 def perturbed_masks_table(predictions: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -138,6 +132,7 @@ def accuracy_by_mask(predictions: pd.DataFrame, params: Params, paths: RunPaths)
     return pd.DataFrame(rows, columns=["model", "mask", "accuracy", "low", "high"])
 
 
+@styled
 def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
     """Accuracy of stage 2 with each mask, with 95% intervals, one panel per backbone.
 
@@ -146,26 +141,16 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
     """
     masks, models = list(dict.fromkeys(table["mask"])), list(dict.fromkeys(table["model"]))
     figure, panels = backbone_panels(models, 3.4, 2.9)
-    with plt.rc_context(STYLE):
-        for model in models:
-            base, _, kind = model.partition("_")
-            accuracy, low, high = table[table["model"] == model].set_index("mask").loc[masks, BOUNDS].to_numpy().T
-            panels[base].errorbar(
-                np.arange(len(masks)) + {"": -0.12, "ma": 0, "cbam": 0.12}[kind],
-                accuracy,
-                yerr=[accuracy - low, high - accuracy],
-                color=COLOURS[kind],
-                label=ATTENTION[kind],
-                marker="o",
-                linestyle="none",
-                markersize=4,
-                elinewidth=1,
-            )
-        for axes in panels.values():
-            axes.set_xticks(range(len(masks)), masks, rotation=20, ha="right")
-            axes.set(ylim=(0, 100), xlim=(-0.5, len(masks) - 0.5))
-            axes.legend(frameon=False, loc="lower left", ncols=3, fontsize=8)
-        next(iter(panels.values())).set_ylabel("test accuracy (%)")
+    for model in models:
+        base, _, kind = model.partition("_")
+        own = table[table["model"] == model].set_index("mask").loc[masks]
+        places = np.arange(len(masks)) + {"": -0.12, "ma": 0, "cbam": 0.12}[kind]
+        draw_bounds(panels[base], places, own, model, linestyle="none", markersize=4, elinewidth=1)
+    for axes in panels.values():
+        axes.set_xticks(range(len(masks)), masks, rotation=20, ha="right")
+        axes.set(ylim=(0, 100), xlim=(-0.5, len(masks) - 0.5))
+        axes.legend(frameon=False, loc="lower left", ncols=3, fontsize=8)
+    next(iter(panels.values())).set_ylabel("test accuracy (%)")
     said = [
         f"{model_title(str(model))}: "
         + ", ".join(f"{mask} {share:.0f}" for mask, share in zip(part["mask"], part["accuracy"], strict=True))

@@ -4,30 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
-from manet_lib.evaluation.scores import (
-    BINS,
-    auc_values,
-    bin_of,
-    brier_interval,
-    calibration_by_chance,
-    calibration_values,
-    f1_values,
-    precision_values,
-    ratio_values,
-    recall_values,
-)
+from manet_lib.evaluation import scores
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.classification import confusion_of
-from manet_lib.report.style import ATTENTION, BOUNDS, COLOURS, STYLE, backbone_panels
+from manet_lib.report.style import backbone_panels, draw_bounds, look_of, row_of_panels, styled
 from manet_lib.report.tables import class_title, model_title, patients_of, trained_models, with_interval
 from manet_lib.training.classification import read_predictions
 
@@ -101,10 +89,10 @@ def class_scores_table(params: Params, paths: RunPaths) -> pd.DataFrame:
             actual = np.tile(found.actual[:, number], (trials, 1))
             predicted = found.predicted[:, :, number]
             values = {
-                "Precision": precision_values(actual, predicted),
-                "Recall": recall_values(actual, predicted),
-                "F1-score": f1_values(actual, predicted),
-                "AUC, one against the rest": auc_values(
+                "Precision": scores.precision_values(actual, predicted),
+                "Recall": scores.recall_values(actual, predicted),
+                "F1-score": scores.f1_values(actual, predicted),
+                "AUC, one against the rest": scores.auc_values(
                     found.actual[:, number], found.probabilities[:, :, number]
                 ),
             }
@@ -121,15 +109,16 @@ def calibration_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Whether probabilities can be believed: Brier score, expected calibration error, and what chance gives."""
     rows = []
     for model, found in _all_predictions(params, paths):
-        error = calibration_values(found.confidence, found.right).mean()
+        error = scores.calibration_values(found.confidence, found.right).mean()
+        chance = scores.calibration_by_chance(found.confidence)
         rows.append(
             {
                 "Model": model_title(model),
                 "Mean confidence": f"{found.confidence.mean():.2f}",
                 "Accuracy": f"{found.right.mean():.2f}",
-                "Brier score": _shown(brier_interval(found.actual, found.probabilities, found.patients)),
+                "Brier score": _shown(scores.brier_interval(found.actual, found.probabilities, found.patients)),
                 "Calibration error": f"{error:.2f}",
-                "Error of true probabilities, 95th percentile": f"{calibration_by_chance(found.confidence):.2f}",
+                "Error of true probabilities, 95th percentile": f"{chance:.2f}",
             }
         )
     return pd.DataFrame(rows)
@@ -142,13 +131,13 @@ def reliability(found: Predictions) -> pd.DataFrame:
         Columns confidence (mean of the bin), accuracy, low, high (95% interval), share (of all images, in [0, 1]);
         empty bins are left out.
     """
-    bins, rows = bin_of(found.confidence), []
-    for number in range(BINS):
+    bins, rows = scores.bin_of(found.confidence), []
+    for number in range(scores.BINS):
         inside = (bins == number).astype(float)
         if not inside.any():
             continue
         trials = inside.any(axis=1)  # those that have images in this bin
-        values = ratio_values((inside * found.right)[trials], inside[trials])
+        values = scores.ratio_values((inside * found.right)[trials], inside[trials])
         images = found.count(inside[trials] > 0)
         mean = float((found.confidence * inside).sum() / inside.sum())
         rows.append((mean, *share_interval(values, found.patients, images), float(inside.mean())))
@@ -181,41 +170,32 @@ def confusion_over_trials(counts: NDArray[np.int64], classes: Sequence[str]) -> 
     return table
 
 
-def roc_figure(
-    actual: NDArray[np.bool_], scores: dict[str, NDArray[np.float64]], classes: Sequence[str]
-) -> Figure:
+@styled
+def roc_figure(actual: NDArray[np.bool_], found: dict[str, NDArray[np.float64]], classes: Sequence[str]) -> Figure:
     """ROC curves of one backbone, plain and with attention: a panel for each class, a line for each trial.
 
     Args:
         actual: one-hot classes, bool (images, classes).
-        scores: of each model, probabilities (trials, images, classes).
+        found: of each model, probabilities (trials, images, classes).
         classes: their names.
     """
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(classes), figsize=(1.75 * len(classes), 2.1), sharey=True, squeeze=False, layout="constrained"
-        )
-        for number, (axes, label) in enumerate(zip(panels[0], classes, strict=True)):
-            axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
-            for model, probabilities in scores.items():
-                kind = model.partition("_")[2]
-                for trial, one in enumerate(probabilities):
-                    if 0 < actual[:, number].sum() < len(actual):
-                        false, true, _ = roc_curve(actual[:, number], one[:, number], drop_intermediate=False)
-                        axes.plot(
-                            false,
-                            true,
-                            color=COLOURS[kind],
-                            linewidth=1,
-                            label=ATTENTION[kind] if not trial else None,
-                        )
-            axes.set(title=class_title(label), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-        panels[0][0].set_ylabel("true positives (share)")
-        panels[0][len(classes) // 2].set_xlabel("false positives (share)")
-        panels[0][-1].legend(frameon=False, loc="lower right", fontsize=8)
+    figure, panels = row_of_panels(len(classes), 1.75, 2.1, sharey=True)
+    for number, (axes, label) in enumerate(zip(panels, classes, strict=True)):
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
+        for model, probabilities in found.items():
+            for trial, one in enumerate(probabilities):
+                if 0 < actual[:, number].sum() < len(actual):
+                    false, true, _ = roc_curve(actual[:, number], one[:, number], drop_intermediate=False)
+                    look = look_of(model) | ({"label": None} if trial else {})
+                    axes.plot(false, true, linewidth=1, **look)
+        axes.set(title=class_title(label), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+    panels[0].set_ylabel("true positives (share)")
+    panels[len(classes) // 2].set_xlabel("false positives (share)")
+    panels[-1].legend(frameon=False, loc="lower right", fontsize=8)
     return figure
 
 
+@styled
 def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
     """Accuracy of the images in each bin of confidence, with 95% intervals; below the diagonal a model is too
     sure.
@@ -224,25 +204,13 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
         tables: of each model, from :func:`manet_lib.report.probabilities.reliability`.
     """
     figure, panels = backbone_panels(list(tables), 3.1, 2.9)
-    with plt.rc_context(STYLE):
-        for model, table in tables.items():
-            base, _, kind = model.partition("_")
-            places = table["confidence"] + {"": 0, "ma": 0.008, "cbam": -0.008}[kind]  # bars side by side
-            accuracy, low, high = table[BOUNDS].to_numpy().T
-            panels[base].errorbar(
-                places,
-                accuracy,
-                yerr=[accuracy - low, high - accuracy],
-                color=COLOURS[kind],
-                label=ATTENTION[kind],
-                marker="o",
-                markersize=3,
-                linewidth=1,
-                elinewidth=0.7,
-            )
-        for axes in panels.values():
-            axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
-            axes.set(xlabel="confidence", xlim=(0.15, 1.02), ylim=(0, 1.02))
-            axes.legend(frameon=False, loc="upper left")
-        next(iter(panels.values())).set_ylabel("accuracy")
+    for model, table in tables.items():
+        base, _, kind = model.partition("_")
+        places = table["confidence"] + {"": 0, "ma": 0.008, "cbam": -0.008}[kind]  # bars side by side
+        draw_bounds(panels[base], places, table, model, markersize=3, linewidth=1, elinewidth=0.7)
+    for axes in panels.values():
+        axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
+        axes.set(xlabel="confidence", xlim=(0.15, 1.02), ylim=(0, 1.02))
+        axes.legend(frameon=False, loc="upper left")
+    next(iter(panels.values())).set_ylabel("accuracy")
     return figure

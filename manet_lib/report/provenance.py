@@ -8,18 +8,9 @@ from typing import Any
 
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, project_root, reproduce_command
+from manet_lib.workflow import steps
 from manet_lib.workflow.parameters import fingerprint
 from manet_lib.workflow.records import Known, Step, read_done, write_json
-from manet_lib.workflow.steps import (
-    attention_step,
-    clean_masks_step,
-    cost_step,
-    grid,
-    manifest_step,
-    raw_masks_step,
-    segmentation_step,
-    store_step,
-)
 
 _DRAWN = ("figure4", "figure5", "figure6", "figure7")
 """Drawings: they follow from the code alone."""
@@ -27,12 +18,9 @@ _DRAWN = ("figure4", "figure5", "figure6", "figure7")
 
 def _steps(params: Params, paths: RunPaths) -> dict[str, tuple[Step, ...]]:
     """The steps behind each figure and table of the paper."""
-    store, manifest, cost = (make(params, paths) for make in (store_step, manifest_step, cost_step))
-    segmentation, raw, clean = (
-        make(params, paths) for make in (segmentation_step, raw_masks_step, clean_masks_step)
-    )
-    attention = attention_step(params, paths, grid(params))
-    runs = tuple(step for step in attention.inputs if step.name == "classification")
+    whole = steps.all_steps(params, paths)
+    store, manifest, segmentation, raw, clean, *_, cost = whole
+    runs = tuple(step for step in whole if step.name == "classification")
     return {
         "figure1": (store,),
         "figure2": (store, raw, clean),
@@ -61,12 +49,12 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
     known: Known = {}
     everything: dict[str, Any] = {}
     used: set[str] = set()
-    for name, steps in _steps(params, paths).items():
-        done = [read_done(step.folder) for step in steps if step.fault(known) is None]
+    for name, behind in _steps(params, paths).items():
+        done = [read_done(step.folder) for step in behind if step.fault(known) is None]
         made = [one for one in done if one is not None]
-        used |= {key for step in steps for key in fingerprint(params, step.name)}
+        used |= {key for step in behind for key in fingerprint(params, step.name)}
         exists = any((paths.figures / f"{name}.{ending}").is_file() for ending in ("png", "csv"))
-        entry: dict[str, Any] = {"status": _status(name, params, len(made), len(steps)) if exists else "not run"}
+        entry: dict[str, Any] = {"status": _status(name, params, len(made), len(behind)) if exists else "not run"}
         if exists and made:
             entry |= {"seconds": round(sum(one["seconds"] for one in made), 1)}
             entry |= {key: sorted({one[key] for one in made if one.get(key)}) for key in ("device", "precision")}

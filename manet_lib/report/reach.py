@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
@@ -13,7 +12,7 @@ from manet_lib.data.scaling import resize
 from manet_lib.models import create_model
 from manet_lib.models.reach import measure_reach
 from manet_lib.paths import recorded_results
-from manet_lib.report.style import STYLE
+from manet_lib.report.style import row_of_panels, styled
 from manet_lib.report.tables import NETWORKS, model_title
 
 SIZES = (64, 96, 128, 160, 192, 224, 320, 512)
@@ -60,6 +59,7 @@ def maps_table(table: pd.DataFrame) -> pd.DataFrame:
     return wide.rename_axis("Image size", axis=0).rename_axis(None, axis=1).reset_index()
 
 
+@styled
 def reach_figure(table: pd.DataFrame) -> Figure:
     """What the last lung map tells, by image size: its mean inside and outside the lungs, one panel per network.
 
@@ -67,26 +67,19 @@ def reach_figure(table: pd.DataFrame) -> Figure:
         table: from :func:`manet_lib.report.reach.reach_table`, with a column `padding`: `counted` or `left out`.
     """
     names = list(dict.fromkeys(table["network"]))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(names), figsize=(1.9 * len(names), 2.4), squeeze=False, sharey=True, layout="constrained"
-        )
-        for axes, name in zip(panels[0], names, strict=True):
-            part = table[table["network"] == name]
-            counted, left_out = (part[part["padding"] == kind] for kind in ("counted", "left out"))
-            axes.fill_between(
-                counted["image_size"], counted["outside"], counted["inside"], color="#4477aa", alpha=0.2
-            )
-            for place, colour in (("inside", "#4477aa"), ("outside", "#ee6677")):
-                axes.plot(
-                    counted["image_size"], counted[place], color=colour, marker="o", markersize=3, label=place
-                )
-                axes.plot(left_out["image_size"], left_out[place], color=colour, linestyle=":", linewidth=1)
-            axes.set(title=model_title(name), xlabel="image size (pixels)", ylim=(0, 1))
-            axes.set_xscale("log", base=2)
-            axes.set_xticks([64, 128, 224, 512], ["64", "128", "224", "512"])
-            axes.minorticks_off()
-            axes.grid(alpha=0.25)
-        panels[0][0].set_ylabel("last lung map, mean")
-        panels[0][0].legend(frameon=False, loc="upper left")
+    figure, panels = row_of_panels(len(names), 1.9, 2.4, sharey=True)
+    for axes, name in zip(panels, names, strict=True):
+        part = table[table["network"] == name]
+        counted, left_out = (part[part["padding"] == kind] for kind in ("counted", "left out"))
+        axes.fill_between(counted["image_size"], counted["outside"], counted["inside"], color="#4477aa", alpha=0.2)
+        for place, colour in (("inside", "#4477aa"), ("outside", "#ee6677")):
+            axes.plot(counted["image_size"], counted[place], color=colour, marker="o", markersize=3, label=place)
+            axes.plot(left_out["image_size"], left_out[place], color=colour, linestyle=":", linewidth=1)
+        axes.set(title=model_title(name), xlabel="image size (pixels)", ylim=(0, 1))
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([64, 128, 224, 512], ["64", "128", "224", "512"])
+        axes.minorticks_off()
+        axes.grid(alpha=0.25)
+    panels[0].set_ylabel("last lung map, mean")
+    panels[0].legend(frameon=False, loc="upper left")
     return figure

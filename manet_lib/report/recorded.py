@@ -8,7 +8,6 @@ tables: predictions and logs of all training runs, scores of heat maps and masks
 
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -22,15 +21,10 @@ from manet_lib.workflow.records import read_done, write_json
 from manet_lib.workflow.steps import all_steps
 
 
-def repeats(params: Params) -> dict[str, list[float]]:
-    """The numbers of the default run in each training run that benchmarks/seeds.py has recorded, in percent."""
-    if params.profile != DEFAULT_PROFILE or not recorded_results("seeds.csv").is_file():
-        return {}
-    return seeds()
-
-
 def seeds() -> dict[str, list[float]]:
     """The numbers of benchmarks/results/seeds.csv by key, a value for each training run."""
+    if not recorded_results("seeds.csv").is_file():
+        return {}
     table = pd.read_csv(recorded_results("seeds.csv"))
     return {str(key): part["value"].tolist() for key, part in table.groupby("key", sort=False)}
 
@@ -71,7 +65,8 @@ def record(params: Params, paths: RunPaths) -> None:
     made |= {"seconds": round(sum(one["seconds"] for one in done)), "versions": done[0]["versions"]}
     steps = {name for step in all_steps(params, paths) for name in fingerprint(params, step.name)}
     values = {name: getattr(params, name) for name in sorted(steps)}
-    content = {"facts": facts(params, paths), "measured": measured(params, paths), "repeats": repeats(params)}
+    spread = seeds() if params.profile == DEFAULT_PROFILE else {}
+    content = {"facts": facts(params, paths), "measured": measured(params, paths), "repeats": spread}
     write_json(paths.recorded / "record.json", {"made": made, "parameters": values} | content)
     with ZipFile(paths.recorded / "raw.zip", "w", ZIP_DEFLATED) as archive:
         for file in (file for step in all_steps(params, paths)[1:] for file in step.outputs):
@@ -79,16 +74,10 @@ def record(params: Params, paths: RunPaths) -> None:
                 archive.writestr(ZipInfo(file.relative_to(paths.root).as_posix()), file.read_bytes(), ZIP_DEFLATED)
 
 
-def main(params_file: str) -> None:
-    """Record the run of a parameter file."""
-    params = load_params(params_file)
-    paths = RunPaths.of(params.profile)
-    record(params, paths)
-    print(f"recorded in figures/recorded/{params.profile}/")
-
-
 if __name__ == "__main__":
     try:
-        main(str(Path(sys.argv[1])))
+        chosen = load_params(sys.argv[1])
+        record(chosen, RunPaths.of(chosen.profile))
+        print(f"recorded in figures/recorded/{chosen.profile}/")
     except UserError as error:
         sys.exit(str(error))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -15,7 +14,7 @@ from manet_lib.evaluation.paired import compare, holm, images_needed
 from manet_lib.evaluation.statistics import share_interval, student_interval
 from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths
-from manet_lib.report.style import ATTENTION, COLOURS, STYLE, backbone_panels
+from manet_lib.report.style import backbone_panels, look_of, styled
 from manet_lib.report.tables import (
     class_title,
     format_p,
@@ -49,7 +48,7 @@ def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
             "95% interval": "–",
         }
         if trials:
-            right, patients = right_by_trial(params, paths, model, trials)
+            right, patients = right_by_trial(paths, model, trials)
             for trial, share in zip(trials, right.mean(axis=1), strict=True):
                 row[f"Trial {trial}"] = f"{100 * share:.2f}"
             mean, low, high = share_interval(right, patients)
@@ -66,40 +65,28 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     p values are those of exact McNemar tests, one for each trial, adjusted by Holm over all rows and trials.
     """
     done = trained_models(params, paths)
-    rows: list[dict[str, Any]] = []
-    p_values: list[float] = []
+    compared = []
     for model in params.models:
         base, _, attention = model.partition("_")
         trials = [trial for name, trial in done if name == model and (base, trial) in done]
         if not attention or not trials:
             continue
-        first, patients = right_by_trial(params, paths, model, trials)
-        second, _ = right_by_trial(params, paths, base, trials)
-        found = compare(first, second, patients)
-        p_values += found.p_values
-        counts = zip(found.only_first, found.only_second, strict=True)
-        rows.append(
-            {
-                "Model": model_title(model),
-                "Minus plain (points)": f"{100 * found.difference:+.1f}",
-                "95% interval": f"{100 * found.low:+.1f} to {100 * found.high:+.1f}",
-                "Images right with attention alone, plain alone": "; ".join(f"{b}, {c}" for b, c in counts),
-                "p": len(found.p_values),
-                "Trials won": f"{found.trials_won * len(trials):g} of {len(trials)}",
-                "False claim": format_p(found.false_claim) if len(trials) == 1 else "–",  # it is of one trial
-            }
-        )
-    adjusted = iter(holm(p_values))
-    for row in rows:
-        row["p"] = "; ".join(format_p(next(adjusted)) for _ in range(row["p"]))
-    columns = [
-        "Model",
-        "Minus plain (points)",
-        "95% interval",
-        "Images right with attention alone, plain alone",
-        "p",
-    ]
-    return pd.DataFrame(rows, columns=[*columns, "Trials won", "False claim"])
+        first, patients = right_by_trial(paths, model, trials)
+        second, _ = right_by_trial(paths, base, trials)
+        compared.append((model, compare(first, second, patients)))
+    adjusted = iter(holm([p for _, found in compared for p in found.p_values]))
+    rows = []
+    for model, found in compared:
+        difference, count = f"{100 * found.difference:+.1f}", len(found.p_values)
+        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        counts = "; ".join(f"{b}, {c}" for b, c in zip(found.only_first, found.only_second, strict=True))
+        p_values = "; ".join(format_p(next(adjusted)) for _ in range(count))
+        wrong = format_p(found.false_claim) if count == 1 else "–"  # it is of one trial
+        won = f"{found.trials_won * count:g} of {count}"
+        rows.append((model_title(model), difference, interval, counts, p_values, won, wrong))
+    columns = ["Model", "Minus plain (points)", "95% interval"]
+    columns += ["Images right with attention alone, plain alone", "p", "Trials won", "False claim"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def printed_gains_of_the_paper() -> pd.DataFrame:
@@ -215,6 +202,7 @@ def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     return table if table["Changed since"].any() else table.drop(columns="Changed since")
 
 
+@styled
 def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
     """Fig. 10: validation accuracy over the epochs, one panel per backbone; mean and range of the trials.
 
@@ -228,28 +216,21 @@ def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
         raise UserError("figure 10: nothing has been trained; run notebook 04")
     models = list(dict.fromkeys(model for model, _ in logs))
     figure, panels = backbone_panels(models, 3.1, 2.9)
-    with plt.rc_context(STYLE):
-        for model in models:
-            base, _, kind = model.partition("_")
-            axes, trials = panels[base], [log for (name, _), log in logs.items() if name == model]
-            epochs = trials[0]["epoch"]
-            accuracy = 100 * np.stack([log["val_accuracy"] for log in trials])
-            marker = "o" if len(epochs) <= 30 else ""
-            look: dict[str, Any] = {"color": COLOURS[kind], "marker": marker, "markersize": 3, "linewidth": 1.3}
-            axes.plot(epochs, accuracy.mean(axis=0), label=ATTENTION[kind], **look)
-            if len(trials) > 1:
-                axes.fill_between(
-                    epochs,
-                    accuracy.min(axis=0),
-                    accuracy.max(axis=0),
-                    color=COLOURS[kind],
-                    alpha=0.2,
-                    linewidth=0,
-                )
-            axes.set(xlabel="epoch", ylim=(0, 100))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.legend(frameon=False, loc="lower right")
-        next(iter(panels.values())).set_ylabel("validation accuracy (%)")
+    for model in models:
+        axes = panels[model.partition("_")[0]]
+        trials = [log for (name, _), log in logs.items() if name == model]
+        epochs = trials[0]["epoch"]
+        accuracy = 100 * np.stack([log["val_accuracy"] for log in trials])
+        marker = "o" if len(epochs) <= 30 else ""
+        look = look_of(model)
+        axes.plot(epochs, accuracy.mean(axis=0), marker=marker, markersize=3, linewidth=1.3, **look)
+        if len(trials) > 1:
+            low, high = accuracy.min(axis=0), accuracy.max(axis=0)
+            axes.fill_between(epochs, low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.set(xlabel="epoch", ylim=(0, 100))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, loc="lower right")
+    next(iter(panels.values())).set_ylabel("validation accuracy (%)")
     return figure
 
 

@@ -19,7 +19,6 @@ _COLOURS = {
     "CBAM": "#bfe3c9",
 }
 
-
 SHORTCUT = "+ shortcut"
 
 
@@ -29,12 +28,11 @@ class _Operations(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        self.inside_cbam = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         word = _word(func.__name__, args)
-        if word and not self.inside_cbam:
+        if word:
             self.found.append(word)
         return result
 
@@ -59,23 +57,21 @@ def operations(model: nn.Module, block: str, image_size: int = 64) -> list[str]:
     Returns:
         `conv 3×3`, `batch norm`, `ReLU`, `× lung map`, `CBAM`, `+ shortcut`, in the order of the computation.
     """
-    trace = _Operations()
-    before = 0
+    trace, starts, found = _Operations(), list[int](), list[str]()
 
     def enter(*_: Any) -> None:
-        nonlocal before
-        before = len(trace.found)
+        starts.append(len(trace.found))
 
-    after: list[int] = []
-    chosen = model.get_submodule(block)
-    hooks = [
-        chosen.register_forward_pre_hook(enter),
-        chosen.register_forward_hook(lambda *_: after.append(len(trace.found))),
-    ]
-    for module in model.modules():
+    def leave(module: nn.Module, *_: Any) -> None:
+        start = starts.pop()
         if isinstance(module, CBAM):
-            hooks.append(module.register_forward_pre_hook(lambda *_: setattr(trace, "inside_cbam", True)))
-            hooks.append(module.register_forward_hook(lambda *_: _leave(trace)))
+            trace.found[start:] = ["CBAM"]
+        else:
+            found.extend(trace.found[start:])
+
+    chosen = [model.get_submodule(block), *(part for part in model.modules() if isinstance(part, CBAM))]
+    hooks = [part.register_forward_pre_hook(enter) for part in chosen]
+    hooks += [part.register_forward_hook(leave) for part in chosen]
     try:
         with torch.no_grad(), trace:
             blank = torch.zeros(1, 1, image_size, image_size, device=next(model.parameters()).device)
@@ -83,12 +79,7 @@ def operations(model: nn.Module, block: str, image_size: int = 64) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    return trace.found[before : after[0]]
-
-
-def _leave(trace: _Operations) -> None:
-    trace.inside_cbam = False
-    trace.found.append("CBAM")
+    return found
 
 
 def _colour(word: str) -> str:
@@ -106,9 +97,6 @@ def box(
     axes.text(x, y, word, ha="center", va="center", fontsize=size)
 
 
-def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend: float = 0.0) -> None:
+def arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Draw an arrow from one place to another."""
-    style = f"arc3,rad={bend}"
-    axes.add_patch(
-        FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, connectionstyle=style, color="#555555")
-    )
+    axes.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=8, color="#555555"))

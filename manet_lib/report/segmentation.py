@@ -14,7 +14,7 @@ from manet_lib.evaluation.statistics import bootstrap_interval
 from manet_lib.models.resunet import create_segmenter
 from manet_lib.params import Params
 from manet_lib.report.schematics import arrow, box
-from manet_lib.report.style import STYLE, bare
+from manet_lib.report.style import bare, row_of_panels, styled
 from manet_lib.report.tables import class_title, published
 
 
@@ -41,6 +41,7 @@ def segmentation_scores(iou: pd.DataFrame, manifest: pd.DataFrame, params: Param
     return pd.DataFrame(rows)
 
 
+@styled
 def agreement_figure(pictures: Sequence[tuple[str, NDArray[np.bool_], NDArray[np.bool_]]]) -> Figure:
     """Pairs of small masks on their pixels: what both have, what only one has, what neither has.
 
@@ -49,17 +50,14 @@ def agreement_figure(pictures: Sequence[tuple[str, NDArray[np.bool_], NDArray[np
     """
     colours = {(1, 1): "#4477aa", (1, 0): "#ee6677", (0, 1): "#ccbb44", (0, 0): "#f4f4f4"}
     words = {(1, 1): "both", (1, 0): "predicted", (0, 1): "annotated", (0, 0): ""}
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(pictures), figsize=(2.3 * len(pictures), 2.5), squeeze=False, layout="constrained"
-        )
-        for axes, (title, predicted, drawn) in zip(panels[0], pictures, strict=True):
-            for (row, column), one in np.ndenumerate(predicted):
-                key = (int(one), int(drawn[row, column]))
-                axes.add_patch(plt.Rectangle((column, row), 1, 1, fc=colours[key], ec="white"))
-                axes.text(column + 0.5, row + 0.5, words[key], ha="center", va="center", fontsize=6)
-            axes.set(xlim=(0, predicted.shape[1]), ylim=(predicted.shape[0], 0), aspect="equal", title=title)
-            bare(axes)
+    figure, panels = row_of_panels(len(pictures), 2.3, 2.5)
+    for axes, (title, predicted, drawn) in zip(panels, pictures, strict=True):
+        for (row, column), one in np.ndenumerate(predicted):
+            key = (int(one), int(drawn[row, column]))
+            axes.add_patch(plt.Rectangle((column, row), 1, 1, fc=colours[key], ec="white"))
+            axes.text(column + 0.5, row + 0.5, words[key], ha="center", va="center", fontsize=6)
+        axes.set(xlim=(0, predicted.shape[1]), ylim=(predicted.shape[0], 0), aspect="equal", title=title)
+        bare(axes)
     return figure
 
 
@@ -85,36 +83,36 @@ def resunet_shapes(encoder: str, image_size: int) -> tuple[list[tuple[int, int]]
     return down, up
 
 
+@styled
 def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
     """Fig. 4: the ResUNet of stage 1, with the channels and sizes that it really has."""
     down, up = resunet_shapes(encoder, image_size)
     depth = {side: row for row, (_, side) in enumerate(down)}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8.4, 3.6), layout="constrained")
-        last = len(down) - 1
-        for column, (channels, side) in enumerate(down):
-            box(axes, 2.1 * column, -depth[side], f"{channels}×{side}²", 1.9, size=7)
-            if column:
-                arrow(axes, (2.1 * column - 1.25, -depth[side] + 0.7), (2.1 * column - 0.45, -depth[side] + 0.34))
-        for step, (channels, side) in enumerate(up, start=1):
-            x = 2.1 * (last + step)
-            box(axes, x, -depth[side], f"{channels}×{side}²", 1.9, size=7)
-            arrow(axes, (x - 1.25, -depth[side] - 0.68), (x - 0.45, -depth[side] - 0.34))
-            if depth[side] > 0:  # the image itself is not joined
-                arrow(axes, (2.1 * depth[side] + 0.92, -depth[side]), (x - 0.94, -depth[side]))
-        end = 2.1 * (last + len(up))
-        axes.text(0, 0.55, "image", ha="center", fontsize=8)
-        for x, word in ((0.7 * last, "encoder"), (2.1 * last + 1.4 * len(up), "decoder")):
-            axes.text(x, -0.75 * last, word, ha="center", fontsize=9, fontweight="bold")
-        axes.text(end, 0.55, f"then conv 3×3, σ:\nlung mask 1×{up[-1][1]}²", ha="center", fontsize=8)
-        axes.text(
-            2.1 * last,
-            -last - 0.65,
-            f"{encoder}: each step down halves the size, each step up doubles it (nearest neighbour); "
-            "skip arrows join features",
-            ha="center",
-            fontsize=8,
-        )
-        axes.set(xlim=(-1.1, end + 1.4), ylim=(-last - 1, 0.9))
-        bare(axes)
+    figure, axes = plt.subplots(figsize=(8.4, 3.6), layout="constrained")
+    last = len(down) - 1
+    for column, (channels, side) in enumerate(down):
+        box(axes, 2.1 * column, -depth[side], f"{channels}×{side}²", 1.9, size=7)
+        if column:
+            arrow(axes, (2.1 * column - 1.25, -depth[side] + 0.7), (2.1 * column - 0.45, -depth[side] + 0.34))
+    for step, (channels, side) in enumerate(up, start=1):
+        x = 2.1 * (last + step)
+        box(axes, x, -depth[side], f"{channels}×{side}²", 1.9, size=7)
+        arrow(axes, (x - 1.25, -depth[side] - 0.68), (x - 0.45, -depth[side] - 0.34))
+        if depth[side] > 0:  # the image itself is not joined
+            arrow(axes, (2.1 * depth[side] + 0.92, -depth[side]), (x - 0.94, -depth[side]))
+    end = 2.1 * (last + len(up))
+    axes.text(0, 0.55, "image", ha="center", fontsize=8)
+    for x, word in ((0.7 * last, "encoder"), (2.1 * last + 1.4 * len(up), "decoder")):
+        axes.text(x, -0.75 * last, word, ha="center", fontsize=9, fontweight="bold")
+    axes.text(end, 0.55, f"then conv 3×3, σ:\nlung mask 1×{up[-1][1]}²", ha="center", fontsize=8)
+    axes.text(
+        2.1 * last,
+        -last - 0.65,
+        f"{encoder}: each step down halves the size, each step up doubles it (nearest neighbour); "
+        "skip arrows join features",
+        ha="center",
+        fontsize=8,
+    )
+    axes.set(xlim=(-1.1, end + 1.4), ylim=(-last - 1, 0.9))
+    bare(axes)
     return figure

@@ -16,7 +16,6 @@ from PIL import Image
 
 _COLOURS = 128
 
-
 _WIDTH = 320
 """Pictures of fewer pixels are enlarged to this width, each pixel a square."""
 
@@ -73,7 +72,7 @@ def frames(
     if not alt.strip():
         raise ValueError("alt is empty; say what the pictures show")
     drawn = [_png(picture, dpi) for picture in pictures]
-    texts = [f"{alt} ({', '.join(map(_pair, sliders, place))})" for place in places]
+    texts = [f"{alt} ({', '.join(map('{}: {}'.format, sliders, place))})" for place in places]
     images = "".join(
         f'<img src="data:image/png;base64,{b64encode(one).decode()}" alt="{escape(text)}" '
         f'style="{_style(one)}{"" if number == first else "; display: none"}">'
@@ -82,10 +81,6 @@ def frames(
     starts = map(int, np.unravel_index(first, [len(labels) for labels in sliders.values()]))
     html = f'<div class="frames">{images}{"".join(map(_slider, sliders, sliders.values(), starts))}</div>'
     return Frames(html, drawn[first], texts[first])
-
-
-def _pair(name: str, label: str) -> str:
-    return f"{name}: {label}"
 
 
 def _slider(name: str, labels: Sequence[str], start: int) -> str:

@@ -3,7 +3,6 @@
 from itertools import cycle, product
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from manet_lib.evaluation.scores import auc_values, brier_interval, calibration_by_chance, calibration_values
 from manet_lib.evaluation.statistics import crossed_interval, share_interval, student_interval
 from manet_lib.report.probabilities import Predictions
-from manet_lib.report.style import STYLE
-from manet_lib.report.tables import with_interval
+from manet_lib.report.style import legend_below, row_of_panels, styled
+from manet_lib.report.tables import in_percent, with_interval
 from manet_lib.studies.analysis import compared, effects, measured, one_version, paired_runs, with_records
 from manet_lib.studies.plan import Study, load_study
 from manet_lib.studies.training_records import Record, probabilities_of
@@ -98,11 +97,10 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
         if (condition, arm) not in groups:
             continue
         found = _predictions(groups[condition, arm], test)
-        auc = share_interval(_auc_values(found))
         row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
         row["Runs"] = len(found.probabilities)
-        row["AUC (%)"] = with_interval(*(100 * np.array(auc)))
-        row["Accuracy (%)"] = with_interval(*(100 * np.array(share_interval(found.right))))
+        row["AUC (%)"] = in_percent(share_interval(_auc_values(found)))
+        row["Accuracy (%)"] = in_percent(share_interval(found.right))
         row["Brier score (0 to 2)"] = with_interval(*brier_interval(found.actual, found.probabilities), ".2f")
         row["Calibration error (points)"] = f"{100 * calibration_values(found.confidence, found.right).mean():.0f}"
         row["95th percentile by chance (points)"] = f"{100 * calibration_by_chance(found.confidence):.0f}"
@@ -130,6 +128,7 @@ def whole_pairs(name: str) -> pd.DataFrame:
     return table[arms == arms.groupby(table["condition"]).transform("max")]
 
 
+@styled
 def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
     """Every arm of a study in each condition and test: complete pairs as points, their mean with its 95% interval.
 
@@ -143,22 +142,17 @@ def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
     conditions = [one for one in study.conditions if (table["condition"] == one).any()] or list(study.conditions)[
         :1
     ]
-    size = (3.2 * len(conditions), 3.1)
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1, len(conditions), figsize=size, sharey=True, squeeze=False, layout="constrained"
-        )
-        for axes, condition in zip(panels[0], conditions, strict=True):
-            _draw_arms(axes, table[table["condition"] == condition], list(study.arms), shown)
-            axes.set(title=condition, xticks=range(len(shown)), xlim=(-0.5, len(shown) - 0.5))
-            axes.set_xticklabels(shown, rotation=20, ha="right")
-            axes.grid(alpha=0.25, axis="y")
-        if len(table):
-            values = table.loc[table["test"].isin(shown), "value"]
-            panels[0][0].set_ylim(values.min() - 3, values.max() + 3)
-        panels[0][0].set_ylabel("AUC (%)" if study.quantity == "auc" else "accuracy (%)")
-        entries = panels[0][0].get_legend_handles_labels()
-        figure.legend(*entries, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    figure, panels = row_of_panels(len(conditions), 3.2, 3.1, sharey=True)
+    for axes, condition in zip(panels, conditions, strict=True):
+        _draw_arms(axes, table[table["condition"] == condition], list(study.arms), shown)
+        axes.set(title=condition, xticks=range(len(shown)), xlim=(-0.5, len(shown) - 0.5))
+        axes.set_xticklabels(shown, rotation=20, ha="right")
+        axes.grid(alpha=0.25, axis="y")
+    if len(table):
+        values = table.loc[table["test"].isin(shown), "value"]
+        panels[0].set_ylim(values.min() - 3, values.max() + 3)
+    panels[0].set_ylabel("AUC (%)" if study.quantity == "auc" else "accuracy (%)")
+    legend_below(figure, panels[0], 4)
     return figure
 
 

@@ -11,6 +11,7 @@ matplotlib.use("module://matplotlib_inline.backend_inline" if "ipykernel" in sys
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from IPython.core.getipython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer, ErrorbarContainer
@@ -24,26 +25,17 @@ from manet_lib.workflow.records import atomic_path
 
 plt.switch_backend(matplotlib.get_backend())  # first loaded inside rc_context, inline would show one figure only
 
-
 Image = NDArray[np.uint8]
-
 
 STYLE: Any = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False, "axes.spines.right": False}
 STYLE |= {"text.usetex": False, "text.parse_math": False}  # names of classes are no formulas
 
+styled = matplotlib.rc_context(STYLE)
+"""Decorates a function that draws: its figure has this style."""
 
 COLOURS = {"": "#4477aa", "ma": "#ee6677", "cbam": "#228833"}
 
-
-BOUNDS = ["accuracy", "low", "high"]
-
-
 ATTENTION = {"": "plain", "ma": "MA", "cbam": "CBAM"}
-
-
-def colour_of(model: str) -> str:
-    """The colour of a model: one for plain networks, one for MA, one for CBAM."""
-    return COLOURS[model.partition("_")[2]]
 
 
 def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
@@ -77,6 +69,7 @@ def bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
+@styled
 def picture_grid(
     rows: Sequence[Sequence[NDArray[Any]]], columns: Sequence[str], labels: Sequence[str] = ()
 ) -> Figure:
@@ -87,40 +80,67 @@ def picture_grid(
         columns: title of each column.
         labels: title of each row, or nothing.
     """
-    with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(
-            len(rows),
-            len(columns),
-            figsize=(1.45 * len(columns) + 0.3, 1.45 * len(rows) + 0.25),
-            squeeze=False,
-            layout="constrained",
-        )
-        for number, (axes_row, pictures) in enumerate(zip(grid, rows, strict=True)):
-            for axes, picture in zip(axes_row, pictures, strict=True):
-                show_image(axes, picture)
-            if labels:
-                axes_row[0].set_ylabel(labels[number])
-        for axes, title in zip(grid[0], columns, strict=True):
-            axes.set_title(title)
+    figure, grid = plt.subplots(
+        len(rows),
+        len(columns),
+        figsize=(1.45 * len(columns) + 0.3, 1.45 * len(rows) + 0.25),
+        squeeze=False,
+        layout="constrained",
+    )
+    for number, (axes_row, pictures) in enumerate(zip(grid, rows, strict=True)):
+        for axes, picture in zip(axes_row, pictures, strict=True):
+            show_image(axes, picture)
+        if labels:
+            axes_row[0].set_ylabel(labels[number])
+    for axes, title in zip(grid[0], columns, strict=True):
+        axes.set_title(title)
     return figure
 
 
+def row_of_panels(count: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
+    """A figure of some panels side by side, each so many inches wide."""
+    size = (width * count, height)
+    figure, panels = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained", **options)
+    return figure, panels[0]
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 0) -> None:
+    """The legend of a panel below the figure, in one row if no number of columns is given."""
+    entries = axes.get_legend_handles_labels()
+    figure.legend(
+        *entries, loc="outside lower center", ncols=columns or len(entries[0]), frameon=False, fontsize=8
+    )
+
+
+@styled
 def backbone_panels(models: Sequence[str], width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each backbone of some models, by its name."""
     backbones = list(dict.fromkeys(model.partition("_")[0] for model in models))
-    with plt.rc_context(STYLE):
-        figure, panels = plt.subplots(
-            1,
-            len(backbones),
-            figsize=(max(1.6 * width, width * len(backbones)), height),
-            squeeze=False,
-            sharey=True,
-            layout="constrained",
-        )
-        for axes, backbone in zip(panels[0], backbones, strict=True):
-            axes.set_title(model_title(backbone))
-            axes.grid(alpha=0.25)
+    figure, panels = plt.subplots(
+        1,
+        len(backbones),
+        figsize=(max(1.6 * width, width * len(backbones)), height),
+        squeeze=False,
+        sharey=True,
+        layout="constrained",
+    )
+    for axes, backbone in zip(panels[0], backbones, strict=True):
+        axes.set_title(model_title(backbone))
+        axes.grid(alpha=0.25)
     return figure, dict(zip(backbones, panels[0], strict=True))
+
+
+def draw_bounds(axes: Axes, places: NDArray[Any], table: pd.DataFrame, model: str, **look: Any) -> None:
+    """Draw a model's accuracies with their intervals, in its colour."""
+    accuracy, low, high = table[["accuracy", "low", "high"]].to_numpy().T
+    errors = [accuracy - low, high - accuracy]
+    axes.errorbar(places, accuracy, yerr=errors, marker="o", **look_of(model), **look)
+
+
+def look_of(model: str) -> dict[str, Any]:
+    """Colour and label of a line: that of plain networks, of MA, or of CBAM."""
+    kind = model.partition("_")[2]
+    return {"color": COLOURS[kind], "label": ATTENTION[kind]}
 
 
 _LONGEST = 700

@@ -20,7 +20,6 @@ MODEL_TITLES = {
     "inceptionv3": "Inceptionv3",
 }
 
-
 NETWORKS = tuple(MODEL_TITLES)
 """The four networks of Table 2."""
 
@@ -64,9 +63,16 @@ def trained_models(params: Params, paths: RunPaths) -> list[tuple[str, int]]:
     return [pair for pair in pairs if classification_step(params, paths, *pair).fault(known) is None]
 
 
-def right_by_trial(
-    params: Params, paths: RunPaths, model: str, trials: list[int]
-) -> tuple[NDArray[np.bool_], list[str]]:
+def right_of(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Whether each image (columns) is classified correctly in each trial (rows) of one network."""
+    right = predictions.assign(right=predictions["label"] == predictions["predicted"])
+    wide = right.pivot(index="trial", columns="image_id", values="right")
+    if wide.isna().any(axis=None):
+        raise ValueError("some trials have other images than others; expected the same test images in all")
+    return wide.astype(bool)
+
+
+def right_by_trial(paths: RunPaths, model: str, trials: list[int]) -> tuple[NDArray[np.bool_], list[str]]:
     """Which test images a model classifies correctly: bool (trials, images), and the patient of each image."""
     tables = [read_predictions(paths, model, trial) for trial in trials]
     ordered = [table.set_index("image_id").sort_index() for table in tables if table is not None]
@@ -91,6 +97,12 @@ def with_interval(mean: float, low: float, high: float, form: str = ".1f") -> st
     return f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
+def in_percent(bounds: tuple[float, float, float], form: str = ".1f") -> str:
+    """The same of a share, or of a difference of two, with its interval."""
+    mean, low, high = bounds
+    return with_interval(100 * mean, 100 * low, 100 * high, form)
+
+
 def format_p(p: float) -> str:
     """A probability as it is printed, with three decimals: ``0.004``, and ``<0.001`` rather than ``0.000``."""
     return "<0.001" if p < 0.001 else f"{p:.3f}"
@@ -110,7 +122,6 @@ def _cell(value: object) -> str:
 
 
 _NAMED = {"\\": "textbackslash", "^": "textasciicircum", "~": "textasciitilde", "|": "textbar"}
-
 
 _LATEX = str.maketrans(
     {sign: rf"\{sign}" for sign in "%_&#${}"}

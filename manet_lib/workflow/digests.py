@@ -44,11 +44,8 @@ def images_digest(params: Params) -> dict[str, Any]:
         return {}
     if params.data_source == "public":
         return {"listing": _folder(folder)}
-    return (
-        {"listing": _listing(folder, params.data_csv, "path", "mask_path")}
-        if (folder / params.data_csv).is_file()
-        else {}
-    )
+    there = (folder / params.data_csv).is_file()
+    return {"listing": _listing(folder, params.data_csv, "path", "mask_path")} if there else {}
 
 
 def reference_masks_digest(params: Params) -> dict[str, Any]:

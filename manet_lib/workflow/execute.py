@@ -10,8 +10,6 @@ import json
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +38,14 @@ def execute(source: Path, output: Path, parameters: dict[str, Any]) -> None:
     """
     part = output.with_suffix(".part.ipynb")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with short_folder() as sockets:  # of its own, as notebooks run side by side
+    usual = tempfile.gettempdir()
+    place = usual if len(usual.encode()) < 60 else "/tmp"  # the names of sockets hold 107 bytes in all
+    with tempfile.TemporaryDirectory(prefix="manet-", dir=place) as sockets:  # as notebooks run side by side
         kernel = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/kernel"}})
         papermill.execute_notebook(
             str(source), str(part), parameters, progress_bar=False, log_output=True, config=kernel
         )
     part.replace(output)
-
-
-@contextmanager
-def short_folder() -> Iterator[str]:
-    """A temporary folder with a path that leaves room for the names of sockets, which hold 107 bytes in all."""
-    usual = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(prefix="manet-", dir=usual if len(usual.encode()) < 60 else "/tmp") as folder:
-        yield folder
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from manet_lib.params import Params, UserError
-from manet_lib.paths import (
-    RunPaths,
-    done_of,
-    project_root,
-)
+from manet_lib.paths import RunPaths, done_of, project_root
 from manet_lib.workflow.digests import sha256_of
 from manet_lib.workflow.records import Known, Step, read_json
 from manet_lib.workflow.source_code import PACKAGE, code_of, imported_by

@@ -9,27 +9,21 @@ _DATA = (
     *("composition", "download", "mirror"),
 )
 
-
-_PHANTOM = ("phantom_images", "phantom_size", "confounder_strength")
-
+PHANTOM_ONLY = ("phantom_images", "phantom_size", "confounder_strength")
 
 _MACHINE = (
     *("accelerator", "nodes", "devices", "accumulate", "sync_batchnorm", "restarts", "timeout_minutes"),
     *("precision", "channels_last", "compile", "threads", "num_workers", "checkpoint_minutes", "old_code"),
 )
 
-
 _VIEW = ("view", "attention_mask")
-
 
 _SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "mask_attention", *_VIEW)
 
-
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
-
 READ_BY: dict[str, tuple[str, ...]] = {
-    "store": (*_DATA, *_PHANTOM, "image_size", "mask_lungs"),
+    "store": (*_DATA, *PHANTOM_ONLY, "image_size", "mask_lungs"),
     "manifest": (
         "seed",
         "classes",
@@ -60,7 +54,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "probes": (*_SHOWN, "probe_per_class"),
     "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
     "confounders": (
-        *(*_SHOWN, "seed", "image_size", "seg_encoder", "min_object_fraction", "audit_views", *_PHANTOM),
+        *(*_SHOWN, "seed", "image_size", "seg_encoder", "min_object_fraction", "audit_views", *PHANTOM_ONLY),
         *("data_source", "batch_size", "nodes", "devices", "accumulate"),
         *("accelerator", "precision", "channels_last", "threads", "num_workers"),
     ),
@@ -74,7 +68,6 @@ READ_BY: dict[str, tuple[str, ...]] = {
     ),
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
-
 
 NO_EFFECT = {
     *("accelerator", "num_workers", "threads", "download", "mirror", "restarts", "timeout_minutes"),

@@ -90,14 +90,12 @@ class Progress:
         return (1 - share) * total * (elapsed + _TRUST * total) / ((share + _TRUST) * total or 1.0)
 
     def __str__(self) -> str:
-        running = [name for name in self.expected if name not in self.done and self._is_running(name)]
+        open_ones = (name for name in self.expected if name not in self.done)
+        running = [name for name in open_ones if self._is_new(self._markers(name)[0])]
         now = f"; running {', '.join(running)}" if running else ""
         elapsed = in_minutes(time.time() - self.started)
         steps = f"{len(self.done)} of {len(self.expected)} steps"
         return f"{steps}, {elapsed} elapsed, about {in_minutes(self.left)} left{now}"
-
-    def _is_running(self, name: str) -> bool:
-        return self._is_new(self._markers(name)[0])
 
     def _markers(self, name: str) -> tuple[Path, Path]:
         """The notebook while it is executed, and the log of its training run."""

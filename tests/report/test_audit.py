@@ -117,8 +117,8 @@ def test_an_audit_trains_what_it_says_and_leaves_the_run_alone(audited) -> None:
 
 
 def test_the_probe_is_logistic_regression_on_what_each_view_shows(audited) -> None:
-    params, paths = audited
-    table = probe_table(params, paths).set_index("Seen")
+    _, paths = audited
+    table = probe_table(paths).set_index("Seen")
     assert table.index.tolist() == ["nothing: the most frequent", *audit.VIEWS]
     manifest, masks = read_manifest(paths), np.load(paths.clean_masks)
     right = predicted_correctly(thumbnails(255 * masks), manifest, "source")

@@ -79,8 +79,9 @@ def predicted(paths: RunPaths, monkeypatch: pytest.MonkeyPatch) -> Params:
     return Params(profile="test", models=["resnet34", "resnet50", "resnet50_ma"], trials=2)
 
 
-def test_images_are_put_in_one_order_and_nobodys_stay_apart(predicted: Params, paths: RunPaths) -> None:
-    right, patients = right_by_trial(predicted, paths, "resnet50", [1, 2])
+@pytest.mark.usefixtures("predicted")
+def test_images_are_put_in_one_order_and_nobodys_stay_apart(paths: RunPaths) -> None:
+    right, patients = right_by_trial(paths, "resnet50", [1, 2])
     np.testing.assert_array_equal(right, [[1, 0, 1, 0, 0, 0], [1, 1, 1, 1, 1, 1]])
     assert patients == ["p", "p", "q", "image3", "image4", "r"]
 
