@@ -108,7 +108,7 @@ def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[int, fl
     found: dict[str, dict[int, float]] = {}
     for arm in {one["arm"] for one in records}:
         own = [one for one in records if one["arm"] == arm]
-        tuning = [one for one in own if not one["pair"]]
+        tuning = [one for one in own if not one["pair"] and one["log"]["val_accuracy"]]
         here = [one for one in tuning if one["condition"] == condition]
         best = max(here or tuning, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1]))
         for one in own:

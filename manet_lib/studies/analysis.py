@@ -44,10 +44,11 @@ def matching(study: Study, records: Sequence[Record]) -> list[Record]:
 def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: str) -> float:
     """The learning rate of an arm: the one with the highest mean validation accuracy after the last epoch.
 
-    Of equal ones, the one with the lowest validation loss. Training runs of all versions of the code count.
+    Of equal ones, the one with the lowest validation loss. Training runs of all versions of the code count. A rate
+    at which the loss diverges is never chosen.
 
     Raises:
-        UserError: the training runs that choose it are not recorded.
+        UserError: the training runs that choose it are not recorded, or diverge with every rate.
     """
     if len(study.rates) == 1:
         return study.rates[0]
@@ -62,8 +63,13 @@ def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: st
         ]
         if not same:
             raise UserError(f"rates: {arm} in {where} has no training run with {rate:g}; run the study")
-        accuracy, loss = (float(np.mean([log[key][-1] for log in same])) for key in ("val_accuracy", "val_loss"))
-        found[rate] = (-round(accuracy, 6), loss)
+        if all(log["val_accuracy"] for log in same):
+            accuracy, loss = (
+                float(np.mean([log[key][-1] for log in same])) for key in ("val_accuracy", "val_loss")
+            )
+            found[rate] = (-round(accuracy, 6), loss)
+    if not found:
+        raise UserError(f"rates: {arm} in {where} diverges with all of them; add lower ones")
     return min(found, key=found.__getitem__)
 
 

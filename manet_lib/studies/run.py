@@ -34,6 +34,8 @@ from manet_lib.training.loop import prepare
 from manet_lib.workflow.processes import die_with_parent
 from manet_lib.workflow.records import read_done
 
+_LOGGED = ["train_loss", "val_loss", "val_accuracy"]
+
 
 @dataclass(frozen=True)
 class Group:
@@ -131,15 +133,21 @@ def train_group(group: Group, threads: int) -> list[Record]:
 
 
 def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: int) -> Record:
-    """Train and test one arm of a group."""
+    """Train and test one arm of a group. With a learning rate at which the loss diverges, the log stays empty."""
     arm = shared.study.arms[name]
     loaders = max(0, (os.cpu_count() or 1) - 1) if torch.cuda.is_available() else 0
     own = arm.model_dump(exclude={"model"}) | {"learning_rate": rate, "threads": threads, "num_workers": loaders}
     params = shared.params.model_copy(update=own)
     paths = shared.paths.seeing(f"{slug(name)}-{rate:g}")
-    train_classifier(params, paths, arm.model, group.trial)
-    folder = paths.classifier(arm.model, group.trial)
-    done, log = read_done(folder) or {}, pd.read_csv(log_of(folder))
+    begun, folder = time.monotonic(), paths.classifier(arm.model, group.trial)
+    try:
+        train_classifier(params, paths, arm.model, group.trial)
+    except UserError as error:
+        if group.pair or "the loss is" not in str(error):  # of a choice of rates, this is a result
+            raise
+    done = read_done(folder)
+    log = pd.read_csv(log_of(folder)) if done else pd.DataFrame(columns=_LOGGED)
+    made = done or (read_done(paths.segmentation) or {}) | {"seconds": round(time.monotonic() - begun, 2)}
     tests: dict[str, Any] = {}
     if group.pair:
         with joined(params) as ranks:
@@ -149,7 +157,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
                 short = (logits - logits.mean(axis=1, keepdims=True)).astype(float).round(2).tolist()
                 tests[test] = {"image_id": list(rows["image_id"]), "label": list(rows["label"]), "logits": short}
     maps = _heat_map_scores(params, paths, (arm.model, group.trial)) if tests and shared.study.heat_maps else {}
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     return {
         "condition": group.condition,
         "arm": name,
@@ -157,14 +165,14 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
         "seed": group.seed,
         "trial": group.trial,
         "learning_rate": rate,
-        "log": {key: log[key].round(4).tolist() for key in ("train_loss", "val_loss", "val_accuracy")},
+        "log": {key: log[key].astype(float).round(4).tolist() for key in _LOGGED},
         "tests": tests,
         "heat_maps": maps,
         "classes": params.classes,
         "version": version("manet-companion"),
         "code": shared.code,
         "settings": shared.study.settings_of(group.condition, name),
-        **{key: done[key] for key in ("device", "precision", "seconds")},
+        **{key: made[key] for key in ("device", "precision", "seconds")},
     }
 
 
@@ -226,10 +234,10 @@ def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None
 
 def _in_words(record: Record) -> str:
     where = f"{record['condition']}, {record['arm']}, learning rate {record['learning_rate']:g}"
-    found = {"validation": 100 * record["log"]["val_accuracy"][-1]}
-    found |= {test: score(record, test) for test in record["tests"]}
-    scores = ", ".join(f"{test} {value:.1f}%" for test, value in found.items())
-    return f"{where}, pair {record['pair']}: {scores} ({record['seconds']:.0f} s)"
+    scores = [f"validation {100 * value:.1f}%" for value in record["log"]["val_accuracy"][-1:]]
+    scores += [f"{test} {score(record, test):.1f}%" for test in record["tests"]]
+    shown = ", ".join(scores) or "the loss diverges"
+    return f"{where}, pair {record['pair']}: {shown} ({record['seconds']:.0f} s)"
 
 
 def main(arguments: list[str] | None = None) -> None:

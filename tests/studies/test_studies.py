@@ -164,6 +164,10 @@ def test_the_rate_with_the_highest_validation_accuracy_is_taken():
     tied = [record(pair=0, rate=0.003, value=0.8), record(pair=0, rate=0.01, value=0.8)]
     tied[0]["log"]["val_loss"] = [0.1]
     assert chosen_rate(study, tied, "weak", "plain") == 0.003
+    diverged = record(pair=0, rate=0.01, value=0.8) | {"log": {"val_accuracy": [], "val_loss": []}}
+    assert chosen_rate(study, [tuning[0], diverged], "weak", "plain") == 0.003
+    with pytest.raises(UserError, match="rates"):
+        chosen_rate(study, [diverged | {"learning_rate": 0.003}, diverged], "weak", "plain")
     assert pair_groups("own", study, [*tuning, *(one | {"arm": "MA"} for one in tuning)])[0].runs == (
         ("plain", 0.01),
         ("MA", 0.01),
@@ -288,6 +292,17 @@ def test_a_study_runs_goes_on_where_it_was_and_repeats_nothing(planned, tmp_path
     assert all(one["tests"]["as trained"]["image_id"] == ids[one["pair"]] for one in found)
     assert not list(tmp_path.glob("runs/*/classification/*/weights.safetensors"))
     assert json.dumps(effects(study, found).to_dict("records"))
+
+
+def test_a_rate_at_which_the_loss_diverges_is_recorded_and_a_pair_with_it_is_refused(planned):
+    name = planned(rates=[0.003, 1e38], tests=["as trained"])
+    group = rate_groups(name, load_study(name))[0]
+    first, second = train_group(group, threads=1)
+    assert (len(first["log"]["val_loss"]), len(second["log"]["val_loss"])) == (1, 0)
+    assert (first["device"], first["precision"]) == (second["device"], second["precision"])
+    assert chosen_rate(load_study(name), read(planned.records), "weak", "plain") == 0.003
+    with pytest.raises(UserError, match=r"1e\+38"):
+        train_group(Group(**vars(group) | {"pair": 1, "runs": group.runs[1:]}), threads=1)
 
 
 def test_a_pair_that_another_version_began_is_trained_whole_and_counted_once(planned):
