@@ -39,17 +39,20 @@ class Browser:
             stderr=subprocess.DEVNULL,
         )
         port_file = profile / "DevToolsActivePort"
-        wait(lambda: port_file.is_file() and len(port_file.read_text().splitlines()) == 2, 60, "Chromium's port")
+        try:
+            wait(
+                lambda: port_file.is_file() and len(port_file.read_text().splitlines()) == 2, 60, "Chromium's port"
+            )
+        except TimeoutError:
+            self.process.kill()
+            raise
         port, path = port_file.read_text().splitlines()
         self.socket = websocket.create_connection(f"ws://127.0.0.1:{port}{path}", timeout=60)
-        self.number, self.session = 0, ""
+        self.number, self.session, self.target = 0, "", ""
         self.requests: list[str] = []
         self.faults: list[str] = []
         self.loaded = False
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network", "Log"):
-            self.call(f"{domain}.enable")
+        self.fresh_tab()
 
     def __enter__(self) -> Browser:
         return self
@@ -89,6 +92,16 @@ class Browser:
             self.loaded = True
         return message
 
+    def fresh_tab(self) -> None:
+        """A tab in place of the one before."""
+        self.session = ""
+        if self.target:
+            self.call("Target.closeTarget", targetId=self.target)
+        self.target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=self.target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
     def size(self, width: int, height: int = 900) -> None:
         """The size of the window in pixels."""
         self.call(
@@ -116,12 +129,6 @@ class Browser:
         place = {"x": box[0] + box[2] / 2, "y": box[1] + box[3] / 2, "button": "left", "clickCount": 1}
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, **place)
-
-    def picture(self, file: Path) -> None:
-        """Write what the window shows as PNG."""
-        from base64 import b64decode
-
-        file.write_bytes(b64decode(self.call("Page.captureScreenshot")["data"]))
 
 
 def wait(true: Callable[[], Any], seconds: float, what: str) -> None:

@@ -212,14 +212,24 @@ def tensors(shape: torch.Size) -> dict[str, torch.Tensor]:
     }
 
 
+@pytest.fixture(scope="module")
+def unchanged() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """A network, and a copy of its weights."""
+    model = create_model("resnet34")
+    return model, {key: value.clone() for key, value in model.state_dict().items()}
+
+
 @pytest.mark.parametrize("name", ["conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight"])
 @pytest.mark.parametrize("kind", sorted(tensors(torch.Size([1]))))
 def test_weights_of_another_kind_are_one_line_and_change_nothing(
-    tmp_path: Path, whole: dict[str, torch.Tensor], name: str, kind: str
+    tmp_path: Path,
+    whole: dict[str, torch.Tensor],
+    unchanged: tuple[torch.nn.Module, dict[str, torch.Tensor]],
+    name: str,
+    kind: str,
 ) -> None:
     torch.save(whole | {name: tensors(whole[name].shape)[kind]}, tmp_path / "weights.pth")
-    model = create_model("resnet34")
-    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model, before = unchanged
     with pytest.raises(UserError, match=r"^pretrained: weights.pth: ") as caught:
         load_torchvision_weights(model, tmp_path / "weights.pth")
     assert name in str(caught.value)

@@ -176,12 +176,6 @@ def test_a_run_is_exported_and_used_where_it_is_not(weights, folder, tmp_path, c
     assert predict(tmp_path / "taken.safetensors", folder, tmp_path / "out.csv") == 0
 
 
-def test_the_command_is_installed(tmp_path):
-    command = Path(sys.executable).with_name("manet")
-    done = subprocess.run([command, "predict", "--help"], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "IMAGE_OR_FOLDER" in done.stdout
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_onnx_graphs_give_the_predictions_of_the_command(weights, folder, tmp_path, capsys):

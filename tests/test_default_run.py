@@ -69,6 +69,28 @@ def test_one_command_makes_every_table_and_figure(run):
     assert "not comparable" in (run.figures / "table2.md").read_text()
 
 
+def shown(cell):
+    """What nbval compares of a cell's outputs: texts, no pictures."""
+    return [
+        {"text": "".join(one["text"])}
+        if one["output_type"] == "stream"
+        else {kind: "".join(text) for kind, text in one["data"].items() if not kind.startswith("image/")}
+        for one in cell["outputs"]
+    ]
+
+
+def test_checked_outputs_are_those_of_the_committed_notebooks(run):
+    checked = 0
+    for file in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        if run.executed(file.stem).is_file():  # 04 has a file for each training run
+            made = {cell["id"]: cell for cell in json.loads(run.executed(file.stem).read_text())["cells"]}
+            for cell in json.loads(file.read_text())["cells"]:
+                if "nbval-check-output" in cell["metadata"].get("tags", []):
+                    assert shown(made[cell["id"]]) == shown(cell), (file.stem, cell["id"])
+                    checked += 1
+    assert checked >= 8
+
+
 def test_a_second_call_does_nothing(run, capsys):
     before = {path: path.stat().st_mtime_ns for path in run.root.rglob("*") if path.is_file()}
     assert reproduce(params_file(DEFAULT_PROFILE), cores=2) == 0
@@ -86,6 +108,8 @@ def test_networks_converge_and_do_better_than_thumbnails(run):
         assert accuracy["lungs", model, "as trained"] > accuracy["lungs", "thumbnails", "as trained"] + 0.05
         lungs = [accuracy["lungs", model, test] for test in TESTS]
         assert max(lungs) - min(lungs) < 0.05, "what lies outside the lungs is not seen"
+    assert 0.6 < accuracy["lungs", "resnet34", "without"] < 0.95, "neither trivial nor hopeless"
+    assert read_table(run.iou)["iou"].mean() > 0.9
     lost = {name: accuracy["whole", name, TESTS[0]] - accuracy["whole", name, "swapped"] for name in PARAMS.models}
     assert lost["resnet34_ma"] < 0.5 * min(lost["resnet34"], lost["resnet34_cbam"])
 
@@ -190,7 +214,10 @@ def shuffled_labels(run):
     return "resnet34", accuracy_of(run, load_classifier(PARAMS, run.seeing("shuffled"), "resnet34", 1))
 
 
-@pytest.mark.parametrize("broken", [zeroed_masks, untouched_statistics, shuffled_labels])
+@pytest.mark.parametrize(
+    "broken",
+    [zeroed_masks, untouched_statistics, pytest.param(shuffled_labels, marks=pytest.mark.exhaustive)],
+)
 def test_a_broken_network_does_not_agree_with_the_recorded_one(run, monkeypatch, broken):
     model, accuracy = broken(run)
     own = measured(PARAMS, run)

@@ -65,13 +65,11 @@ def test_every_notebook_has_its_question_on_the_map() -> None:
     assert questions == sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem != "00_overview")
 
 
-def test_words_stand_once_and_in_order_and_their_sources_are_listed() -> None:
+def test_words_stand_once_and_their_sources_are_listed() -> None:
     words = []
     for part in GLOSSARY.split("\n## ")[1:3]:
         found = re.findall(r"^\| (?!word|---)(.+?) \| .+ \|$", part, flags=re.MULTILINE)
-        assert found == sorted(found, key=str.lower)
         words += found
-    assert len(words) > 40
     assert len(set(words)) == len(words)
     text, listed = GLOSSARY.split("## Sources")
     cited = {int(number) for number in re.findall(r"\[(\d+)\]", GLOSSARY)}

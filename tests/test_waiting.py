@@ -26,4 +26,4 @@ def displayed(code, **environment):
     ],
 )
 def test_a_plain_import_sets_it_before_torch(environment, expected):
-    assert expected in displayed("import manet_lib.training.loop", **environment)
+    assert expected in displayed("import manet_lib.models.mask_attention", **environment)

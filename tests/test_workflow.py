@@ -135,7 +135,7 @@ def test_what_changes_in_somebodys_images_is_noticed(mine, monkeypatch):
             assert to_run() == LINE
     weights = mine[1].with_name("weights.pth")
     with other_content(weights, weights.read_bytes() + b"x"):
-        assert to_run() == planned(mine) == LATER_STEPS
+        assert to_run() == LATER_STEPS
     assert to_run() == set()
 
 
@@ -164,14 +164,13 @@ def checkout(tmp_path_factory):
             LINE - {"data", "segmentation", "postprocessing"} | {"cost"},
         ),
         ("manet_lib/data/postprocess.py", "1e-9", "1e-8", LINE - {"data", "segmentation"}),
-        ("manet_lib/data/postprocess.py", "Fill the holes", "Fill all holes", set()),
-        ("manet_lib/workflow/records.py", "is the disk full", "is your disk full", set()),
+        ("manet_lib/data/postprocess.py", "Fill the holes", "Fill all holes", set()),  # a docstring
     ],
 )
 def test_changed_code_redoes_what_runs_it(mine, checkout, file, before, after, expected):
     path = checkout / file
     text = path.read_text()
-    assert before in text or expected == set()
+    assert before in text
     with other_content(path, text.replace(before, after).encode()):
         assert planned(mine, root=checkout) == expected
 

@@ -50,15 +50,12 @@ class Node:
             UserError: the notebook cannot be read as one.
         """
         try:
-            book = json.loads(self.source.read_text(encoding="utf-8"))
-            cells = [(cell["cell_type"], "".join(cell["source"])) for cell in book["cells"]]
-            modules = imported_by(source for kind, source in cells if kind == "code")
+            notebook, modules = _cells(self.source, self.source.stat().st_mtime_ns)
         except (OSError, ValueError, LookupError, SyntaxError) as error:
             reason = " ".join(str(error).split())
             raise UserError(f"{self.source.name}: cannot be executed as it stands: {reason}") from None
         code = code_of(*modules, leaving_out=self.step_modules) | {"recorded results": _digest_of_records()}
         values = {name: getattr(params, name) for name in self.shows}  # those of its steps are in their records
-        notebook = hashlib.sha256(json.dumps(cells).encode()).hexdigest()
         shown = {"notebook": notebook, "code": code, "parameters": values | dict(self.own)}
         return json.loads(json.dumps(shown))
 
@@ -69,6 +66,15 @@ class Node:
             "steps": {step.folder.name: sha256_of(done_of(step.folder)) for step in self.steps},
             "older": {step.folder.name: step.outdated_code() for step in kept},
         }
+
+
+@cache
+def _cells(notebook: Path, changed: int) -> tuple[str, tuple[str, ...]]:
+    """A digest of a notebook's cells, and the modules that they import; ``changed`` is the file's time."""
+    book = json.loads(notebook.read_text(encoding="utf-8"))
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in book["cells"]]
+    modules = imported_by(source for kind, source in cells if kind == "code")
+    return hashlib.sha256(json.dumps(cells).encode()).hexdigest(), tuple(modules)
 
 
 @cache

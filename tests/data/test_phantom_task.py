@@ -14,6 +14,7 @@ from manet_lib.workflow.records import read_table
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_without_confounders_a_network_learns_it_and_brightness_does_not_give_it_away(tmp_path):
     changes = {"phantom_images": 300, "epochs": 5, "models": ["resnet34"], "confounder_strength": 0.0}
     params = load_params(project_root() / "params/phantoms.yaml", **changes)

@@ -128,7 +128,9 @@ def test_crossed_interval_without_any_variation() -> None:
     assert crossed_interval(np.full((3, 20), 0.25)) == (0.25, 0.25, 0.25)
 
 
-@pytest.mark.parametrize("level", [0.5, 1.3, 2.3])  # accuracies of about 0.64, 0.81 and 0.94
+@pytest.mark.parametrize(
+    "level", [*(pytest.param(one, marks=pytest.mark.exhaustive) for one in (0.5, 1.3)), 2.3]
+)  # accuracies of about 0.64, 0.81 and 0.94
 @pytest.mark.parametrize(("trials", "of_trial"), [(1, 0.0), (3, 0.0), (3, 0.1), (3, 0.25), (10, 0.1)])
 def test_share_interval_covers_the_accuracy(trials: int, of_trial: float, level: float) -> None:
     rng = np.random.default_rng(0)
@@ -140,17 +142,6 @@ def test_share_interval_covers_the_accuracy(trials: int, of_trial: float, level:
         _, low, high = share_interval(right)
         covered.append(low <= truth <= high)
     assert 0.92 <= np.mean(covered) <= 0.985
-
-
-def test_wilson_over_all_trials_together_covers_too_little() -> None:
-    rng = np.random.default_rng(0)
-    truth = scipy.stats.norm.cdf(0.5 / np.sqrt(1 + 2**2 + 0.1**2))
-    covered = []
-    for _ in range(1500):
-        right = crossed(rng, 3, 200, 0.1, 2.0) + 0.5 > 0
-        low, high = wilson_interval(int(right.sum()), right.size)
-        covered.append(low <= truth <= high)
-    assert np.mean(covered) < 0.9
 
 
 @pytest.mark.parametrize("images", [10, 25, 27, 180])

@@ -9,11 +9,10 @@ pytestmark = pytest.mark.slow
 every_kind = pytest.mark.parametrize(
     "name",
     [
-        "resnet34_ma",
         "inceptionv3_ma",
         *(
             pytest.param(name, marks=pytest.mark.exhaustive)
-            for name in ("resnet50_cbam", "vgg16_ma", "inceptionv3")
+            for name in ("resnet34_ma", "resnet50_cbam", "vgg16_ma", "inceptionv3")
         ),
     ],
 )

@@ -55,12 +55,17 @@ def test_the_same_call_gives_the_same_bits(classifier, images, name):
     assert torch.equal(mask, copies[1])
 
 
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("name", ["resnet34_ma"])
-def test_compiled_networks_give_the_same_logits(classifier, images, name):
+@pytest.mark.parametrize(
+    "backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.exhaustive, needs_compiler])]
+)
+def test_compiled_networks_give_the_same_logits(classifier, images, backend):
+    name = "resnet34_ma"
     image, mask = images(name)
-    compiled = torch.compile(classifier(name))
+    compiled = torch.compile(classifier(name), backend=backend)
     with torch.no_grad():
         assert error(compiled(image, mask), classifier(name)(image, mask)) < 1e-3
     torch.compiler.reset()

@@ -25,10 +25,9 @@ def lungs(side=96):
 @pytest.mark.parametrize("name", ["resnet34_ma", "resnet50_ma", "vgg16_ma", "inceptionv3_ma"])
 @pytest.mark.parametrize("variant", ["resized", "maximum", "residual", "mean", "peak"])
 def test_every_pooling_is_replaced_and_maps_fit_the_features(name, variant):
-    size = 96
-    model = create_model(name, variant=variant).eval()
-    with torch.no_grad():
-        assert model(torch.rand(2, 1, size, size), lungs(size)).shape == (2, 5)
+    with torch.device("meta"):  # shapes alone
+        model = create_model(name, variant=variant).eval()
+        assert model(torch.empty(2, 1, 96, 96), torch.empty(2, 1, 96, 96)).shape == (2, 5)
     kinds = {type(module) for module in model.modules() if isinstance(module, MaskPool)}
     assert len(kinds) == 1
     assert MaskPool not in kinds

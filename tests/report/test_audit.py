@@ -135,11 +135,6 @@ def test_params_refuse_a_view_twice(refused) -> None:
         Params(profile="x", audit_views=["whole", "whole"])
 
 
-def _strengths(rows: list[tuple[str, str, float, int, float]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=["view", "model", "strength", "trial", "accuracy"])
-    return table.assign(test="as trained")
-
-
 def test_the_difference_of_two_shares_is_that_of_statsmodels() -> None:
     """Newcombe's interval, where each image is of a patient of its own and there is one trial."""
     predictions = pd.concat([said("lungs", 0)] * 20, ignore_index=True).assign(label="normal")

@@ -134,10 +134,6 @@ def test_resolution_is_the_parameters(paths: RunPaths) -> None:
     assert sizes[1] / sizes[0] == pytest.approx(2, rel=0.03)
 
 
-def _texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.findobj(plt.Text) if text.get_text()]
-
-
 def test_a_dim_image_stays_dim_and_masks_have_their_whole_range() -> None:
     image, mask = MAKERS["pictures"]().axes[:2]
     assert np.array_equal(image.images[0].get_array(), IMAGE)

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import yaml
 from sklearn.metrics import brier_score_loss, recall_score, roc_auc_score
 
 from manet_lib.params import UserError
+from manet_lib.paths import project_root
 from manet_lib.report.studies import arms_table
 from manet_lib.studies import plan
 from manet_lib.studies.analysis import (
@@ -40,7 +40,7 @@ PLAN = {
     "rates": [0.003, 0.01],
     "rate_seeds": [1001],
 }
-STUDIES = sorted(file.stem for file in Path("params/studies").glob("*.yaml"))
+STUDIES = sorted(file.stem for file in (project_root() / "params/studies").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -379,9 +379,10 @@ def test_records_of_studies_hold_what_their_files_plan():
 def test_scores_of_an_arm_are_those_of_scikit_learn_averaged_over_its_runs():
     test = "outside, matched"
     table = arms_table("external", (test,)).set_index(["Condition", "Arm"])
+    records = read(records_file("external"))
     for (condition, arm), row in table.iterrows():
         auc, right, brier = [], [], []
-        for one in read(records_file("external")):
+        for one in records:
             if one["pair"] and (one["condition"], one["arm"]) == (condition, arm):
                 actual, shown = np.array(one["tests"][test]["label"]) == "tb", probabilities_of(one, test)[:, 1]
                 auc.append(100 * roc_auc_score(actual, shown))

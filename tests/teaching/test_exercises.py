@@ -63,8 +63,11 @@ class TestEveryNotebook:
         assert "# end of solution" not in sources
         assert all(not cell.get("outputs") for cell in json.loads(text)["cells"])
 
-    def test_solutions_are_right(self, path):
-        verdicts = run(path.read_text(encoding="utf-8"))
+    def test_solutions_are_right_and_touch_no_run(self, path, output):
+        text = path.read_text(encoding="utf-8")
+        assert not any(word in text for word in ("settings(", "RunPaths", "save_figure", "runs/", "figures/"))
+        verdicts = run(text)
+        assert not output.exists()
         assert [(one.right, one.why) for one in verdicts if not one] == []
         assert len(verdicts) == 3
 
@@ -79,12 +82,6 @@ class TestEveryNotebook:
         heads = [text for text in cells_of(path.read_text(), "markdown") if text.startswith("## ")]
         assert [head.splitlines()[0].split("(")[-1] for head in heads] == [r"\*)", r"\*\*)", r"\*\*\*)"]
         assert all("*Hint:*" in head for head in heads)
-
-    def test_it_touches_no_run(self, path, output):
-        text = path.read_text(encoding="utf-8")
-        assert not any(word in text for word in ("settings(", "RunPaths", "save_figure", "runs/", "figures/"))
-        run(text)
-        assert not output.exists()
 
 
 def test_the_answer_is_replaced_where_it_is_indented():

@@ -43,7 +43,7 @@ def score_images(output, ranks):
         np.savez(output, rows=rows, scores=scores)
 
 
-def train_frozen(output, ranks):
+def train_frozen(output, ranks, parts=1):
     """ResNet34 whose batch norms stay as they are: they would see other batches on each rank."""
     torch.manual_seed(0)
     model = create_model("resnet34").double()  # in single precision ReLUs would make much of rounding
@@ -67,7 +67,6 @@ def train_frozen(output, ranks):
         batch_size=12,
         scaler=loss_scaler(PARAMS, ranks.device),
     )
-    parts = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     history = fit(training, PARAMS.model_copy(update={"accumulate": parts}), ranks)
     if ranks.leads:
         state = {name: value.contiguous() for name, value in model.state_dict().items()}
@@ -77,4 +76,6 @@ def train_frozen(output, ranks):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with joined(PARAMS.model_copy(update={"devices": int(os.environ["WORLD_SIZE"])})) as here:
-        {"evaluate": score_images, "train": train_frozen}[sys.argv[1]](Path(sys.argv[2]), here)
+        {"evaluate": score_images, "train": train_frozen}[sys.argv[1]](
+            Path(sys.argv[2]), here, *map(int, sys.argv[3:])
+        )

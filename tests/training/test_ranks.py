@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ranks import score_images, train_frozen
 from safetensors.torch import load_file
 from started import start
 
@@ -41,22 +42,37 @@ def on_ranks(count, what, output, *more):
     return output
 
 
-@pytest.mark.slow
-def test_the_papers_680_test_images_count_once_on_any_number_of_ranks(tmp_path):
-    results = [np.load(on_ranks(count, "evaluate", tmp_path / f"{count}.npz")) for count in (1, 2, 3)]
-    for result in results:
-        assert result["rows"].tolist() == list(range(680))
-        assert np.array_equal(result["scores"], results[0]["scores"])
+ALONE = Ranks(0, 1, torch.device("cpu"))
 
 
 @pytest.mark.slow
-def test_ranks_and_parts_of_a_batch_end_with_the_weights_of_one_process(tmp_path):
-    one = load_file(on_ranks(1, "train", tmp_path / "one.safetensors"))
-    for ranks, parts in ((3, 1), (1, 3), (2, 2)):
-        other = load_file(on_ranks(ranks, "train", tmp_path / f"{ranks}{parts}.safetensors", parts))
-        for name, value in one.items():
-            # sums in another order; a rank that saw other images would be off by 1e-4 and more
-            torch.testing.assert_close(other[name], value, rtol=1e-8, atol=1e-10, msg=f"{ranks}, {parts}: {name}")
+@pytest.mark.parametrize("count", [3, pytest.param(2, marks=pytest.mark.exhaustive)])
+def test_the_papers_680_test_images_count_once_on_any_number_of_ranks(tmp_path, count):
+    score_images(tmp_path / "alone.npz", ALONE)
+    one, other = np.load(tmp_path / "alone.npz"), np.load(on_ranks(count, "evaluate", tmp_path / "other.npz"))
+    assert one["rows"].tolist() == other["rows"].tolist() == list(range(680))
+    assert np.array_equal(one["scores"], other["scores"])
+
+
+@pytest.fixture(scope="module")
+def of_one_process(tmp_path_factory):
+    file = tmp_path_factory.mktemp("alone") / "alone.safetensors"
+    train_frozen(file, ALONE)
+    return load_file(file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ranks", "parts"), [(2, 2), (1, 3), pytest.param(3, 1, marks=pytest.mark.exhaustive)])
+def test_ranks_and_parts_of_a_batch_end_with_the_weights_of_one_process(tmp_path, of_one_process, ranks, parts):
+    file = tmp_path / "other.safetensors"
+    if ranks == 1:
+        train_frozen(file, ALONE, parts)
+    else:
+        on_ranks(ranks, "train", file, parts)
+    other = load_file(file)
+    for name, value in of_one_process.items():
+        # sums in another order; a rank that saw other images would be off by 1e-4 and more
+        torch.testing.assert_close(other[name], value, rtol=1e-8, atol=1e-10, msg=f"{ranks}, {parts}: {name}")
 
 
 @pytest.mark.slow
@@ -65,16 +81,19 @@ def test_predictions_are_those_of_the_saved_weights(smallest_run, tmp_path, monk
     """Each rank has batch-norm statistics of its own after the last step; one network is saved and evaluated."""
     run = smallest_run.copy_to(tmp_path, monkeypatch)
     params = run.with_parameters(devices=ranks, batch_size=6, seg_batch_size=6, epochs=2)
-    train(params, run.paths, "resnet34_ma", 1)
+    assert train(params, run.paths, "resnet34_ma", 1)
+    assert not train(params, run.paths, "resnet34_ma", 1), "done is done"
+    assert read_done(run.paths.classifier("resnet34_ma", 1))["device"].startswith(f"{ranks} × ")
     stored = read_table(run.paths.predictions("resnet34_ma", 1))
     model = load_classifier(params, run.paths, "resnet34_ma", 1)
     data = segmented_pairs(params, run.paths, read_manifest(run.paths), ["val", "test"])
-    alone = Ranks(0, 1, torch.device("cpu"))
-    loader = evaluation_loader(data, params, alone, params.batch_size)
+    loader = evaluation_loader(data, params, ALONE, params.batch_size)
     rows, logits = evaluate(
-        prepare(model, params, alone.device), loader, params, alone, lambda net, b: net(b[0], b[1])
+        prepare(model, params, ALONE.device), loader, params, ALONE, lambda net, b: net(b[0], b[1])
     )
     probabilities = torch.from_numpy(logits).double().softmax(1).numpy().round(6)
+    manifest = read_manifest(run.paths)
+    assert sorted(stored["image_id"]) == sorted(manifest.loc[manifest["split"].isin(["val", "test"]), "image_id"])
     assert len(rows) == len(stored)
     assert np.array_equal(stored.filter(like="p_").to_numpy(float), probabilities)
     if ranks == 2:  # killed after the last checkpoint, before anything is predicted
