@@ -20,6 +20,7 @@ SMALL = {
     "training.py": ["--image-size", "32", "--batch-size", "4", "--steps", "2", "--repeats", "2"],
     "checkpoint.py": ["--models", "resnet34", "--repeats", "1"],
     "prediction.py": ["--image-size", "64", "--file-size", "96", "--images", "10", "--repeats", "2"],
+    "allocator.py": ["--networks", "resnet34", "--steps", "1", "--repeats", "1"],
     "data.py": ["--image-size", "64", "--images", "60", "--repeats", "2"],
 }
 

@@ -31,7 +31,7 @@ from manet_lib.studies.training_records import Key, Record, append, key_of, read
 from manet_lib.training.classification import load_classifier, train_classifier
 from manet_lib.training.distributed import joined
 from manet_lib.training.loop import prepare
-from manet_lib.workflow.processes import die_with_parent
+from manet_lib.workflow.processes import die_with_parent, keep_freed_memory
 from manet_lib.workflow.records import read_done
 
 _LOGGED = ["train_loss", "val_loss", "val_accuracy"]
@@ -248,6 +248,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--pairs", type=int, default=0, help="largest number of pairs to train in this call")
     parser.add_argument("--conditions", nargs="+", default=[], help="train in these only, in this call")
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     try:
         run(options.name, options.jobs, options.pairs, options.conditions)
     except UserError as error:

@@ -19,7 +19,7 @@ from traitlets.config import Config
 from manet_lib.params import UserError, read_yaml, validate
 from manet_lib.paths import RunPaths
 from manet_lib.workflow.graph import nodes
-from manet_lib.workflow.processes import die_with_parent
+from manet_lib.workflow.processes import die_with_parent, keep_freed_memory
 from manet_lib.workflow.records import write_json
 
 _NOISE = ("Passed unknown parameter", "Executing Cell", "Ending Cell", "Executing notebook", "Input Notebook")
@@ -56,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-p", dest="own", nargs=2, action="append", default=[], metavar=("NAME", "JSON"))
     options = parser.parse_args(arguments)
     die_with_parent()
+    keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
