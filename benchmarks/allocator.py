@@ -3,8 +3,8 @@
     python benchmarks/allocator.py --repeats 5
 
 glibc returns blocks of more than 32 MiB to the kernel as soon as they are freed, and the kernel clears every page
-that it hands out again. Every round trains each network in a fresh process with and without KEEPING, in random order;
-ratios are taken round by round.
+that it hands out again. Every round trains each network in a fresh process with and without KEEPING, in random
+order; ratios are taken round by round.
 """
 
 from __future__ import annotations

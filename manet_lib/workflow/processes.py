@@ -14,8 +14,8 @@ KEEPING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(10**11), "THP_
 def keep_freed_memory() -> None:
     """Let processes that are started from now on keep freed memory, so that training is faster on a CPU.
 
-    Otherwise large tensors are returned to the kernel in each step, which clears every page that it hands out again
-    (``benchmarks/allocator.py``). Variables that are set already stay as they are.
+    Otherwise large tensors are returned to the kernel in each step, which clears every page that it hands out
+    again (``benchmarks/allocator.py``). Variables that are set already stay as they are.
     """
     for name, value in KEEPING.items():
         os.environ.setdefault(name, value)
