@@ -219,7 +219,8 @@ def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent) as pool:
+    # a process for each group, as a process keeps the memory of the largest network that it has trained
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent, max_tasks_per_child=1) as pool:
         futures = [pool.submit(train_group, group, threads) for group in open_groups]
         try:
             for future in as_completed(futures):
