@@ -67,7 +67,8 @@ def main() -> None:
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        return train(options.child, options.steps)
+        train(options.child, options.steps)
+        return
     rng, results = np.random.default_rng(0), []
     for name in options.networks:
         ratios = []
@@ -88,7 +89,6 @@ def main() -> None:
         "results": results,
     }
     options.output.write_text(json.dumps(record, indent=2) + "\n")
-    return None
 
 
 if __name__ == "__main__":

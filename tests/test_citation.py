@@ -30,6 +30,7 @@ def test_the_paper_is_the_same_everywhere():
     (related,) = ZENODO["related_identifiers"]
     assert paper["doi"] == related["identifier"]
     assert paper["title"] in RESCIENCE["title"]
+    assert paper["doi"] in (ROOT / "docs/report.md").read_text(encoding="utf-8")
     assert ZENODO["keywords"] == [word.strip() for word in RESCIENCE["keywords"].split(",")]
 
 

@@ -64,7 +64,8 @@ def test_the_workflow_injects_every_parameter(
     given = {}
     monkeypatch.setattr("manet_lib.workflow.execute.execute", lambda _, output, values: given.update(values))
     monkeypatch.setattr("manet_lib.workflow.graph.Node.results", lambda _: {})
-    monkeypatch.setattr("manet_lib.workflow.execute.die_with_parent", lambda: None)
+    for of_a_process in ("die_with_parent", "keep_freed_memory"):
+        monkeypatch.setattr(f"manet_lib.workflow.execute.{of_a_process}", lambda: None)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump({"profile": "tiny", "epochs": 2}))
     node = ["04_classification-resnet34-1", "-f", str(tmp_path / "tiny.yaml")]
     execute.main([*node, "-p", "models", '["resnet34"]'])

@@ -29,6 +29,7 @@ def test_the_page_holds_the_studies_and_no_expression(report):
         ("confounders", ("swapped",)),
         ("external", ("outside", "outside, matched")),
         ("segmented_resnet34", ("as trained",)),
+        ("segmented_vgg16", ("as trained",)),
         ("variants", ("as trained",)),
     ):
         for value in study_table(name, tests)["Difference (points, 95% interval)"]:

@@ -88,7 +88,7 @@ def _difference(
     factor: float = 100,
     form: str = "+.1f",
 ) -> str:
-    """Mean of a score minus that of another table, on the same images in the same trials, and its 95% interval."""
+    """Mean of a score minus that of another table on the same images, times ``factor``, and its 95% interval."""
     both = paired_scores(first, second, column)
     return _over(factor * both, paths, form) if both.size else "–"
 

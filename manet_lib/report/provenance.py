@@ -20,7 +20,7 @@ def _steps(params: Params, paths: RunPaths) -> dict[str, tuple[Step, ...]]:
     """The steps behind each figure and table of the paper."""
     whole = steps.all_steps(params, paths)
     store, manifest, segmentation, raw, clean, *_, cost = whole
-    runs = tuple(step for step in whole if step.name == "classification")
+    runs = tuple(steps.classification_step(params, paths, *pair) for pair in steps.grid(params))
     return {
         "figure1": (store,),
         "figure2": (store, raw, clean),

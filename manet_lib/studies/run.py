@@ -147,6 +147,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
             raise
     done = read_done(folder)
     log = pd.read_csv(log_of(folder)) if done else pd.DataFrame(columns=_LOGGED)
+    # one that diverged ran on the device of stage 1
     made = done or (read_done(paths.segmentation) or {}) | {"seconds": round(time.monotonic() - begun, 2)}
     tests: dict[str, Any] = {}
     if group.pair:
@@ -219,7 +220,8 @@ def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None
     threads = max(1, (os.cpu_count() or 1) // jobs)
     finished, started = 0, time.monotonic()
     context = multiprocessing.get_context("spawn")
-    # a process for each group, as a process keeps the memory of the largest network that it has trained
+    # a process for each group, as a process keeps the memory of the largest network that it has trained;
+    # Python's pools may hang with another number than 1 (its issue 115634)
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=die_with_parent, max_tasks_per_child=1) as pool:
         futures = [pool.submit(train_group, group, threads) for group in open_groups]
         try:

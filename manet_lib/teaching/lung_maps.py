@@ -209,7 +209,7 @@ def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
         found = picture(given, tuple(wanted.shape), "map", why)
         at_once = F.adaptive_avg_pool2d(mask, wanted.shape[-1])
         mistakes = {
-            "padding is left out of your averages; it counts as no lung": _stacked(mask, STACK, UNCOUNTED),
+            "padding is left out of your averages; it counts as no lung": _stacked(mask, STACK, _UNCOUNTED),
             "you pool to the size at once; layer by layer blurs more": at_once,
             "you take the maximum; Eq. 1 averages": _stacked(mask, STACK, F.max_pool2d),
         }
@@ -226,7 +226,7 @@ def _lungs(size: int) -> Tensor:
     return torch.from_numpy(draw_phantom("normal", 1, size=size).lungs)[None, None].double()
 
 
-UNCOUNTED = partial(F.avg_pool2d, count_include_pad=False)
+_UNCOUNTED = partial(F.avg_pool2d, count_include_pad=False)
 
 
 def _stacked(mask: Tensor, layers: Layers, pool: Callable[..., Tensor] = F.avg_pool2d) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the processes that compute are started with: an end with their parent, and memory that is kept."""
+"""How processes that compute are started: they end with their parent, and keep the memory that they free."""
 
 import ctypes
 import os

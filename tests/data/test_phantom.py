@@ -17,6 +17,7 @@ from manet_lib.data.phantom import SOURCES, Phantom, draw_phantom, write_phantom
 from manet_lib.data.splits import split_images
 from manet_lib.evaluation.baseline import lung_statistics, predicted_correctly
 from manet_lib.params import CLASSES
+from manet_lib.paths import project_root
 
 PATIENTS = range(6)
 
@@ -158,6 +159,8 @@ def test_confounders_leave_the_lungs_alone(label: str) -> None:
 
 @pytest.mark.parametrize(("source", "most"), [("north", 0), ("south", 4), ("east", 2)])
 def test_confounders_reach_the_edge_of_the_lungs_as_far_as_the_limitations_say(source: str, most: int) -> None:
+    text = (project_root() / "docs" / "limitations.md").read_text(encoding="utf-8")
+    assert "by at most 4 (south) and 2 (east) of 255" in text
     for label in CLASSES:
         plain = draw_phantom(label, 0, size=128, confounder_strength=0)
         marked = draw_phantom(label, 0, size=128, confounder_strength=1, source=source)

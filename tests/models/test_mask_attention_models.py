@@ -159,6 +159,11 @@ def mask_attention_by_hooks(plain, table, mask, count_include_pad=True):
 
 
 @every_model
+def test_tables_add_up_to_what_the_printed_flops_imply(name):
+    assert sum(row.elements for row in TABLES[name]) == POOLED[name]
+
+
+@every_model
 def test_tables_describe_torchvisions_layers(name):
     with torch.device("meta"):
         model = create_model(name)

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from manet_lib.workflow.processes import KEEPING, keep_freed_memory
 
 # Touches, frees and touches again 64 MiB, and prints how many pages the kernel handed out the second time.
@@ -23,11 +25,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_processes_keep_what_they_free_and_a_choice_of_the_user_stays(monkeypatch):
     for name in KEEPING:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
     command = [sys.executable, "-c", PAGES]
     returned = int(subprocess.check_output(command))
     monkeypatch.setenv("THP_MEM_ALLOC_ENABLE", "0")
     keep_freed_memory()
     assert os.environ["THP_MEM_ALLOC_ENABLE"] == "0"
     kept = int(subprocess.check_output(command))
-    assert kept < 0.1 * returned or returned < 1000  # another C library than glibc
+    if returned < 1000:
+        pytest.skip("this C library, or huge pages, keep it anyway")
+    assert kept < 0.1 * returned
