@@ -51,9 +51,8 @@ def train(name: str, steps: int) -> None:
 
 def measure(name: str, kept: bool, steps: int) -> list[float]:
     """Speed, memory and last loss of a fresh process."""
-    environment = {key: value for key, value in os.environ.items() if key not in KEEPING} | (
-        KEEPING if kept else {}
-    )
+    environment = {key: value for key, value in os.environ.items() if key not in KEEPING}
+    environment |= KEEPING if kept else {}
     command = [sys.executable, __file__, "--child", name, "--steps", str(steps)]
     return list(json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout))
 

@@ -204,7 +204,11 @@ def verdict(exact: pd.DataFrame, numbers: pd.DataFrame) -> str:
 
 
 def beside_recorded(params: Params, paths: RunPaths) -> tuple[str, pd.DataFrame]:
-    """A run beside the recorded one of its profile, if there is one that was made with the same settings."""
+    """A run beside the recorded one of its profile, if there is one that was made with the same settings.
+
+    A sentence that says whether it agrees and what does not, or why it is not compared; and
+    :func:`measured_table`, without rows where nothing is compared.
+    """
     record, nothing = recorded(paths), pd.DataFrame()
     if record is None:
         said = (

@@ -59,7 +59,7 @@ def recorded_predictions(name: str) -> pd.DataFrame:
 
 
 def _right(predictions: pd.DataFrame) -> tuple[NDArray[np.bool_], list[str]]:
-    """The same as bool (trials, images), and the images' patients."""
+    """Which images are classified correctly, bool (trials, images), and the images' patients."""
     wide = right_of(predictions)
     patients = predictions.drop_duplicates("image_id").set_index("image_id")["patient"].loc[wide.columns]
     return wide.to_numpy(bool), patients.tolist()

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from manet_lib.evaluation.paired import compare
 from manet_lib.evaluation.statistics import share_interval
-from manet_lib.report.style import COLOURS, legend_below, row_of_panels, styled
+from manet_lib.report.style import legend_below, look_of, row_of_panels, styled
 from manet_lib.report.tables import in_percent, model_title, right_of
 from manet_lib.studies.confounders import TESTS, THUMBNAILS
 
@@ -80,10 +80,8 @@ def confounder_figure(predictions: pd.DataFrame, patients: Sequence[object]) -> 
             bounds = 100 * np.array([share_interval(correct, patients) for correct in by_test.values()])
             mean, low, high = bounds.T
             at = np.arange(len(by_test)) + (place - (len(own) - 1) / 2) * 0.8 / len(own)
-            bars = {
-                "width": 0.74 / len(own),
-                "color": "#bbbbbb" if model == THUMBNAILS else COLOURS[model.partition("_")[2]],
-            }
+            colour = "#bbbbbb" if model == THUMBNAILS else look_of(model)["color"]
+            bars = {"width": 0.74 / len(own), "color": colour}
             errors = {"yerr": [mean - low, high - mean], "error_kw": {"elinewidth": 0.8}}
             axes.bar(at, mean, label=title_of(model), **bars, **errors)
         axes.set(title=_VIEWS[view], ylim=(0, 100), xlabel="markers of the test images")

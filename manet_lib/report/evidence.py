@@ -94,7 +94,7 @@ def effects_figure() -> Figure:
 
     The axis shows 45 points to either side of 0; what lies beyond is written at its edge.
     """
-    shown, widest = [], 45.0  # points to either side of 0; what lies beyond is written at the edge
+    shown, widest = [], 45.0
     for claim in claims():
         for kind, source in claim.studies.items():
             if source.quantity in ("accuracy", "auc"):

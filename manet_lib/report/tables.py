@@ -98,7 +98,7 @@ def with_interval(mean: float, low: float, high: float, form: str = ".1f") -> st
 
 
 def in_percent(bounds: tuple[float, float, float], form: str = ".1f") -> str:
-    """The same of a share, or of a difference of two, with its interval."""
+    """A share, or a difference of two, in percent and followed by its interval."""
     mean, low, high = bounds
     return with_interval(100 * mean, 100 * low, 100 * high, form)
 

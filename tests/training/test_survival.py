@@ -103,7 +103,7 @@ def kill_at_random(run, params, model, kills, rng):
 def test_killed_runs_end_with_the_bits_of_an_undisturbed_one(run):
     params = run.with_parameters(epochs=8, models=["resnet34_ma"])
     expected = undisturbed(run, params, "resnet34_ma")
-    caught = kill_at_random(run, params, "resnet34_ma", 4, random.Random(0))
+    caught = kill_at_random(run, params, "resnet34_ma", 6, random.Random(0))
     assert caught, "no kill met a checkpoint being written"
     process = start(alone(run, params, "resnet34_ma"))
     assert process.wait(300) == 0, process.communicate()[0][-2000:]

@@ -111,11 +111,12 @@ def test_half_precision_trains_to_nearly_the_same_losses(smallest_run, tmp_path,
     run = smallest_run.copy_to(tmp_path, monkeypatch)
     losses = []
     for name in ("fp32", precision):
-        params = run.with_parameters(precision=name, epochs=1)  # later, rounding has grown
+        params = run.with_parameters(precision=name, epochs=2)
         train_classifier(params, run.paths, "resnet34_ma", 1)
         losses.append(pd.read_csv(log_of(run.paths.classifier("resnet34_ma", 1)))["train_loss"].to_numpy())
         (run.paths.classifier("resnet34_ma", 1) / "done.json").unlink()
-    np.testing.assert_allclose(losses[1], losses[0], rtol=0.03)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)  # rounding grows from step to step
+    np.testing.assert_allclose(losses[1][0], losses[0][0], rtol=0.03)
     assert not np.array_equal(losses[1], losses[0])
 
 
