@@ -16,7 +16,7 @@ reproduce: .venv/installed
 	$(RUN)
 
 data: .venv/installed
-	$(RUN) --until data
+	$(RUN) --data
 
 # Lint, types and the fast tests. `make test MARK=` runs the slow ones as well; some of them look at the default run,
 # so call `make reproduce` first. The tests share two cores: one thread for each worker.
@@ -31,7 +31,7 @@ test: .venv/installed-test
 # Executes notebooks on a copy of the finished default run, and checks what their cells assert and tagged outputs.
 NOTEBOOKS ?= $(wildcard notebooks/*.ipynb)
 test-notebooks: .venv/installed-test
-	rm -rf .cache/nbval && mkdir -p .cache/nbval && cp -al runs figures .cache/nbval/
+	rm -rf .cache/nbval && mkdir -p .cache/nbval && cp -a runs figures .cache/nbval/
 	MANET_OUTPUT="$(CURDIR)/.cache/nbval" pytest --nbval-lax --timeout=900 -n $(WORKERS) --dist loadfile $(NOTEBOOKS)
 
 # Opens a working copy, so that whatever is saved there changes nothing that is executed headlessly.

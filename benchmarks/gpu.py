@@ -5,7 +5,8 @@
 Needs no notebook and no network. Each part has a share of the time, is ended when that is over, and leaves a
 record in benchmarks/results/gpu.json, whether it was finished or not. The time that a part does not need goes to
 the study, which comes last and whose training runs are recorded one by one in benchmarks/results/studies/. A later
-call goes on with the study. With `--device cpu` all parts but the study are smaller: a rehearsal.
+call leaves out the parts that a device of the same name has finished, and goes on with the study. With
+`--device cpu` all parts but the study are smaller: a rehearsal.
 
 Images stay in main memory; each core of the processor augments about 1200 images of 512 pixels a second
 (benchmarks/data.py).
@@ -21,6 +22,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +71,11 @@ def run_part(command: list[str], seconds: float, environment: dict[str, str]) ->
         try:
             code = str(process.wait(timeout=max(1.0, seconds)))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGTERM)
-            process.wait(timeout=30)
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                os.killpg(process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=30)
+                    break
             code = "ended when its time was over"
         log.seek(0)
         lines = [line.rstrip() for line in log.read().splitlines() if line.strip()]
@@ -114,6 +119,10 @@ def main(arguments: list[str] | None = None) -> None:
                 archive.extractall(folder, filter="data")
             environment["MANET_CXR_DIR"] = folder
         for name, command in commands(options.device, options.study, options.output).items():
+            record = read_json(file) or {}
+            own = record.get("device") == device_name(device)
+            if name != "study" and own and record.get(name, {}).get("exit") == "0":
+                continue  # a later call goes on with what is left
             left = ends - time.monotonic()
             seconds = min(left, 60 * options.minutes * SHARES.get(name, 1.0))
             found = run_part(command, seconds, environment)

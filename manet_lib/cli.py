@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib import pyplot as plt
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,7 +22,7 @@ from PIL import Image
 from manet_lib.data.folder import OWN_PICTURE, Found, images_in, read_images
 from manet_lib.inference.contact_sheet import is_contact_sheet, write_contact_sheet
 from manet_lib.inference.export import EXPORTED, export_onnx
-from manet_lib.inference.networks import Networks, read_header
+from manet_lib.inference.networks import Networks, is_own, read_header
 from manet_lib.inference.outputs import check_folder, check_output, growing_csv, is_stream, text_of
 from manet_lib.inference.predict import NOTE, MANet, Predictions
 from manet_lib.inference.release import BATCH, best_trained, known_networks
@@ -122,7 +123,7 @@ def _draw(
 
 def _predict(options: argparse.Namespace) -> int:
     _check_batch(options.batch)  # before anything is read or written
-    found = images_in(options.images, [options.pictures] if options.pictures else [])
+    found = images_in(options.images)
     _check_outputs(options, found)
     manet = MANet(_networks(options), options.accelerator)
     columns = ["image", "label", *(f"p_{name}" for name in manet.classes)]
@@ -205,7 +206,7 @@ def _say(rows: list[dict[str, Any]], faults: list[str], manet: MANet, options: a
 def _export(options: argparse.Namespace) -> int:
     output = options.output
     if output.suffix == ".safetensors":
-        check_output(output, lambda path: bool(read_header(path)), "OUTPUT")
+        check_output(output, is_own, "OUTPUT")
         _networks(options).save(output)
         print(f"{output}: both stages and how to use them; MANet.from_file reads it")
         return 0
@@ -292,7 +293,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 if all went well, 1 if some files were skipped, 2 if nothing could be done.
 
-    130 after Ctrl-C and 143 after SIGTERM; what was answered before is kept.
+    130 after Ctrl-C and 143 after SIGTERM; predictions made before that are kept.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -304,12 +305,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"manet: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        kept = "; what was classified is kept" if options.work is _predict else ""
+        kept = "; predictions made before that are kept" if options.work is _predict else ""
         print(f"manet: interrupted{kept}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read what this prints has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        print("manet: out of memory; give --batch a smaller number", file=sys.stderr)
+        return 2
     except OSError as error:  # of a name that no file can have
         print(
             f"manet: {printable(str(error.filename))}: {(error.strerror or str(error)).lower()}", file=sys.stderr

@@ -184,7 +184,7 @@ class Params(BaseModel):
     devices: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share each batch, one per device (section 4.2: four GPUs)."""
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Machines with that many devices each; with more than one, start the printed command on every one of them."""
+    """Machines, each with `devices` processes; with more than one, start the printed command on each of them."""
     accumulate: Annotated[int, Field(ge=1, le=1024)] = 1
     """Parts in which each process works through its share of a batch, when memory does not hold it at once."""
     sync_batchnorm: bool = False
@@ -192,9 +192,9 @@ class Params(BaseModel):
     restarts: Annotated[int, Field(ge=0, le=1000)] = 3
     """How often processes that died are started again, from the last checkpoint."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
-    """A checkpoint is taken after an epoch if the last one is at least so old, and at the end of training."""
+    """A checkpoint is taken after an epoch if the last one is at least this old, and at the end of training."""
     timeout_minutes: Positive = 10.0
-    """After so long without an answer a process counts as hung."""
+    """A process that does not answer for this long counts as hung."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the forward pass; `auto` is bf16 where the device computes it natively, else fp32; `tf32` is
     the rounded fp32 of newer GPUs; fp16 scales the loss."""
@@ -240,6 +240,10 @@ class Params(BaseModel):
             )
         if self.composition == "paper" and self.max_per_class:
             raise ValueError(f"max_per_class: {self.max_per_class}, but composition: paper takes all; expected 0")
+        if self.data_source != "manifest" and self.max_per_class:
+            raise ValueError(f"max_per_class: {self.max_per_class} needs data_source: manifest; expected 0")
+        if self.mirror and "://" not in self.mirror:
+            raise ValueError(f"mirror: {self.mirror!r} is no address; expected one that begins with https://")
         if self.published and self.composition != "paper":
             raise ValueError("published: true, but only composition: paper is the paper's data; expected false")
         shares = self.nodes * self.devices * self.accumulate
@@ -325,7 +329,8 @@ def _one_line(error: Any) -> str:
         return f"{key} is missing; expected a value such as {key}: phantoms"
     hint = ""
     if isinstance(error["input"], str) and error["type"] == "float_type" and _is_number(error["input"]):
-        hint = f"; YAML reads it as text, write it with a decimal point as {float(error['input']):.1e}"
+        number = yaml.safe_dump(float(error["input"])).split()[0]
+        hint = f"; YAML reads it as text, write it with a decimal point as {number}"
     if error["type"] == "string_type" and isinstance(error["input"], bool | int | float | date | None):
         hint = "; YAML reads yes, no, null, numbers and dates without quotes as other than text, so quote it"
     return f"{key}: {_short(error['input'])}: {message[0].lower()}{message[1:]}{hint}"
@@ -369,8 +374,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except FileNotFoundError:
-        there = ", ".join(sorted(one.name for one in path.parent.glob("*.yaml"))) or "none"
-        raise UserError(f"{path.name}: no such parameter file in {path.parent.name}/; there are {there}") from None
+        folder = path.resolve().parent
+        there = ", ".join(sorted(one.name for one in folder.glob("*.yaml"))) or "none"
+        meant = f"; is it params/{path.name}?" if (folder / "params" / path.name).is_file() else ""
+        raise UserError(
+            f"{path.name}: no such parameter file in {folder.name}/; there are {there}{meant}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -43,11 +44,14 @@ def reproduce_command(profile: str) -> str:
     """What a person types to run a profile whole; one without a file has its settings in its folder."""
     if profile == DEFAULT_PROFILE:
         return "make reproduce"
-    kept = RunPaths.of(profile).settings
+    usual = f"make reproduce PARAMS=params/{profile}.yaml"
+    try:
+        kept, root = RunPaths.of(profile).settings, project_root()
+    except UserError:  # this is part of a message, which must not fail outside the project
+        return usual
     if params_file(profile).is_file() or not kept.is_file():
-        return f"make reproduce PARAMS=params/{profile}.yaml"
-    inside = kept.is_relative_to(project_root())
-    return f"make reproduce PARAMS={kept.relative_to(project_root()) if inside else kept}"
+        return usual
+    return f"make reproduce PARAMS={kept.relative_to(root) if kept.is_relative_to(root) else kept}"
 
 
 def sample_dir() -> Path:
@@ -62,8 +66,8 @@ def recorded_results(name: str) -> Path:
 
 def expand(folder: str) -> Path:
     """A folder named in a parameter file: environment variables expanded, relative to the project root."""
-    text = folder.replace("${MANET_CXR_DIR}", str(sample_dir()))
-    return project_root() / Path(os.path.expandvars(text)).expanduser()
+    text = re.sub(r"\$(MANET_CXR_DIR\b|\{MANET_CXR_DIR\})", lambda _: str(sample_dir()), folder)
+    return project_root() / os.path.expanduser(os.path.expandvars(text))
 
 
 def _inside(*parts: str) -> cached_property[Path]:

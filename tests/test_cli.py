@@ -14,9 +14,11 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from manet_lib.cli import main
 from manet_lib.data.folder import images_in, read_images
@@ -169,6 +171,39 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(arguments, said, tmp_pa
     assert error.count("\n") == 1
 
 
+def test_pictures_may_lie_among_the_images(weights, folder, tmp_path):
+    for _ in range(2):
+        assert predict(weights, folder, tmp_path / "out.csv", "--pictures", folder) == 0
+    assert len(pd.read_csv(tmp_path / "out.csv")) == 10
+
+
+def test_lack_of_memory_is_one_line(weights, folder, tmp_path, monkeypatch, capsys):
+    def greedy(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(MANet, "classify", greedy)
+    assert predict(weights, folder, tmp_path / "out.csv") == 2
+    assert capsys.readouterr().err == "manet: out of memory; give --batch a smaller number\n"
+
+
+def test_a_file_of_another_version_is_replaced(weights, tmp_path, capsys):
+    old = tmp_path / "old.safetensors"
+    save_file({"x": torch.zeros(1)}, old, metadata={"format": "manet 1"})
+    assert main(["info", str(old)]) == 2
+    assert main(["export", str(old), "--weights", str(weights)]) == 0
+    assert read_header(old) == read_header(weights)
+
+
+@pytest.mark.parametrize("error", [1.0, float("nan")])
+def test_graphs_that_compute_something_else_are_not_kept(weights, tmp_path, monkeypatch, capsys, error):
+    monkeypatch.setattr("manet_lib.inference.export._NEEDED", ())
+    monkeypatch.setattr("manet_lib.inference.export._write", lambda *given: given[-1].write_text("graph"))
+    monkeypatch.setattr("manet_lib.inference.export._error", lambda *_: error)
+    assert main(["export", str(tmp_path / "out"), "--weights", str(weights)]) == 2
+    assert f"ONNX Runtime is off by {error:.1e} of the largest value; not kept" in capsys.readouterr().err
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_run_is_exported_and_used_where_it_is_not(weights, folder, tmp_path, capsys):
     run = weights.parents[2]
     assert main(["export", str(tmp_path / "taken.safetensors"), "--run", str(run)]) == 0
@@ -298,7 +333,9 @@ def test_a_run_that_cannot_be_written_is_used_all_the_same(weights, folder, tmp_
         assert main(["predict", str(folder), "--run", str(run), "--output", str(tmp_path / "out.csv")]) == 0
     weights.write_bytes(before)
     assert len(pd.read_csv(tmp_path / "out.csv")) == 10
-    assert "not kept for the next time" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "computed again next time" in err
+    assert "next time" not in out
 
 
 WORDS = st.text(st.characters(exclude_characters="/\0"), max_size=300) | st.sampled_from(

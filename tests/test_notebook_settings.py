@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -92,6 +93,8 @@ def test_names_of_edited_runs_are_short_and_tell_edits_apart(seed: int) -> None:
         {"models": ["vgg16", "resnet50_ma", "inceptionv3_cbam"], "epochs": seed},
         {"models": ["vgg16", "resnet50_ma", "inceptionv3_cbam"], "epochs": seed + 1},
         {"data_dir": "/a/b c/" + "d" * 100},
+        *({"data_dir": place} for place in ("/films/ä", "/films/ö", "~/films")),
+        *({"data_csv": name} for name in ("a-b.csv", "a b.csv", "a.b.csv")),
     ]
     names = [edited_profile("phantoms", changes) for changes in given]
     assert len(set(names)) == len(names)
@@ -122,6 +125,39 @@ def test_a_line_that_was_deleted_is_forgotten(monkeypatch: pytest.MonkeyPatch) -
     assert settings(live(first, again, "split = 'patient'"))[0].split == "patient"
     own = live("profile = 'tiny'\nmodel = 'vgg16'\nepochs = 3", "profile = 'tiny'\nmodel = 'vgg16'")
     assert settings(own, "model")[0] == load_params(params_file("tiny"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["epochs: int = 9", "epochs, trials = 9, 2", "if True:\n  epochs = 9", "for epochs in (9,):\n  pass"],
+)
+def test_a_value_counts_however_it_is_assigned(lines: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
+    assert settings(live(f"profile = 'tiny'\n{lines}"))[0].epochs == 9
+
+
+def test_a_misspelt_name_is_refused_when_cells_run_again(monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
+    monkeypatch.setenv("JPY_SESSION_NAME", "notebook")
+    kernel = live("profile = 'tiny'")
+    settings(kernel)
+    later = {"something": 3, "view": settings, "epoch": 9}
+    kernel |= later | {"In": [*kernel["In"], "something = 3", "from x import view", "profile = 'tiny'\nepoch = 9"]}
+    with refused("epoch: 9 is not a known parameter"):
+        settings(kernel)
+    del kernel["epoch"]
+    assert settings(kernel | {"In": kernel["In"][:-1]})[0] == load_params(params_file("tiny"))
+
+
+def test_a_value_of_an_unusual_type_is_not_passed_over(refused: Any) -> None:
+    with refused("epochs: 9: input should be a valid integer"):
+        settings({"profile": "tiny", "epochs": np.int64(9)})
+    with refused("models: "):
+        settings({"profile": "tiny", "models": {"vgg16"}})
+
+
+def test_a_name_of_the_notebook_without_a_value_is_named(refused: Any) -> None:
+    with refused("trial: has no value"):
+        settings({"profile": "tiny", "model": "resnet34"}, "model", "trial")
 
 
 def test_unknown_name_is_refused(refused: Any) -> None:

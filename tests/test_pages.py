@@ -72,7 +72,21 @@ it is <!-- = share()["a b"] | round(1) -->1<!-- / -->% after
 
 
 @pytest.mark.parametrize(
-    "expression", ["nothing()", 'measured()["accuracy nothing"] | round(1)', "1 +", "reach_maps("]
+    "expression",
+    [
+        *("nothing()", 'measured()["accuracy nothing"] | round(1)', "1 +", "reach_maps("),
+        'other_effect("segmented_resnet34", "64 px", "MA − plain", "jump")',
+        'other_effect("segmented_resnet34", "65 px", "MA − plain", "jumps")',
+        'effect("segmented_resnet34", "64 px", "swapped", "MA − plain")',
+        'view("cxr_imag", "lungs")',
+        'thumbnails("x")',
+        'runs("external", "nowhere")',
+        'miscalibration("external", "outside", "nowhere")',
+        'final_losses("external", "nowhere")',
+        'change("external", "nowhere", "whole MA", "outside", "outside, matched")',
+        'between("confounders", "swapped", "MA − plain", "strength 1", "nowhere")',
+        'cell("attention", "nothing", "Images")',
+    ],
 )
 def test_an_expression_without_a_value_is_refused(refused, expression):
     with refused("README.md", expression):

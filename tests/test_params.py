@@ -123,7 +123,10 @@ def test_key_like_no_other_gets_no_hint() -> None:
 @pytest.mark.parametrize(
     ("line", "parts"),
     [
-        ("learning_rate: 1e-4", ("learning_rate", "'1e-4'", "text", "1.0e-04")),
+        ("learning_rate: 1e-4", ("learning_rate", "'1e-4'", "text", "0.0001")),
+        ("learning_rate: 125e-6", ("learning_rate", "'125e-6'", "text", "0.000125")),
+        ("mirror: localhost/x", ("mirror", "'localhost/x'", "https://")),
+        ("data_source: public\nmax_per_class: 2", ("max_per_class: 2", "data_source: manifest", "expected 0")),
         ("epochs: many", ("epochs", "'many'", "integer")),
         ("epochs: 3.5", ("epochs", "3.5", "integer")),
         ("epochs: 3.0", ("epochs", "3.0", "integer")),

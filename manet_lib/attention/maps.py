@@ -37,7 +37,7 @@ class _Stacked(nn.Module):
 
 
 CAM_PLACES = 4
-"""Places along a side that a heat map has at least, where the network has such a layer."""
+"""Smallest height of a heat map in places, if the network has a layer that provides it."""
 
 
 def cam_layer_at(model: nn.Module, image_size: int) -> nn.Module:
@@ -83,8 +83,8 @@ def grad_cam(model: nn.Module, image: Tensor, mask: Tensor, target: Tensor) -> N
 
     Returns:
         float32 (B, H, W) in [0, 1], each map stretched to that range; all 0 where no feature raises its score,
-        or where the last layer has a single place (Inception v3 below 107 pixels). The model is left in evaluation
-        mode, with gradients.
+        or where the chosen layer has a single place (Inception v3 below 107 pixels). The model is left in
+        evaluation mode, with gradients.
 
     Raises:
         RuntimeError: Grad-CAM gave no map, as for a class that does not exist.
@@ -133,7 +133,7 @@ def chosen_images(manifest: pd.DataFrame, classes: list[str], per_class: int) ->
     drawn = []
     for label in classes:
         part = test[test["label"] == label]
-        seed = stable_hash("films for attention", label, len(part)) % 2**32
+        seed = stable_hash("films for attention", label, len(part))
         drawn.append(part.sample(min(per_class, len(part)), random_state=seed))
     return pd.concat(drawn)
 

@@ -60,8 +60,8 @@ def probe_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
     lowest). A map of zeros has none of them.
 
     ``sanity.csv`` has one row per model, trial, image and number of randomised stages: model, trial, image_id,
-    stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0 that with
-    the maps of other images, which is what unrelated maps have in common; see :func:`unrelated`).
+    stages, similarity (Spearman's correlation with the map of the trained network; with ``stages`` 0, with the
+    maps of other images: the similarity of unrelated maps; see :func:`unrelated`).
 
     Returns:
         Whether there was anything to do.
@@ -154,7 +154,7 @@ def _road(
     falling = places[np.lexsort((rng.random(len(places)), -heat.ravel()[places]))]
     differences = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stable_hash("road", name) % 2**63)
+        torch.manual_seed(stable_hash("road", name))
         for share in ROAD_SHARES:
             count = max(1, round(share * len(places)))
             kept = np.ones((2, lungs.size), np.float32)
@@ -173,8 +173,7 @@ def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
         order: of the patches; those that are never removed have the lowest values.
         count: how many patches are removed at the last level.
     """
-    rank = np.empty(order.size, np.int64)
-    rank[np.argsort(-order.ravel(), kind="stable")] = np.arange(order.size)
+    rank = np.argsort(np.argsort(-order.ravel(), kind="stable"))
     steps = np.round(np.linspace(0, count, LEVELS + 1))
     return (rank[None] < steps[:, None]).reshape(LEVELS + 1, *order.shape)
 

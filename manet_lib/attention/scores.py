@@ -39,8 +39,8 @@ def score_map(heat: NDArray[np.float32], region: Region) -> dict[str, float]:
     Returns:
         ``share`` of the map's sum inside the region; ``covered``, the map's mean over the region; ``pointing``,
         whether its highest place is inside (a share where there are several; Zhang et al., 2018); ``precision``,
-        the average precision of the pixels (Cong et al., 2018), for which only their order counts. A map of
-        zeros covers nothing and has none of the others.
+        the average precision of the pixels (Cong et al., 2018), for which only their order counts. For a map of
+        zeros, ``covered`` is 0 and the others are NaN.
     """
     if not heat.any():
         return dict.fromkeys(MEASURES, float("nan")) | {"covered": 0.0}
@@ -111,7 +111,7 @@ def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -
     images = chosen_images(read_manifest(paths), params.classes, params.cam_per_class)
     seen = inputs_of(params, paths, images)
     lesions = true_lesions(paths, images, seen.lungs.shape[-1])
-    # of another class, as the images are sorted by class
+    # of another image, in most cases of another class
     given = np.roll(seen.lungs, params.cam_per_class % len(images) or 1, axis=0)
     exchanged = inputs_of(params, paths, images, given)
     blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(images), axis=0)

@@ -64,8 +64,8 @@ def classification_augmentation(params: Params) -> A.Compose:
 def reseed(augmentation: A.Compose, *key: object) -> None:
     """Make the next draws of an augmentation a pure function of a key.
 
-    Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same, and with
-    it the same coin: brightness would change just when the image is turned.
+    Each transform gets a seed of its own. ``Compose.set_random_seed`` would give all of them the same, so that
+    their random decisions would coincide: brightness would change only when the image is turned.
     """
     for number, transform in enumerate(augmentation.transforms):
         transform.set_random_seed(stable_hash(*key, number))
@@ -77,8 +77,8 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
     An item is asked for by (epoch, position) and is ``image`` (1, S, S) uint8; ``mask`` (1, S, S) uint8, 0 or 1;
     ``target``, the class number; and ``row``, the image's row in the manifest. In stage 2 the image is segmented:
     zero outside the mask, and again after the change of brightness if ``params.remask``. ``params.view`` shows
-    another part of it, and ``params.attention_mask`` gives another mask beside it. A byte per pixel is a quarter
-    of what has to be copied and sent; :meth:`scale` makes of a whole batch, on its device, what the networks take.
+    another part of it, and ``params.attention_mask`` gives another mask beside it. uint8 needs a
+    quarter of the memory of float32; :meth:`scale` converts a whole batch on its device.
 
     Args:
         images: uint8 (N, S, S), of the whole store.
@@ -113,7 +113,7 @@ class Pairs(Dataset[tuple[Tensor, Tensor, int, int]]):
         self.names = names or [str(row) for row in rows]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Mapped files go to workers by name: by value, each would get the whole store where none is forked."""
+        """Pickle memory-mapped files by name: otherwise each spawned worker would receive the whole store."""
         state = dict(self.__dict__)
         for name in ("images", "masks"):
             if isinstance(state[name], np.memmap):

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from manet_lib.data.images import check_size
+
 DECODER = "python-gdcm"
 """The package that decompresses what pydicom and Pillow cannot: JPEG Lossless, JPEG-LS and JPEG 2000."""
 
@@ -34,6 +36,7 @@ def read_frame(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     frames = int(_number(dataset.get("NumberOfFrames"), 1))
     if frames > 1:
         raise ValueError(f"holds {frames} frames; save each in a file of its own")
+    check_size(int(dataset.Columns), int(dataset.Rows))
     stored = _decompress(dataset)
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         stored = apply_color_lut(stored, dataset)
@@ -44,7 +47,7 @@ def read_frame(data: bytes) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         raise ValueError(f"its shape is {stored.shape}; expected one picture")
     _mend(dataset)
     values = np.asarray(apply_modality_lut(stored, dataset), dtype=np.float64)
-    if "VOILUTSequence" in dataset:
+    if dataset.get("VOILUTSequence") and "LUTDescriptor" in dataset.VOILUTSequence[0]:
         values = np.asarray(apply_voi_lut(values.astype(np.int64), dataset), dtype=np.float64)
     elif (window := _window(dataset)) is not None:
         values = _windowed(values, *window, dataset.get("VOILUTFunction") or "LINEAR")
@@ -94,7 +97,7 @@ def _bits_stored(values: NDArray[Any], dataset: pydicom.FileDataset) -> NDArray[
 
 
 def _mend(dataset: pydicom.FileDataset) -> None:
-    """Give a dataset the meaning of what it leaves empty or gets wrong."""
+    """Complete a modality rescale whose slope or intercept is missing or empty."""
     if "RescaleSlope" in dataset or "RescaleIntercept" in dataset:
         dataset.RescaleSlope = _number(dataset.get("RescaleSlope"), 1)
         dataset.RescaleIntercept = _number(dataset.get("RescaleIntercept"), 0)

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from manet_lib.data.images import read_grey
+from manet_lib.data.images import raised_limits, read_grey
 from manet_lib.data.scaling import resize
 from manet_lib.data.sources.base import is_litter
 from manet_lib.params import UserError
@@ -52,12 +52,11 @@ class Found:
     passed_over: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def images_in(place: Path, leaving_out: Collection[Path] = ()) -> Found:
+def images_in(place: Path) -> Found:
     """The image of this name, or all images in a folder and the folders below it, recognised by their content.
 
     Args:
         place: a file or a folder; links are followed.
-        leaving_out: folders that are not looked into.
 
     Raises:
         UserError: there is no such file or folder, or no image in it.
@@ -67,7 +66,7 @@ def images_in(place: Path, leaving_out: Collection[Path] = ()) -> Found:
     if not place.is_dir():
         raise UserError(f"{place}: no such file or folder")
     found = Found()
-    for path in sorted(_files(place, {folder.resolve() for folder in leaving_out}, found)):
+    for path in sorted(_files(place, found)):
         reason = _why_not(path)
         if reason is None:
             found.images.append(path)
@@ -78,7 +77,7 @@ def images_in(place: Path, leaving_out: Collection[Path] = ()) -> Found:
     return found
 
 
-def _files(place: Path, leaving_out: set[Path], found: Found) -> Iterator[Path]:
+def _files(place: Path, found: Found) -> Iterator[Path]:
     """All files below a folder, each folder once even where links make a circle."""
 
     def unreadable(error: OSError) -> None:
@@ -89,7 +88,7 @@ def _files(place: Path, leaving_out: set[Path], found: Found) -> Iterator[Path]:
     for name, folders, files in os.walk(place, onerror=unreadable, followlinks=True):
         folder = Path(name)
         state = folder.stat()
-        if (state.st_dev, state.st_ino) in seen or folder.resolve() in leaving_out:
+        if (state.st_dev, state.st_ino) in seen:
             folders.clear()
             continue
         seen.add((state.st_dev, state.st_ino))
@@ -114,7 +113,7 @@ def _why_not(path: Path) -> str | None:
     if start[128:132] == b"DICM":
         return None
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        with raised_limits(), Image.open(path, formats=FORMATS) as picture:
             return "" if picture.info.get("Software") == OWN_PICTURE else None
     except Exception:  # Pillow raises many kinds for what only begins like an image
         pass

@@ -3,7 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,16 @@ import cv2
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from manet_lib.data.scaling import resize
 from manet_lib.params import UserError
 
 _LABELS = 8
-"""A mask of at most so many levels is a label map; soft edges and JPEG give more."""
+"""A mask with at most this many grey levels is a label map; soft edges and JPEG produce more."""
 
 LARGEST = 500_000_000
-"""Pictures of more pixels than this are refused: no image is that large, and they would fill the memory."""
+"""Images with more pixels than this are refused: no radiograph is that large, and they would fill the memory."""
 
 SMALLEST = 16
 """Images with fewer pixels than this on a side are refused: nothing could be seen on them."""
@@ -31,9 +31,9 @@ def read_grey(path: Path, data: bytes | None = None) -> NDArray[np.uint8]:
 
     The format is recognised by content; of a file with thumbnails, the full-size picture is read. Palette, RGB and
     RGBA become grey (ITU-R 601-2), transparent pixels black; more than 8 bits and DICOM are stretched from their
-    own minimum and maximum to 0..255. What lies on its side by EXIF is turned, what is white at zero inverted.
-    DICOM passes its modality LUT, its VOI LUT or window where that can be used, and is inverted under
-    MONOCHROME1; its padding becomes black.
+    own minimum and maximum to 0..255. Images are turned as EXIF says, and those with white at zero are inverted.
+    DICOM values go through the modality LUT, then through the VOI LUT or window where it can be used; MONOCHROME1
+    is inverted, and padding becomes black.
 
     Args:
         path: the file, named in messages.
@@ -83,7 +83,7 @@ def read_mask(path: Path, shape: tuple[int, int] | None, data: bytes | None = No
 
 
 def _above_background(pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """The lung of an annotated mask; a file of one level is lung where it is not black."""
+    """The lungs of an annotated mask; in a file of a single level, all that is not black is lung."""
     low, high = int(pixels.min()), int(pixels.max())
     if low == high:
         return pixels > 0
@@ -104,10 +104,9 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
     if data[128:132] == b"DICM":
         return _decode_dicom(path, data)
     try:
-        with _raised_limits(), Image.open(io.BytesIO(data)) as opened:
+        with raised_limits(), Image.open(io.BytesIO(data)) as opened:
             _choose(opened)
-            if opened.width * opened.height > LARGEST:
-                raise ValueError(f"{opened.width}×{opened.height} pixels; expected at most {LARGEST:,}")
+            check_size(opened.width, opened.height)
             if _loses_bits(opened):
                 return deep_to_grey(opened, data)
             opened.load()
@@ -118,6 +117,16 @@ def _decode(path: Path, data: bytes) -> NDArray[np.uint8]:
         raise UserError(f"{path.name}: {error}") from None
     except Exception as error:  # Pillow raises many kinds for broken files
         raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse pictures of more than ``LARGEST`` pixels.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if width * height > LARGEST:
+        raise ValueError(f"{width}×{height} pixels; expected at most {LARGEST:,}")
 
 
 def _decode_other(path: Path, data: bytes) -> NDArray[np.uint8]:
@@ -182,7 +191,7 @@ def _loses_bits(picture: Image.Image) -> bool:
 
 
 def deep_to_grey(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
-    """A picture that :func:`_loses_bits` as 8-bit grey (H, W), stretched from its own minimum and maximum."""
+    """A picture for which :func:`_loses_bits` holds as 8-bit grey (H, W), stretched from its own range."""
     if picture.format == "TIFF":
         values, padding = _tiff_values(data, picture.tell())
         turn = getattr(picture, "tag_v2", {}).get(274, 1)
@@ -195,7 +204,9 @@ def deep_to_grey(picture: Image.Image, data: bytes) -> NDArray[np.uint8]:
         colours = stored[..., 2::-1] if stored.ndim == 3 and stored.shape[2] > 2 else stored
         values, padding = _grey(colours, stored[..., 3] if stored.ndim == 3 and stored.shape[2] == 4 else None)
         turn = picture.getexif().get(274, 1)
-    return _turned(stretch(values, padding), turn)
+    upright = Image.fromarray(stretch(values, padding))
+    upright.getexif()[ExifTags.Base.Orientation] = turn
+    return np.asarray(ImageOps.exif_transpose(upright))
 
 
 def _grey(colours: NDArray[Any], alpha: NDArray[Any] | None) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -213,6 +224,9 @@ def _tiff_values(data: bytes, number: int) -> tuple[NDArray[np.float64], NDArray
     """Grey values (H, W) of a TIFF page with all its bits, larger is brighter, and where it is transparent."""
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[number]
+        check_size(page.imagewidth, page.imagelength)
+        if page.photometric == tifffile.PHOTOMETRIC.SEPARATED:
+            raise ValueError("its colours are CMYK of more than 8 bits; save it as grey or RGB")
         try:
             stored = page.asarray()
         except ValueError as error:
@@ -231,22 +245,14 @@ def _tiff_values(data: bytes, number: int) -> tuple[NDArray[np.float64], NDArray
         return -values if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE else values, padding
 
 
-def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pixels as EXIF's orientation, 1 to 8, says that they are to be seen."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.T
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels[::-1] if orientation in (3, 4, 7, 8) else pixels
-
-
 class _Limits:
     """Pillow's limits, lifted while images are read, in however many threads; :data:`LARGEST` holds instead."""
 
     def __init__(self) -> None:
         self.lock, self.readers, self.before = threading.Lock(), 0, (Image.MAX_IMAGE_PIXELS, 0, 0)
 
-    def lift(self) -> None:
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
         with self.lock:
             if self.readers == 0:
                 self.before = (
@@ -257,31 +263,28 @@ class _Limits:
                 Image.MAX_IMAGE_PIXELS = None
                 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 30
             self.readers += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.readers -= 1
+                if self.readers == 0:
+                    (
+                        Image.MAX_IMAGE_PIXELS,
+                        PngImagePlugin.MAX_TEXT_CHUNK,
+                        PngImagePlugin.MAX_TEXT_MEMORY,
+                    ) = self.before
 
-    def restore(self) -> None:
-        with self.lock:
-            self.readers -= 1
-            if self.readers == 0:
-                Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY = self.before
 
-
-_LIMITS = _Limits()
-
-
-@contextmanager
-def _raised_limits() -> Iterator[None]:
-    _LIMITS.lift()
-    try:
-        yield
-    finally:
-        _LIMITS.restore()
+raised_limits = _Limits().lifted
 
 
 def picture_to_grey(picture: Image.Image) -> NDArray[np.uint8]:
     """A picture of any mode as 8-bit grey (H, W); see :func:`read_grey`."""
     inverted = _is_deep_white_at_zero(picture)
     if picture.format != "TIFF":  # which Pillow turns by itself
-        picture = ImageOps.exif_transpose(picture)
+        with suppress(Exception):  # Pillow raises many kinds for damaged EXIF data, which does not matter here
+            picture = ImageOps.exif_transpose(picture)
     if picture.mode in ("L", "1") and "transparency" not in picture.info:
         return np.asarray(picture.convert("L"))
     if picture.mode.startswith(("I", "F")):  # values over 2³¹ are read by deep_to_grey

@@ -7,6 +7,7 @@ import posixpath
 import re
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -35,12 +36,12 @@ _MARKS = (
 
 
 def read_listing(path: Path, folder: Path | None = None) -> pd.DataFrame:
-    """Read a CSV of images with comma, semicolon, tab or bar between its columns, in any Unicode or in Latin-1.
+    """Read a CSV of images with comma, semicolon, tab or bar between its columns.
 
-    Blanks around names and cells, empty lines, a separator at the end of every line and Excel's first line
-    ``sep=;`` are passed over. Words that stand for nothing (``nan``, ``NULL``, ``N/A``, ...) are nothing, but for
-    the columns path and label. Paths have forward slashes, and one name however they are written (``./a.png`` is
-    ``a.png``).
+    It may be in any Unicode encoding, in Windows-1252 or in Latin-1. Blanks around names and cells, empty lines, a
+    separator at the end of every line and Excel's first line ``sep=;`` are passed over. Words such as ``nan``,
+    ``NULL`` or ``N/A`` count as empty, except in the columns path and label. Paths have forward slashes, and one
+    name however they are written (``./a.png`` is ``a.png``).
 
     Args:
         path: of the CSV.
@@ -88,15 +89,15 @@ def read_listing(path: Path, folder: Path | None = None) -> pd.DataFrame:
 
 
 def _decoded(data: bytes) -> str:
-    """Text by its byte order mark, else as UTF-8, UTF-16 or Latin-1; lines end with a newline."""
+    """Text by its byte order mark, else as UTF-8, UTF-16, Windows-1252 or Latin-1; lines end with a newline."""
     encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "")
     if not encoding:
         wide = (name for name in ("utf-16-le", "utf-16-be") if "path" in data.decode(name, "replace")[:1000])
         encoding = next(wide, "utf-8")
-    try:
-        text = data.decode(encoding)
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
+    for name in (encoding, "cp1252", "latin-1"):  # the last one decodes everything
+        with suppress(UnicodeDecodeError):
+            text = data.decode(name)
+            break
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

@@ -1,14 +1,13 @@
 """Chest phantoms: drawn frontal images with known lungs, known lesions and known confounders.
 
-A phantom is no reproduction of anything. It lets every step run anywhere, and because the true lesions and the
-source-specific markers outside the lungs are known, it allows experiments that real radiographs cannot.
+Phantoms do not reproduce any real data set. They let every step run anywhere, and because the true lesions and the
+source-specific markers outside the lungs are known, they allow experiments that real radiographs cannot.
 
 Attenuation is added up (soft tissue, spine, ribs, heart, vessels, lesions), then turned into image density with
 an exposure that varies from image to image, so that brightness says little about the class.
 
-Coordinates are those of a chest about 2 wide, of which the image shows the middle ``2 * _EXTENT``; x points to
-the right of the picture and y downwards. As on any frontal image, the
-patient's right lung is on the left of the picture.
+The chest is about 2 units wide, and the image shows its central ``2 * anatomy._EXTENT`` units; x points right and
+y down. As in any frontal radiograph, the patient's right lung is on the left.
 """
 
 import os
@@ -55,7 +54,7 @@ class Phantom:
     """One drawn image.
 
     Attributes:
-        image: image, uint8 (S, S); dense tissue is bright, air is dark.
+        image: the drawn radiograph, uint8 (S, S); dense tissue is bright, air is dark.
         lungs: true lung mask, bool (S, S); heart and spine are not lung.
         lesions: true lesion mask, bool (S, S), inside the lungs; empty for a normal image.
         source: which of ``SOURCES`` it pretends to come from.
@@ -254,9 +253,12 @@ def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_st
         name = f"{label}_{patient:04d}_{image}.png"
         key = patient * len(CLASSES) + CLASSES.index(label)
         phantom = draw_phantom(label, key, image, size=size, seed=seed, confounder_strength=confounder_strength)
-        Image.fromarray(phantom.image).save(folder / "images" / name, compress_level=1)
-        Image.fromarray(phantom.lungs.astype(np.uint8) * 255).save(folder / "masks" / name)
-        Image.fromarray(phantom.lesions.astype(np.uint8) * 255).save(folder / "lesions" / name)
+        masks = {"masks": phantom.lungs, "lesions": phantom.lesions}
+        pictures = {"images": phantom.image} | {kind: mask.astype(np.uint8) * 255 for kind, mask in masks.items()}
+        for kind, picture in pictures.items():
+            file = folder / kind / name
+            file.unlink(missing_ok=True)  # another run may share it by a hard link
+            Image.fromarray(picture).save(file, compress_level=1 if kind == "images" else 6)
         return f"images/{name}", label, phantom.source, f"{label}_{patient:04d}", f"masks/{name}"
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -8,7 +8,7 @@ from skimage.morphology import remove_small_objects
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.workflow.parameters import view
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import atomic_path, new_array
 from manet_lib.workflow.steps import clean_masks_step
 
 
@@ -45,7 +45,7 @@ def clean_masks(params: Params, paths: RunPaths) -> bool:
         fraction = view(params, "clean_masks").min_object_fraction
         raw = np.load(paths.raw_masks, mmap_mode="r")
         with atomic_path(paths.clean_masks) as temporary:
-            clean = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=raw.shape)
+            clean = new_array(temporary, raw.shape)
             for number, mask in enumerate(raw):
                 clean[number] = clean_mask(mask.astype(bool), fraction)
             clean.flush()

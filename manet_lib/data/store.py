@@ -1,4 +1,4 @@
-"""The image store: images and annotated masks decoded and resized once, memory-mapped ever after."""
+"""The image store: images and annotated masks decoded and resized once, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from manet_lib.paths import RunPaths
 from manet_lib.workflow.digests import stamp
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path, read_table, write_text
+from manet_lib.workflow.records import atomic_path, new_array, read_table, write_text, writing
 from manet_lib.workflow.steps import store_step
 
 _CHUNK = 64
-"""Images that are decoded, written and recorded together; what an interrupted build has to read again at most."""
+"""Images that are decoded, written and recorded together; an interrupted build reads at most this many again."""
 
 MASK_AT_MOST = 0.9
 """Share of its image that an annotated lung mask may cover."""
@@ -111,19 +111,23 @@ def build_store(params: Params, paths: RunPaths) -> bool:
     step = store_step(params, paths)
     if not step.is_done():
         fetch(params)  # before the step looks at what is there
-    return step.run(lambda: _build(view(params, "store"), paths))
+    return step.run(lambda: _build(view(params, "store"), paths, step.code()))
 
 
-def _build(params: Params, paths: RunPaths) -> None:
+def _build(params: Params, paths: RunPaths, code: dict[str, str]) -> None:
     folder, rows = find_rows(params, paths.phantoms)
     dark = params.mask_lungs == "dark"
-    work = _Work.open(paths.store / ".part", rows, params.image_size, dark)
+    work = _Work.open(paths.store / ".part", rows, params.image_size, dark, code)
     faults = work.fill(folder, rows, params.image_size, dark)
     if faults:
-        raise UserError(f"{len(faults)} files cannot be used: {_grouped(faults)}")
+        files = "file" if len(faults) == 1 else "files"
+        raise UserError(f"{len(faults)} {files} cannot be used: {_grouped(faults)}")
     if params.mask_lungs == "check":
         _refuse_inverted(work.masks, (rows["mask_path"] != "").to_numpy())
     facts = work.facts(folder, rows)
+    changed = rows["path"][~rows.index.isin(facts.index)]
+    if len(changed):
+        raise UserError(f"{', '.join(changed)}: changed while being read; call again")
     index = rows.assign(image_id=_ids(rows["path"]))
     for name in ("width", "height", "sha256"):
         index[name] = facts[name].to_numpy()
@@ -152,17 +156,18 @@ class _Work:
     masks: NDArray[np.uint8]
 
     @classmethod
-    def open(cls, folder: Path, rows: pd.DataFrame, size: int, dark: bool) -> _Work:
-        """Go on with the work in a folder if it is the same, or begin anew."""
+    def open(cls, folder: Path, rows: pd.DataFrame, size: int, dark: bool, code: dict[str, str]) -> _Work:
+        """Go on with the work in a folder if images, settings and code are the same, or begin anew."""
         listed = rows[["path", "mask_path"]].to_csv(index=False)
-        key = hashlib.sha256(f"{size} {dark}\n{listed}".encode()).hexdigest()
+        key = hashlib.sha256(f"{size} {dark} {sorted(code.items())}\n{listed}".encode()).hexdigest()
         shape, files = (len(rows), size, size), [folder / "images.npy", folder / "masks.npy"]
         same = folder / "key"
         if not (same.is_file() and same.read_text() == key and all(file.is_file() for file in files)):
             shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            for file in files:
-                np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=shape)
+            with writing(folder.parent):
+                folder.mkdir(parents=True)
+                for file in files:
+                    new_array(file, shape)
             (folder / "facts.csv").write_text(",".join(_FACTS) + "\n")
             write_text(same, key)
         record = folder / "facts.csv"
@@ -236,6 +241,11 @@ def _refuse_inverted(masks: NDArray[np.uint8], drawn: NDArray[np.bool_]) -> None
         )
 
 
+def _with_path(path: str, error: UserError) -> str:
+    """What is wrong with a file, which is named by its path: several folders may hold files of the same name."""
+    return f"{path}: {str(error).removeprefix(f'{Path(path).name}: ')}"
+
+
 def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Image | list[str]:
     """An image and its merged masks at the size of the store, or everything that is wrong with their files."""
     faults = []
@@ -245,14 +255,14 @@ def _load(folder: Path, path: str, mask_path: str, size: int, dark: bool) -> _Im
     except OSError as error:
         faults.append(f"{path}: {(error.strerror or str(error)).lower()}")
     except UserError as error:
-        faults.append(str(error))
+        faults.append(_with_path(path, error))
     mask = np.zeros((size, size), np.uint8)
     for name in filter(None, mask_path.split(";")):
         try:
             drawn = read_mask(folder / name, None if faults else image.shape) ^ dark
             mask |= resize(drawn.astype(np.uint8), (size, size), smooth=False)
         except UserError as error:
-            faults.append(str(error))
+            faults.append(_with_path(name, error))
     if mask_path and not faults:
         share = float(mask.mean())
         if share == 0:

@@ -8,6 +8,7 @@ The folder gets ``segmenter.onnx`` (image float (N, 1, S, S) in [0, 1]; lung log
 
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from manet_lib.inference.networks import Networks
 from manet_lib.models.features import image_features
 from manet_lib.params import UserError
-from manet_lib.workflow.records import atomic_path, write_json
+from manet_lib.workflow.records import write_json, writing
 
 TOLERANCE = 1e-3
 """Largest difference of ONNX Runtime from double precision, over the largest value."""
@@ -61,17 +62,20 @@ def export_onnx(networks: Networks, folder: Path) -> float:
         "classifier": (networks.classifier, {"image": 2 * image - 1, "mask": mask}, ["logits"]),
     }
     errors = []
-    for name, (network, inputs, outputs) in parts.items():
-        with atomic_path(folder / f"{name}.onnx") as temporary:
-            _write(network, inputs, outputs, temporary)
-            errors.append(_error(network, inputs, temporary))
-        if errors[-1] > TOLERANCE:
-            (folder / f"{name}.onnx").unlink()
-            raise UserError(
-                f"{name}.onnx: ONNX Runtime is off by {errors[-1]:.1e} of the largest value; not kept; "
-                "export to NAME.safetensors instead"
-            )
-    write_json(folder / "manet.json", networks.header)
+    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder), TemporaryDirectory(dir=folder, prefix=".export-") as place:  # all files, or none
+        for name, (network, inputs, outputs) in parts.items():
+            graph = Path(place) / f"{name}.onnx"
+            _write(network, inputs, outputs, graph)
+            errors.append(_error(network, inputs, graph))
+            if not errors[-1] <= TOLERANCE:  # nor NaN
+                raise UserError(
+                    f"{name}.onnx: ONNX Runtime is off by {errors[-1]:.1e} of the largest value; not kept; "
+                    "export to NAME.safetensors instead"
+                )
+        write_json(Path(place) / "manet.json", networks.header)
+        for name in ("manet.json", *(f"{part}.onnx" for part in parts)):
+            (Path(place) / name).replace(folder / name)
     return max(errors)
 
 

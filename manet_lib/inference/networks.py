@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -35,7 +35,7 @@ SETTINGS = (
     *("data_source", "classes", "models", "image_size", "normalisation", "seg_encoder", "min_object_fraction"),
     *("view", "attention_mask", "count_include_pad", "mask_attention"),
 )
-"""Parameters that an image's way through the networks depends on."""
+"""Parameters that are needed to apply the networks to an image."""
 _TYPICAL = ("mean", "directions", "variances")
 
 
@@ -143,7 +143,10 @@ class Networks:
         kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         texts = {name: json.dumps(value) for name, value in self.header.items()}
         with atomic_path(path) as temporary:
-            save_file(kept, temporary, metadata={"format": FORMAT} | texts)
+            try:
+                save_file(kept, temporary, metadata={"format": FORMAT} | texts)
+            except SafetensorError as error:  # what it makes of a full disk
+                raise OSError(str(error)) from None
             os.umask(umask := os.umask(0))
             temporary.chmod(0o666 & ~umask)  # safetensors writes it for its owner alone
 
@@ -156,14 +159,18 @@ class Networks:
         """
         header, state = _read(path)
         if header.get("format", "").startswith("manet ") and header["format"] != FORMAT:
-            raise UserError(f"{path.name}: written by another version; repeat `manet export --run RUN`")
+            raise UserError(
+                f"{path.name}: written by another version; `manet export --run RUN {path.name}` replaces it"
+            )
         if header.get("format") != FORMAT:
             raise UserError(f"{path.name}: holds no networks of both stages; `manet export` writes such a file")
         try:
             return cls._made_of(header, state, path.name)
         except Exception as error:  # whatever part is damaged
             reason = " ".join(str(error).split())[:160]
-            raise UserError(f"{path.name}: damaged; `manet export` writes it anew ({reason})") from None
+            raise UserError(
+                f"{path.name}: damaged ({reason}); remove it, then `manet export` writes it anew"
+            ) from None
 
     @classmethod
     def _made_of(cls, header: dict[str, str], state: dict[str, Tensor], name: str) -> Networks:
@@ -182,11 +189,23 @@ class Networks:
         return cls(params, segmenter.eval(), classifier.eval(), known)
 
 
+def is_own(path: Path) -> bool:
+    """Whether a file holds networks of this project, of whatever version."""
+    try:
+        return _metadata(path).get("format", "").startswith("manet ")
+    except Exception:  # safetensors has its own
+        return False
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def read_header(path: Path) -> dict[str, Any]:
     """Settings, usage, data and results of such a file; nothing of another file."""
     try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+        header = _metadata(path)
         if header.get("format") != FORMAT:
             return {}
         return {name: json.loads(value) for name, value in header.items() if name != "format"}

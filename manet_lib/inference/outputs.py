@@ -1,4 +1,4 @@
-"""Files that a command writes: checked before the work, replacing nobody else's, and kept row by row."""
+"""Output files: checked before the work starts, never in the place of others, and kept if it is interrupted."""
 
 import csv
 import io
@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from manet_lib.params import UserError
+from manet_lib.workflow.records import lock
 
 
 def is_stream(path: Path) -> bool:
-    """Whether a path is a pipe or a device, such as ``/dev/stdout``, which is written to and never replaced."""
+    """Whether a path is a pipe, a device or where standard output goes: it is written to and never replaced."""
     try:
-        mode = path.stat().st_mode
+        state = path.stat()
+        if os.path.samestat(state, os.fstat(1)):
+            return True
     except OSError:
         return False
+    mode = state.st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
 
 
@@ -35,7 +39,7 @@ def check_output(path: Path, is_ours: Callable[[Path], bool], option: str = "--o
     """
     if path.is_dir():
         raise UserError(f"{path}: is a folder; give {option} the name of a file")
-    if path.exists() and not is_ours(path):
+    if path.exists() and path.stat().st_size and not is_ours(path):
         raise UserError(f"{path}: was not written by this command and is left alone; give {option} another name")
     check_folder(path.parent, option)
     if path.exists() and not os.access(path, os.W_OK):
@@ -43,7 +47,7 @@ def check_output(path: Path, is_ours: Callable[[Path], bool], option: str = "--o
 
 
 def check_folder(folder: Path, option: str = "--output") -> None:
-    """Make a folder, and sure that files can be written there.
+    """Create a folder if it is missing, and check that files can be written in it.
 
     Raises:
         UserError: they cannot.
@@ -65,18 +69,24 @@ def text_of(path: Path) -> str:
 
 @contextmanager
 def growing_csv(path: Path, columns: Sequence[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A CSV to which rows are added one by one, so that those that were written outlive whatever ends the command.
+    """A CSV to which rows are added one by one, so that they survive if the command is interrupted.
 
-    What was in the file goes with the first row. Where the disk is full, the file ends with its last whole row.
+    The old contents are removed when the first row is written. If the disk is full, the file ends with its last
+    whole row.
 
     Args:
         path: of the file, or a stream.
         columns: of the table.
 
     Yields:
-        What adds a row; columns that it lacks stay empty.
+        A function that appends a row; missing columns stay empty.
+
+    Raises:
+        UserError: another process is writing the file, or it cannot be written.
     """
-    with path.open("wb" if is_stream(path) else "ab", buffering=0) as file:
+    with path.open("ab", buffering=0) as file:
+        if not is_stream(path) and not lock(file):
+            raise UserError(f"{path}: another process is writing it; give --output another name")
         rows = 0
 
         def add(row: Mapping[str, Any]) -> None:

@@ -33,8 +33,8 @@ class Predictions:
         masks: clean lung masks at the size of the networks, bool (N, S, S).
         distances: from the training images, 1 at the median of the validation images; NaN where nothing is known
             of these.
-        warnings: for each image what makes the answer doubtful; mostly nothing.
-        note: what every answer is to be read with.
+        warnings: for each image the reasons not to trust the prediction; usually empty.
+        note: the disclaimer that belongs to every prediction.
     """
 
     labels: list[str]
@@ -54,8 +54,8 @@ class Prediction:
         probabilities: of each class, in the order of the run's classes; they add up to 1.
         lung_mask: clean mask, bool, of the image's own size.
         heat_map: Grad-CAM map for ``label``, float32 in [0, 1], of the image's own size.
-        warnings: what makes the answer doubtful, such as an image without lungs; mostly none.
-        note: what every answer is to be read with.
+        warnings: reasons not to trust the prediction, such as an image without lungs; usually empty.
+        note: the disclaimer that belongs to every prediction.
     """
 
     label: str
@@ -145,7 +145,7 @@ class MANet:
 
     def _warnings(self, statistics: NDArray[np.float64], distance: float) -> tuple[str, ...]:
         if statistics[-1] == 0:
-            return ("no lungs were found; the prediction means nothing",)
+            return ("no lungs were found, so the prediction means nothing",)
         usage = self.networks.usage
         if usage is None:
             return ()

@@ -1,10 +1,12 @@
-"""What is to be known of a run's networks before anybody uses them, and the file that says it.
+"""Calibration, warning limits and test results of a run's networks, and the file that holds them with the weights.
 
 ``runs/<profile>/release/<model>-<trial>/`` gets ``manet.safetensors``, see :mod:`manet_lib.inference.networks`,
 and a model card, ``README.md``. Temperature and limits are of training and validation images; the test images say
 how well they did.
 """
 
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,14 +72,15 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     if trained and model not in trained:
         there = ", ".join(trained)
         raise UserError(f"--model: {model} is not trained in {paths.root.name}, trial {trial}; there are {there}")
-    values: dict[str, Any] = {"profile": paths.root.name, "models": [model]}
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", paths.root.resolve().name)[:40]  # whatever the folder is called
+    values: dict[str, Any] = {"profile": name or "run", "models": [model]}
     for folder in folders:
         done = read_done(folder)
         if done is None:
             command = reproduce_command(paths.root.name)
             raise UserError(f"{paths.root.name}: {folder.name} has not been run; run `{command}`")
         values |= {name: value for name, value in done["parameters"].items() if name in Params.model_fields}
-    return validate(values | {"models": [model]}, paths.root.name)
+    return validate(values, name)
 
 
 def _trained(paths: RunPaths, trial: int) -> list[str]:
@@ -115,7 +118,7 @@ def released(run_dir: Path, model: str, trial: int) -> Path:
 
 
 def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
-    """A run's networks from their file, or found out now; kept in a file where the run can be written.
+    """A run's networks from their file, or computed now; kept in a file where the run can be written.
 
     Raises:
         UserError: the run has no such training run, or its images are gone.
@@ -127,7 +130,7 @@ def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
     try:
         _keep(whole, file)
     except UserError as error:
-        print(f"not kept for the next time: {error}")
+        print(f"warning: {error}; calibration and limits will be computed again next time", file=sys.stderr)
     return whole
 
 
@@ -137,12 +140,12 @@ def _keep(whole: Networks, file: Path) -> None:
 
 
 def _found_out(run_dir: Path, model: str, trial: int) -> Networks | None:
-    """A run's networks with how to use them; None where their file knows that already."""
+    """A run's networks with how to use them; None if their file is up to date."""
     paths = RunPaths(run_dir, run_dir)
-    networks = networks_of(run_dir, model, trial)
-    data = _data(networks.params, paths, model, trial)
+    data = _data(_made_with(paths, model, trial), paths, model, trial)
     if read_header(paths.release(model, trial)).get("data") == data:
         return None
+    networks = networks_of(run_dir, model, trial)
     return replace(networks, usage=_usage(networks, paths, data))
 
 
@@ -170,6 +173,8 @@ def _usage(networks: Networks, paths: RunPaths, data: dict[str, Any]) -> Usage:
     outputs = {side: _outputs(networks, pixels[side], side) for side in sides}
     typical = TypicalImages.fit(outputs["train"].features, outputs["val"].features)
     statistics = lung_statistics(pixels["train"], outputs["train"].masks)
+    if (statistics[:, -1] > 0).any():  # an image without lungs would make every limit 0
+        statistics = statistics[statistics[:, -1] > 0]
     limits = {
         name: (float(column.min()), float(column.max()))
         for name, column in zip(STATISTICS, statistics.T, strict=True)

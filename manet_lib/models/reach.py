@@ -2,8 +2,8 @@
 
 The maps follow from the mask and from kernels, strides and paddings alone, so this needs no training. Nested
 averages blur a mask a little more with every layer, and where padding counts as no lung they fade as well: in a
-deep network on a small image the last map is nearly the same small number everywhere. It then tells inside from
-outside no more, and scales the features down.
+deep network on a small image the last map is nearly the same small number everywhere. It no longer
+separates inside from outside, and it scales the features down.
 """
 
 from collections.abc import Iterator

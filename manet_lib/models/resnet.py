@@ -44,8 +44,8 @@ class PlainResNet(ResNet):
 class MaskAttentionBasicBlock(BasicBlock):
     """Fig. 5b: MA after both 3×3 convolutions; the shortcut is left alone.
 
-    After the addition the map of the deep path goes on, as it has the larger receptive field. ``on_shortcut`` is a
-    variant: the shortcut is multiplied by the same map as what it is added to.
+    After the addition, the map of the residual path is used, because it has the larger receptive field.
+    ``on_shortcut`` is a variant: the shortcut is multiplied by the same map as what it is added to.
     """
 
     on_shortcut = False

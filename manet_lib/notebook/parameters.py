@@ -1,7 +1,7 @@
 """The settings of a notebook: its profile's file, overlaid by what its parameters cell or Papermill says."""
 
-import ast
 import os
+import symtable
 from dataclasses import replace
 from typing import Any
 
@@ -16,30 +16,39 @@ _FIRST = "_manet_names"
 
 
 def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
-    """The plain values that stand above the settings cell; when it runs again, no names of later cells."""
+    """The values that stand above the settings cell; when it runs again, no names of later cells.
+
+    Beside parameters, plain values count alone: modules and functions are no settings.
+    """
     plain = (str, int, float, bool, list, dict, tuple, type(None))
     found = {
         name: value
         for name, value in namespace.items()
-        if not name.startswith("_") and name not in _IPYTHON and isinstance(value, plain)
+        if not name.startswith("_")
+        and name not in _IPYTHON
+        and (isinstance(value, plain) or (name in Params.model_fields and not callable(value)))
     }
     first = namespace.setdefault(_FIRST, tuple(found))
-    return {name: value for name, value in found.items() if name in first or name in Params.model_fields}
+    typed = next((names for names in reversed(_cells(namespace)) if "profile" in names), set())
+    kept = {*first, *typed, *Params.model_fields}
+    return {name: value for name, value in found.items() if name in kept}
+
+
+def _cells(namespace: dict[str, Any]) -> list[set[str]]:
+    """The names that each cell which ran has given a value, outside its functions."""
+    return [_assigned(source) for source in namespace.get("In", [])]
 
 
 def _assigned(source: str) -> set[str]:
-    """Names that a cell gives a value."""
     try:
-        body = ast.parse(source).body
-    except SyntaxError:  # a magic command
+        names = symtable.symtable(source, "cell", "exec").get_symbols()
+    except SyntaxError:  # a cell that could not run
         return set()
-    targets = [target for line in body if isinstance(line, ast.Assign) for target in line.targets]
-    return {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name.get_name() for name in names if name.is_assigned()}
 
 
-def _without_deleted(values: dict[str, Any], history: list[str]) -> dict[str, Any]:
+def _without_deleted(values: dict[str, Any], cells: list[set[str]]) -> dict[str, Any]:
     """Only what was said since the parameters cell last ran: a line deleted there no longer counts."""
-    cells = [_assigned(source) for source in history]
     starts = [number for number, names in enumerate(cells) if "profile" in names]
     if not starts:
         return values
@@ -67,10 +76,13 @@ def settings(namespace: dict[str, Any], *own: str) -> tuple[Params, RunPaths]:
         UserError: a name is unknown or a value impossible; one line.
     """
     values = _injected(namespace)
+    missing = [name for name in own if name not in values]
+    if missing:
+        raise UserError(f"{missing[0]}: has no value; give it one in the parameters cell")
     mine = {name: values.pop(name) for name in own}
     audit_view = mine.get("audit_view", "")
     if is_live():
-        values = _without_deleted(values, namespace.get("In", []))
+        values = _without_deleted(values, _cells(namespace))
     if set(values) == {"profile"}:
         values["profile"] = os.environ.get("MANET_PROFILE") or values["profile"]
     profile = str(values.get("profile", ""))

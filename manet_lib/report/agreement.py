@@ -24,6 +24,7 @@ from manet_lib.report.provenance import write_provenance
 from manet_lib.report.tables import model_title, right_by_trial, trained_models
 from manet_lib.studies.confounders import THUMBNAILS
 from manet_lib.workflow import steps
+from manet_lib.workflow.parameters import fingerprint
 from manet_lib.workflow.records import read_done, read_json, read_table
 
 
@@ -70,7 +71,8 @@ def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]
             found.setdefault(key, []).append(value)
     if steps.attention_step(params, paths, steps.grid(params)).is_done():
         scores = pd.read_csv(paths.attention / "scores.csv")
-        for (model, _), share in scores.groupby(["model", "trial"], sort=False)["lung_share"].mean().items():
+        shares = scores.groupby(["model", "trial"], sort=False)
+        for (model, _), share in shares["lung_share"].mean().items() if "lung_share" in scores else ():
             found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
     return found | _gains(accuracy)
 
@@ -145,10 +147,12 @@ def recorded(paths: RunPaths) -> dict[str, Any] | None:
     return read_json(paths.recorded / "record.json")
 
 
-def other_settings(params: Params, record: Mapping[str, Any]) -> list[str]:
+def other_settings(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> list[str]:
     """Parameters with an effect on results that differ from those of the recorded run."""
-    mine = json.loads(params.model_dump_json())
-    return [name for name, value in record["parameters"].items() if name in mine and mine[name] != value]
+    mine, usual = (json.loads(one.model_dump_json()) for one in (params, Params(profile=params.profile)))
+    theirs = usual | record["parameters"]  # a parameter that did not exist yet had its default
+    names = {name for step in steps.all_steps(params, paths) for name in fingerprint(params, step.name)}
+    return [name for name in sorted(names) if theirs[name] != mine[name]]
 
 
 def exact_table(params: Params, paths: RunPaths, record: Mapping[str, Any]) -> pd.DataFrame:
@@ -215,7 +219,7 @@ def beside_recorded(params: Params, paths: RunPaths) -> tuple[str, pd.DataFrame]
             f"No results of profile {params.profile} come with the project, so there is nothing to compare with."
         )
         return said, nothing
-    changed = other_settings(params, record)
+    changed = other_settings(params, paths, record)
     if changed:
         return f"Not compared with the recorded run, which has another {', '.join(changed)}.", nothing
     exact, numbers = exact_table(params, paths, record), measured_table(params, paths, record)

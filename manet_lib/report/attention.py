@@ -11,20 +11,7 @@ from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.style import backbone_panels, look_of, styled
-from manet_lib.report.tables import model_title, patients_of, with_interval
-
-
-def bounds(cell: str) -> tuple[float, float] | None:
-    """The interval in a cell such as ``+4.9 (-4.8 to +14.5)`` or ``-4.8 to +14.5``; None where there is none."""
-    low, word, high = cell.rpartition("(")[2].rstrip(")").partition(" to ")
-    return (float(low), float(high)) if word else None
-
-
-def side(cell: str) -> int:
-    """-1 or 1 where the interval in a cell lies below or above 0, 0 where it holds 0 or there is none."""
-    found = bounds(cell)
-    return 0 if found is None else int(found[0] > 0) - int(found[1] < 0)
-
+from manet_lib.report.tables import in_percent, model_title, patients_of, with_interval
 
 _TITLES = {
     "share": "share of the map (%)",
@@ -67,7 +54,7 @@ def _means(part: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {"Images": part["image_id"].nunique()}
     for region in _regions(part):
         row |= {
-            f"{region}s, {title}": f"{100 * part[f'{region}_{name}'].mean():.1f}"
+            f"{region}s, {title}": _mean(100 * part[f"{region}_{name}"].mean(), ".1f")
             for name, title in _TITLES.items()
         }
     return row
@@ -80,22 +67,23 @@ def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
 
 
-def _difference(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    column: str,
-    paths: RunPaths,
-    factor: float = 100,
-    form: str = "+.1f",
-) -> str:
-    """Mean of a score minus that of another table on the same images, times ``factor``, and its 95% interval."""
+_Bounds = tuple[float, float, float]
+"""A mean and its 95% interval."""
+
+
+def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> _Bounds | None:
+    """A score minus that of another table on the same images; None if there are none that both have."""
     both = paired_scores(first, second, column)
-    return _over(factor * both, paths, form) if both.size else "–"
+    return _over(both, paths) if both.size else None
 
 
-def _over(differences: pd.DataFrame, paths: RunPaths, form: str = "+.1f") -> str:
+def _points(bounds: _Bounds | None) -> str:
+    return in_percent(bounds, "+.1f") if bounds else "–"
+
+
+def _over(differences: pd.DataFrame, paths: RunPaths) -> _Bounds:
     """Mean and 95% interval of differences over trials (rows) and images (columns)."""
-    return with_interval(*crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns)), form)
+    return crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
 
 
 def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -112,7 +100,7 @@ def attention_pairs(scores: pd.DataFrame, params: Params, paths: RunPaths) -> pd
             for region in _regions(scores):
                 for name, title in _TITLES.items():
                     shown = title.replace(" (%)", "")
-                    row[f"{region}s, {shown}"] = _difference(first, second, f"{region}_{name}", paths)
+                    row[f"{region}s, {shown}"] = _points(_difference(first, second, f"{region}_{name}", paths))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -172,7 +160,8 @@ def _controlled(parts: Mapping[str, pd.DataFrame], column: str, paths: RunPaths)
     for title, other in _LESS.items():
         row[title] = "–"
         if other in known and len(values):
-            row[title] = _over((values["Trained"] - values[other]).unstack("image_id"), paths)
+            differences = (values["Trained"] - values[other]).unstack("image_id")
+            row[title] = with_interval(*_over(differences, paths), "+.1f")
     return row
 
 
@@ -195,8 +184,8 @@ def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) ->
         row: dict[str, Any] = {"Model": model_title(model), "Images": part["image_id"].nunique()}
         for name in ("deletion", "insertion"):
             chance = part.drop(columns=name).rename(columns={f"{name}_chance": name})
-            row[f"{name.capitalize()} minus random"] = _difference(part, chance, name, paths)
-        row["ROAD"] = _difference(part, part.assign(road=0.0), "road", paths)
+            row[f"{name.capitalize()} minus random"] = _points(_difference(part, chance, name, paths))
+        row["ROAD"] = _points(_difference(part, part.assign(road=0.0), "road", paths))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -225,9 +214,10 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
         row = {"Model": model_title(str(model)), "Images": str(part["image_id"].nunique())}
         row |= {"Different images": _mean(means[0])} | {f"After {stage}": _mean(means[stage]) for stage in stages}
         of = dict(list(part.groupby("stages")))
-        beyond = {stage: _difference(of[stage], of[0], "similarity", paths, 1, "+.2f") for stage in stages}
-        row[f"After {stages[-1]} minus different images"] = beyond[stages[-1]]
-        row[_STILL] = ", ".join(str(stage) for stage in stages if side(beyond[stage]) > 0)
+        beyond = {stage: _difference(of[stage], of[0], "similarity", paths) for stage in stages}
+        last = beyond[stages[-1]]
+        row[f"After {stages[-1]} minus different images"] = with_interval(*last, "+.2f") if last else "–"
+        row[_STILL] = ", ".join(str(stage) for stage, found in beyond.items() if found and found[1] > 0)
         row["Uniform maps, left out"] = str(int(part["similarity"].isna().sum()))
         rows.append(row)
     table = pd.DataFrame(rows).fillna("–")
@@ -237,8 +227,8 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
 _STILL = "Significantly above different images after"
 
 
-def _mean(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+def _mean(value: float, form: str = ".2f") -> str:
+    return "–" if np.isnan(value) else f"{value:{form}}"
 
 
 @styled

@@ -15,7 +15,7 @@ from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, recorded_results
-from manet_lib.report.tables import class_title, in_percent, model_title, patients_of, right_of
+from manet_lib.report.tables import class_title, in_order, in_percent, model_title, patients_of, right_of
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known
 from manet_lib.workflow.steps import classification_step
@@ -105,12 +105,13 @@ def views_table(predictions: pd.DataFrame) -> pd.DataFrame:
         found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
         if found is not None:
             row["Minus lungs (points)"] = in_percent((found.difference, found.low, found.high), "+.1f")
-        for label in dict.fromkeys(predictions["label"]):
+        for label in in_order(predictions["label"]):
             images = part[part["label"] == label]
             row[class_title(label)] = f"{100 * (images['label'] == images['predicted']).mean():.0f}"
         confused = _confused(part)
         if len(confused):
-            row["BP and VP confused"] = f"{confused.sum()} of {len(confused)}"
+            counted = " predictions" if part["trial"].nunique() > 1 else ""
+            row["BP and VP confused"] = f"{confused.sum()} of {len(confused)}{counted}"
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -163,10 +164,12 @@ def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for model, view, part in _by_view(predictions):
-        for (label, source), images in part.groupby(["label", "source"]):
-            if view == "lungs" and part.loc[part["label"] == label, "source"].nunique() > 1:
+        found = {label: part[part["label"] == label] for label in in_order(part["label"])}
+        parts = [(label, *one) for label, own in found.items() for one in own.groupby("source")]
+        for label, source, images in parts:
+            if view == "lungs" and found[label]["source"].nunique() > 1:
                 right, patients = _right(images)
-                row = {"Model": model_title(model), "Class": class_title(str(label)), "Source": str(source)}
+                row = {"Model": model_title(model), "Class": class_title(label), "Source": str(source)}
                 row |= {"Images": str(right.shape[1]), "Accuracy (%)": in_percent(share_interval(right, patients))}
                 rows.append(row)
     return pd.DataFrame(rows)
@@ -183,7 +186,7 @@ def probe_table(paths: RunPaths) -> pd.DataFrame:
     masks = np.load(paths.clean_masks, mmap_mode="r")
     test, train = (manifest[manifest["split"] == side] for side in ("test", "train"))
     patients = patients_of(paths, pd.Index(test["image_id"]))
-    targets = [name for name in ("label", "source") if manifest[name].nunique() > 1]
+    targets = [name for name in ("label", "source") if train[name].nunique() > 1]
     titles = {"label": "Class (%)", "source": "Source (%)"}
     frequent = {name: train[name].value_counts().index[0] for name in targets}
     most = {titles[name]: f"{100 * (test[name] == frequent[name]).mean():.1f}" for name in targets}

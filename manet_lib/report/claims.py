@@ -204,6 +204,8 @@ def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not attention_step(params, paths, grid(params)).is_done():
         return "attention maps of all training runs"
     scores = read_table(paths.attention / "scores.csv")
+    if "lung_share" not in scores:
+        return "lung masks that are not empty"
     first, second = (scores[scores["model"] == name] for name in (claim.model, _plain(claim)))
     both = paired_scores(first, second, "lung_share")
     if not both.size:
@@ -263,7 +265,7 @@ QUANTITIES: dict[str, Callable[[Claim, Params, RunPaths], Evidence | str]] = {
 }
 """How each quantity is measured on a run: its evidence, or what is missing."""
 OF_STUDIES = "generalisation"
-"""The quantity that no run of its own can show."""
+"""The quantity of the claim that only studies can decide."""
 
 _OF_ANY_DATA = ("size", "time")
 

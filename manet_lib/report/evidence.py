@@ -13,7 +13,7 @@ from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
 from manet_lib.report.style import described, styled
-from manet_lib.report.tables import model_title, published
+from manet_lib.report.tables import model_title, published, with_interval
 from manet_lib.studies.analysis import MOST, effects, with_records
 from manet_lib.studies.plan import load_study
 
@@ -41,7 +41,7 @@ def _cell(claim: Claim, kind: str) -> str:
         return of_study(claim.studies[kind], claim.side)
     if claim.quantity in ("size", "time"):
         found = _counts if claim.quantity == "size" else _times
-        return found() if kind == "phantoms" else "any image gives the same"
+        return found() if kind == "phantoms" else "does not depend on the images"
     if kind == "paper":
         lacking = claim.needs.lacking(load_params(params_file(_LARGEST_RUN)))
         return f"not tested: {lacking}" if lacking else "no study yet"
@@ -136,7 +136,7 @@ def _shown(row: dict[str, Any]) -> str:
 
 
 def _effect(row: dict[str, Any]) -> str:
-    return f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})"
+    return with_interval(row["difference"], row["low"], row["high"], "+.1f")
 
 
 def _counts() -> str:
@@ -152,12 +152,17 @@ def recorded_times() -> pd.DataFrame:
     """By how many percent attention lengthens a training step, as recorded on a CPU at 128 pixels.
 
     Returns:
-        Indexed by model: increase (median), low, high (95% interval) and paper, the figure that the paper prints.
+        Indexed by model: increase (median), low, high (95% interval), rounds and paper, the printed figure.
     """
-    found = json.loads(recorded_results("mask_attention-cpu-128.json").read_text(encoding="utf-8"))["results"]
+    record = json.loads(recorded_results("mask_attention-cpu-128.json").read_text(encoding="utf-8"))
     printed = pd.to_numeric(published("table3_cost").set_index("model")["time_increase_pct"], errors="coerce")
-    rows = {row["model"]: [row["increase_pct"], *row["interval_95"], printed[row["model"]]] for row in found}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["increase", "low", "high", "paper"])
+    seconds = record["seconds_of_each_round"]
+    rows = {
+        row["model"]: [row["increase_pct"], *row["interval_95"], len(seconds[row["model"]]), printed[row["model"]]]
+        for row in record["results"]
+    }
+    columns = ["increase", "low", "high", "rounds", "paper"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).astype({"rounds": int})
 
 
 def _times() -> str:
@@ -168,8 +173,11 @@ def _times() -> str:
         f"{model_title(name.removesuffix('_ma'))} {row['increase']:+.1f}% ({row['low']:.1f} to {row['high']:.1f})"
         for name, row in table.iterrows()
     )
-    if (table["high"] <= table["paper"]).all():
+    rounds = int(table["rounds"].min())
+    if rounds < ROUNDS:
+        said = "undecided"
+    elif (table["high"] <= table["paper"]).all():
         said = "supported"
     else:
         said = "not supported" if (table["low"] > table["paper"]).any() else "undecided"
-    return f"{said} on a CPU at 128 px, {ROUNDS} rounds: {shown} (GPUs and 512 px are not measured)"
+    return f"{said} on a CPU at 128 px, {rounds} rounds: {shown} (GPUs and 512 px are not measured)"

@@ -13,7 +13,7 @@ from manet_lib.evaluation.statistics import bootstrap_interval, share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.style import backbone_panels, described, draw_bounds, styled
-from manet_lib.report.tables import class_title, model_title, right_by_trial, right_of
+from manet_lib.report.tables import class_title, model_title, right_by_trial, right_of, with_interval
 from manet_lib.studies.perturbed_masks import PERTURBED_MASKS
 
 _SCORES = (("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0))
@@ -25,10 +25,9 @@ def _measures(params: Params) -> list[tuple[str, str, float]]:
 
 
 def _with_interval(values: NDArray[np.float64], sign: str = "") -> str:
-    if not len(values):
-        return "–"
-    low, high = bootstrap_interval(values)
-    return f"{values.mean():{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
+    if len(values) < 2:  # one value has no interval
+        return f"{values[0]:{sign}.2f}" if len(values) else "–"
+    return with_interval(values.mean(), *bootstrap_interval(values), f"{sign}.2f")
 
 
 def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:

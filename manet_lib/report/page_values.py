@@ -68,6 +68,8 @@ def _views(name: str) -> str:
 def _view(name: str, view: str) -> str:
     """Accuracy of the network that was trained with a view, of several the mean, in percent."""
     predictions = recorded_predictions(name).query("view == @view")
+    if predictions.empty:
+        raise LookupError(f"no predictions of {name} with the view {view}")
     return f"{100 * (predictions['label'] == predictions['predicted']).mean():.0f}"
 
 
@@ -88,6 +90,8 @@ def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
 def _runs(name: str, condition: str) -> int:
     """Pairs with all arms that a study has recorded in a condition."""
     table = _whole_pairs(name)
+    if condition not in _with_records(name)[0].conditions:
+        raise LookupError(f"{name} has no condition {condition}")
     return int(table.loc[table["condition"] == condition, "pair"].nunique())
 
 
@@ -95,15 +99,22 @@ def _effect(name: str, condition: str, test: str, contrast: str) -> str:
     """A difference of a study with its 95% interval, in points."""
     table = _contrasts(name)
     chosen = (table["Condition"] == condition) & (table["Tested on"] == test) & (table["Contrast"] == contrast)
-    (found,) = table.loc[chosen, "Difference (points, 95% interval)"]
-    return str(found)
+    return _only(table.loc[chosen, "Difference (points, 95% interval)"], name, condition, test, contrast)
+
+
+def _only(cells: pd.Series, *where: str) -> str:
+    if len(cells) != 1:
+        raise LookupError(f"{len(cells)} rows of {', '.join(where)}; expected one")
+    return str(cells.iloc[0])
 
 
 def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
     """A difference in `jumps`, `lungs`, `in_lungs` or another quantity of heat maps, as :func:`_effect`."""
     table = effects(*_with_records(name), quantity)
-    (row,) = table[(table["condition"] == condition) & (table["contrast"] == contrast)].to_dict("records")
-    return with_interval(row["difference"], row["low"], row["high"], "+.1f")
+    bounds = table[["difference", "low", "high"]].to_numpy()
+    shown = [with_interval(mean, low, high, "+.1f") for mean, low, high in bounds]
+    chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
+    return _only(pd.Series(shown, table.index)[chosen], name, condition, contrast)
 
 
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
@@ -123,6 +134,8 @@ def _final_losses(name: str, *named: str) -> str:
         for one in one_version(compared(study, records))
         if all(word in (one["condition"], one["arm"]) for word in named)
     ]
+    if not chosen:
+        raise LookupError(f"{name} has no training run of {', '.join(named)}")
     return _from_to(chosen)
 
 
@@ -149,7 +162,10 @@ def _losses() -> str:
 def _miscalibration(name: str, test: str, condition: str = "") -> str:
     """Least and largest calibration error of a study's arms on one of its tests, in points."""
     table = _arms(name, (test,))
-    errors = table.loc[table["Condition"].str.contains(condition), "Calibration error (points)"].astype(int)
+    chosen = table["Condition"].str.contains(condition, regex=False)
+    errors = table.loc[chosen, "Calibration error (points)"].astype(int)
+    if errors.empty:
+        raise LookupError(f"{name} has no condition {condition}")
     return f"{errors.min()} to {errors.max()}"
 
 
@@ -176,6 +192,8 @@ def _change(name: str, condition: str, arm: str, before: str, after: str) -> str
 
 
 def _over_runs(values: NDArray[np.float64], form: str) -> str:
+    if len(values) < 2:
+        raise LookupError("fewer than two training runs match; check condition, arm and test")
     mean, half = student_interval(values)
     return with_interval(mean, mean - half, mean + half, form)
 
@@ -218,14 +236,17 @@ def _time(model: str) -> str:
 def _thumbnails(split: str) -> str:
     """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
     accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
+    if accuracy.empty:
+        raise LookupError(f"no accuracies of thumbnails split by {split}")
     return f"{accuracy.min():.1f} to {accuracy.max():.1f}"
 
 
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
-    """A cell of a recorded table, by the text in its row's first cell and the title of its column."""
+    """A cell of a recorded table, by the text of its row's first cell, or first two, and its column's title."""
     known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
-    (found,) = known.loc[known.iloc[:, 0] == row, column]
-    return str(found)
+    first = known.iloc[:, 0]
+    names = first.where(~first.duplicated(keep=False), first + ", " + known.iloc[:, 1])
+    return _only(known.loc[names == row, column], table, row, column)
 
 
 VALUES: dict[str, Any] = {

@@ -72,6 +72,8 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
 
 
 def _status(name: str, params: Params, done: int, wanted: int) -> str:
+    if wanted and not done:
+        return "not run"
     if name in _DRAWN or name == "table3":
         return "reproduced"
     if params.data_source == "phantom":

@@ -8,6 +8,7 @@ tables: predictions and logs of all training runs, scores of heat maps and masks
 
 import shutil
 import sys
+from argparse import ArgumentParser
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -75,8 +76,10 @@ def record(params: Params, paths: RunPaths) -> None:
 
 
 if __name__ == "__main__":
+    parser = ArgumentParser(description="Keep the results of a finished run in figures/recorded/.")
+    parser.add_argument("params", help="parameter file of the run")
     try:
-        chosen = load_params(sys.argv[1])
+        chosen = load_params(parser.parse_args().params)
         record(chosen, RunPaths.of(chosen.profile))
         print(f"recorded in figures/recorded/{chosen.profile}/")
     except UserError as error:

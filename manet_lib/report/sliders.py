@@ -16,6 +16,8 @@ from PIL import Image
 
 _COLOURS = 128
 
+_DPI = 90
+"""Pixels per inch of figures."""
 _WIDTH = 320
 """Pictures of fewer pixels are enlarged to this width, each pixel a square."""
 
@@ -46,7 +48,6 @@ def frames(
     pictures: Sequence[NDArray[Any] | Figure],
     sliders: Mapping[str, Sequence[str]],
     alt: str,
-    dpi: int = 90,
     first: int = 0,
 ) -> Frames:
     """Pictures with a slider for each thing that varies; to be the last line of a cell, or given to ``display``.
@@ -60,7 +61,6 @@ def frames(
             closed. All of one size, or the page jumps.
         sliders: name of each slider, and what its places are called.
         alt: what the pictures show, for those who do not see them; the places are added to it.
-        dpi: pixels per inch of figures.
         first: number of the picture that is shown before anybody moves a slider.
 
     Raises:
@@ -71,7 +71,7 @@ def frames(
         raise ValueError(f"sliders have {len(places)} places together, but there are {len(pictures)} pictures")
     if not alt.strip():
         raise ValueError("alt is empty; say what the pictures show")
-    drawn = [_png(picture, dpi) for picture in pictures]
+    drawn = [_png(picture) for picture in pictures]
     texts = [f"{alt} ({', '.join(map('{}: {}'.format, sliders, place))})" for place in places]
     images = "".join(
         f'<img src="data:image/png;base64,{b64encode(one).decode()}" alt="{escape(text)}" '
@@ -80,7 +80,7 @@ def frames(
     )
     starts = map(int, np.unravel_index(first, [len(labels) for labels in sliders.values()]))
     html = f'<div class="frames">{images}{"".join(map(_slider, sliders, sliders.values(), starts))}</div>'
-    return Frames(html, drawn[first], texts[first])
+    return Frames(html, _enlarged(drawn[first]), texts[first])
 
 
 def _slider(name: str, labels: Sequence[str], start: int) -> str:
@@ -91,16 +91,28 @@ def _slider(name: str, labels: Sequence[str], start: int) -> str:
     )
 
 
-def _png(picture: NDArray[Any] | Figure, dpi: int) -> bytes:
+def _png(picture: NDArray[Any] | Figure) -> bytes:
     target = BytesIO()
     if isinstance(picture, Figure):
         whole = BytesIO()
-        picture.savefig(whole, format="png", dpi=dpi)
+        picture.savefig(whole, format="png", dpi=_DPI)
         plt.close(picture)
         Image.open(whole).convert("RGB").quantize(_COLOURS).save(target, "png", optimize=True)
     else:
         levels = picture if picture.dtype == np.uint8 else (255 * np.clip(picture, 0, 1)).round().astype(np.uint8)
         Image.fromarray(levels).save(target, "png", optimize=True)
+    return target.getvalue()
+
+
+def _enlarged(png: bytes) -> bytes:
+    """A picture of few pixels as large as the page shows it, for readers without HTML."""
+    picture = Image.open(BytesIO(png))
+    factor = -(-_WIDTH // picture.width)
+    if factor == 1:
+        return png
+    target = BytesIO()
+    size = (factor * picture.width, factor * picture.height)
+    picture.resize(size, Image.Resampling.NEAREST).save(target, "png", optimize=True)
     return target.getvalue()
 
 

@@ -39,7 +39,7 @@ def study_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     rows = []
     for row in table.to_dict("records"):
         interval = with_interval(row["difference"], row["low"], row["high"], "+.1f")
-        means = f"{row['first']:.1f}", f"{row['second']:.1f}"
+        means = [f"{row[arm]:.1f}" if row["pairs"] else "–" for arm in ("first", "second")]
         names = row["condition"], row["test"], row["contrast"], int(row["pairs"])
         shown = interval if np.isfinite(row["low"]) else "–"
         rows.append((*names, *means, shown, row["verdict"], int(row["versions"])))

@@ -54,11 +54,11 @@ def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
 
 
 def show_image(axes: Axes, picture: NDArray[Any]) -> None:
-    """Show a grey image: 8-bit images from 0 to 255, masks and maps from their minimum to their maximum."""
-    bright = picture.dtype == np.uint8 and picture.max() > 1
-    axes.imshow(
-        picture, cmap="gray", interpolation="nearest", vmin=0 if bright else None, vmax=255 if bright else None
-    )
+    """Show a grey image: 8-bit images from 0 to 255, masks from 0 to 1, maps from their least to their largest."""
+    limits: dict[str, Any] = {}
+    if picture.dtype in (np.uint8, np.bool_):
+        limits = {"vmin": 0, "vmax": 255 if picture.max() > 1 else 1}
+    axes.imshow(picture, cmap="gray", interpolation="nearest", **limits)
     bare(axes)
 
 
@@ -76,7 +76,7 @@ def picture_grid(
     """Pictures in rows and columns, as in Figs. 1, 3 and 8.
 
     Args:
-        rows: pictures (H, W); 8-bit images are shown from 0 to 255, masks from their minimum to their maximum.
+        rows: pictures (H, W), shown as :func:`show_image` does.
         columns: title of each column.
         labels: title of each row, or nothing.
     """
@@ -116,18 +116,11 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 0) -> None:
 def backbone_panels(models: Sequence[str], width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a panel for each backbone of some models, by its name."""
     backbones = list(dict.fromkeys(model.partition("_")[0] for model in models))
-    figure, panels = plt.subplots(
-        1,
-        len(backbones),
-        figsize=(max(1.6 * width, width * len(backbones)), height),
-        squeeze=False,
-        sharey=True,
-        layout="constrained",
-    )
-    for axes, backbone in zip(panels[0], backbones, strict=True):
+    figure, panels = row_of_panels(len(backbones), max(width, 1.6 * width / len(backbones)), height, sharey=True)
+    for axes, backbone in zip(panels, backbones, strict=True):
         axes.set_title(model_title(backbone))
         axes.grid(alpha=0.25)
-    return figure, dict(zip(backbones, panels[0], strict=True))
+    return figure, dict(zip(backbones, panels, strict=True))
 
 
 def draw_bounds(axes: Axes, places: NDArray[Any], table: pd.DataFrame, model: str, **look: Any) -> None:
@@ -156,7 +149,7 @@ def alternative_text(figure: Figure) -> str:
     """What a figure shows: the words that it was given, or else what can be read from its parts.
 
     That is: titles, the names of rows and columns of pictures, axes, where each named line begins and ends, bars,
-    and words that are drawn. Nothing, where a figure says nothing of itself.
+    and words that are drawn. Empty if the figure has no text of its own.
     """
     given = str(figure.get_label())
     if given:

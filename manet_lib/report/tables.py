@@ -1,5 +1,6 @@
 """Tables as CSV, Markdown and LaTeX, the paper's printed tables, and what many tables read from a run."""
 
+from collections.abc import Iterable
 from importlib.resources import files
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from manet_lib.data.manifest import read_manifest
-from manet_lib.params import CLASS_TITLES, Params
+from manet_lib.params import CLASS_TITLES, CLASSES, Params
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known, write_text
@@ -33,6 +34,12 @@ def model_title(name: str) -> str:
 def class_title(name: str) -> str:
     """How the paper prints a class; other names stay as they are."""
     return CLASS_TITLES.get(name, name)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names of classes, each once: the paper's in their order, then others by name."""
+    found = set(names)
+    return [*(name for name in CLASSES if name in found), *sorted(found - {*CLASSES})]
 
 
 def published(name: str) -> pd.DataFrame:
@@ -68,21 +75,21 @@ def right_of(predictions: pd.DataFrame) -> pd.DataFrame:
     right = predictions.assign(right=predictions["label"] == predictions["predicted"])
     wide = right.pivot(index="trial", columns="image_id", values="right")
     if wide.isna().any(axis=None):
-        raise ValueError("some trials have other images than others; expected the same test images in all")
+        raise ValueError("predictions.csv: the trials were tested on different images; run the profile again")
     return wide.astype(bool)
 
 
 def right_by_trial(paths: RunPaths, model: str, trials: list[int]) -> tuple[NDArray[np.bool_], list[str]]:
     """Which test images a model classifies correctly: bool (trials, images), and the patient of each image."""
-    tables = [read_predictions(paths, model, trial) for trial in trials]
-    ordered = [table.set_index("image_id").sort_index() for table in tables if table is not None]
-    assert len(ordered) == len(trials) > 0, "asked for a training run that has not been run"
-    right = np.stack([(table["label"] == table["predicted"]).to_numpy() for table in ordered])
-    return right, patients_of(paths, ordered[0].index)
+    tables = [(trial, read_predictions(paths, model, trial)) for trial in trials]
+    found = [table.assign(trial=trial) for trial, table in tables if table is not None]
+    assert len(found) == len(trials) > 0, "asked for a training run that has not been run"
+    right = right_of(pd.concat(found))
+    return right.to_numpy(), patients_of(paths, right.columns)
 
 
 def patients_of(paths: RunPaths, images: pd.Index) -> list[str]:
-    """The patient of each image by its image_id; an image of nobody known is a patient of its own."""
+    """The patient of each image by its image_id; an image without a known patient is its own patient."""
     patients = read_manifest(paths).set_index("image_id")["patient"].loc[images]
     return [patient or str(image) for image, patient in patients.items()]
 

@@ -91,8 +91,9 @@ def measured(study: Study, records: Sequence[Record], quantity: str = "") -> pd.
             found = {"log": late_jumps(pd.DataFrame(record["log"]))[0]}
         elif quantity.removeprefix("in_") in ("lungs", "lesions"):
             maps, region = record["heat_maps"], quantity.removeprefix("in_").removesuffix("s")
-            fresh = maps[f"{region}, untrained"] if maps and quantity.startswith("in_") else 0.0
-            found = {"heat maps": maps[f"{region}, trained"] - fresh} if maps else {}
+            known = f"{region}, trained" in maps
+            fresh = maps[f"{region}, untrained"] if known and quantity.startswith("in_") else 0.0
+            found = {"heat maps": maps[f"{region}, trained"] - fresh} if known else {}
         else:
             found = {test: score(record, test, quantity) for test in record["tests"]}
         where = [record[key] for key in ("condition", "arm", "pair", "code")]
@@ -152,7 +153,7 @@ def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.D
         rows += found
     columns = ["condition", "test", "contrast", "pairs", "first", "second", "difference", "low", "high"]
     columns += ["p", "p_equivalent", "verdict", "needed", "versions"]
-    return pd.DataFrame(rows, columns=columns).round(4)
+    return pd.DataFrame(rows, columns=columns)
 
 
 def paired_runs(values: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
@@ -208,26 +209,28 @@ def verdict(difference: float, p: float, p_equivalent: float) -> str:
     return "equivalent" if p_equivalent < LEVEL else "undecided"
 
 
-def pairs_needed(differences: NDArray[np.float64], margin: float, power: float = 0.8, most: int = MOST) -> int:
-    """Pairs that give a verdict with some probability, if mean and spread of the differences stay what they are.
+POWER = 0.8
+"""Probability of a verdict with the number of pairs that is said to be needed."""
+
+
+def pairs_needed(differences: NDArray[np.float64], margin: float, most: int = MOST) -> int:
+    """Pairs that give a verdict with probability ``POWER``, if mean and spread of the differences stay the same.
+
+    A verdict: the difference is significant or, if not, the arms are equivalent.
 
     Args:
         differences: percentage points, two or more.
         margin: percentage points; 0 for no test of equivalence.
-        power: probability that the difference is significant or, if not, the arms are equivalent.
         most: what is returned if no smaller number is enough.
     """
     mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
     levels = (np.arange(200) + 0.5) / 200  # of the variance that such pairs will show, a chi-squared quantity
-    for count in range(2, most):
-        freedom = count - 1
-        found = spread * np.sqrt(scipy.stats.chi2.ppf(levels, freedom) / freedom / count)
-        significant = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) * found
-        equivalent = np.clip(margin - scipy.stats.t.ppf(1 - LEVEL, freedom) * found, 0, significant)
-        drawn = scipy.stats.norm(mean, spread / np.sqrt(count))
-        undecided = (
-            drawn.cdf(significant) - drawn.cdf(equivalent) + drawn.cdf(-equivalent) - drawn.cdf(-significant)
-        )
-        if 1 - undecided.mean() >= power:
-            return count
-    return most
+    count = np.arange(2, most)[:, None]
+    freedom = count - 1
+    found = spread * np.sqrt(scipy.stats.chi2.ppf(levels, freedom) / freedom / count)
+    significant = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) * found
+    equivalent = np.clip(margin - scipy.stats.t.ppf(1 - LEVEL, freedom) * found, 0, significant)
+    drawn = scipy.stats.norm(mean, spread / np.sqrt(count))
+    undecided = drawn.cdf(significant) - drawn.cdf(equivalent) + drawn.cdf(-equivalent) - drawn.cdf(-significant)
+    enough = np.flatnonzero(1 - undecided.mean(axis=1) >= POWER)
+    return int(count[enough[0], 0]) if len(enough) else most

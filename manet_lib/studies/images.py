@@ -5,9 +5,9 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from manet_lib.data.listing import read_listing
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.postprocess import clean_masks
+from manet_lib.data.sources.own import listing_of
 from manet_lib.data.store import Store, build_store
 from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, expand
@@ -39,7 +39,7 @@ def listed(params: Params, rows: Rows, key: str = "images") -> Params:
     if not rows:
         return params
     folder = expand(params.data_dir)
-    table = read_listing(folder / params.data_csv, folder)
+    table = listing_of(folder, params.data_csv)
     for column, values in rows.items():
         if column not in table or not table[column].isin(values).any():
             raise UserError(
@@ -62,7 +62,8 @@ class Prepared:
     def __init__(self, name: str, study: Study, condition: str, seed: int) -> None:
         profile = f"study_{slug(name)[:18]}_{digest_of([name, condition, seed])}"
         self.study = study
-        self.params = listed(study.params(profile, condition, seed), study.conditions[condition].images)
+        self.given = study.params(profile, condition, seed)
+        self.params = listed(self.given, study.conditions[condition].images)
         self.paths = prepared(self.params)
         self.outside_rows = study.conditions[condition].outside
         code = classification_step(self.params, self.paths, self.params.models[0], 1).code()
@@ -88,7 +89,7 @@ class Prepared:
 
     def _outside(self) -> dict[str, tuple[pd.DataFrame, Images, Images]]:
         profile = f"{self.params.profile}_out"
-        given = self.params.model_copy(update={"profile": profile, "data_csv": "index.csv"})
+        given = self.given.model_copy(update={"profile": profile})
         params = listed(given, self.outside_rows, "outside")
         paths = prepared(params, outside=True)
         store, rows = Store.open(paths.store), read_manifest(paths)

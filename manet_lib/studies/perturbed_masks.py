@@ -8,10 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from manet_lib.data.images import read_mask
-from manet_lib.data.listing import read_listing
 from manet_lib.data.manifest import read_manifest
 from manet_lib.data.scaling import resize
 from manet_lib.data.seeds import stable_hash
+from manet_lib.data.sources.own import listing_of
 from manet_lib.data.store import Store
 from manet_lib.evaluation.metrics import intersection_over_union
 from manet_lib.evaluation.overlap import dice, grown, surface_distance
@@ -81,10 +81,7 @@ def _references(params: Params, manifest: pd.DataFrame, size: int) -> Iterator[t
     if params.data_source != "manifest" or not params.reference_masks:
         return
     folder = expand(params.data_dir)
-    try:
-        listing = read_listing(folder / params.data_csv, folder).drop_duplicates("path").set_index("path")
-    except (OSError, ValueError) as error:
-        raise UserError(f"data_csv: {params.data_csv}: cannot be used: {' '.join(str(error).split())}") from None
+    listing = listing_of(folder, params.data_csv).drop_duplicates("path").set_index("path")
     if params.reference_masks not in listing:
         near = difflib.get_close_matches(params.reference_masks, list(listing.columns), n=1)
         hint = f"; the nearest is {near[0]!r}" if near else ""

@@ -182,7 +182,7 @@ def _heat_map_scores(params: Params, paths: RunPaths, trained: tuple[str, int]) 
     found: dict[str, float] = {}
     for weights in ("trained", "untrained"):
         scores = attention_scores(params, paths, [trained], fresh=weights == "untrained")
-        for region in ("lung", "lesion"):
+        for region in (name for name in ("lung", "lesion") if f"{name}_share" in scores):  # as far as it is known
             found[f"{region}, {weights}"] = round(100 * float(scores[f"{region}_share"].mean()), 3)
     return found
 
@@ -210,7 +210,7 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
     _train_all(rate_groups(name, study), study, file, jobs)
     groups = pair_groups(name, study, matching(study, read(file)))
     _train_all([one for one in groups if not conditions or one.condition in conditions], study, file, jobs)
-    print(effects(study, matching(study, read(file))).to_string(index=False))
+    print(effects(study, matching(study, read(file))).round(4).to_string(index=False))
 
 
 def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None:

@@ -81,7 +81,7 @@ def probabilities_of(record: Record, test: str) -> NDArray[np.float64]:
     return softmax(np.array(record["tests"][test]["logits"]), axis=1)
 
 
-def score(record: Record, test: str, quantity: str = "accuracy", images: Collection[str] = ()) -> float:
+def score(record: Record, test: str, quantity: str = "accuracy", images: Collection[str] | None = None) -> float:
     """Accuracy, AUC or another share of a training run on one of its tests, in percent.
 
     The AUC of two classes is that of the second; that of more is the mean over the classes, each against the rest.
@@ -91,10 +91,10 @@ def score(record: Record, test: str, quantity: str = "accuracy", images: Collect
         test: which of its tests.
         quantity: `accuracy`, `auc`, `recall CLASS`, or `pneumonias`, the share of images of bacterial and viral
             pneumonia that are taken for the other of the two.
-        images: ids of those that count; all, if none is named.
+        images: ids of those that count; all, if not given.
     """
     classes, tested = record["classes"], record["tests"][test]
-    counts = np.array([not images or name in images for name in tested["image_id"]])
+    counts = np.array([images is None or name in images for name in tested["image_id"]])
     actual = np.array([classes.index(label) for label in tested["label"]])[counts]
     probabilities = probabilities_of(record, test)[counts]
     predicted = probabilities.argmax(axis=1)
@@ -107,6 +107,8 @@ def score(record: Record, test: str, quantity: str = "accuracy", images: Collect
         pair = [classes.index("bp"), classes.index("vp")]
         chosen = np.isin(actual, pair)
         return 100 * float((np.isin(predicted, pair) & (predicted != actual))[chosen].mean())
+    if quantity != "auc":
+        raise ValueError(f"quantity: {quantity!r}; expected accuracy, auc, pneumonias or recall and a class")
     if len(classes) == 2:
         return 100 * float(roc_auc_score(actual == 1, probabilities[:, 1]))
     return 100 * float(np.mean([roc_auc_score(actual == one, probabilities[:, one]) for one in set(actual)]))

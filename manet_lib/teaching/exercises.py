@@ -5,7 +5,7 @@ A solution is a notebook in ``notebooks/solutions/``. In its code cells the line
 """
 
 import json
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from manet_lib.workflow.records import write_text
 
 START, END = "# solution", "# end of solution"
 STUB = "...  # your code"
+_ANSWER = re.compile(rf"^( *){START}\n.*?^ *{END}$", re.MULTILINE | re.DOTALL)
 
 
 def solutions() -> list[Path]:
@@ -37,22 +38,10 @@ def without_answer(source: str, name: str = "cell") -> str:
     Raises:
         UserError: the two markers do not alternate.
     """
-    return "\n".join(_kept(source.splitlines(), name))
-
-
-def _kept(lines: list[str], name: str) -> Iterator[str]:
-    inside = False
-    for line in lines:
-        mark = line.strip()
-        if mark in (START, END) and inside != (mark == END):
-            raise UserError(f"{name}: {mark!r} is out of order; each {START!r} needs one {END!r} after it")
-        if mark == START:
-            yield line[: line.index("#")] + STUB
-        if not inside and mark != START:
-            yield line
-        inside = mark == START or (inside and mark != END)
-    if inside:
-        raise UserError(f"{name}: a {START!r} has no {END!r} after it")
+    marks = [line.strip() for line in source.splitlines() if line.strip() in (START, END)]
+    if marks != [START, END] * (len(marks) // 2):
+        raise UserError(f"{name}: each {START!r} needs one {END!r} after it")
+    return _ANSWER.sub(rf"\1{STUB}", source)
 
 
 def exercise_of(solution: Path) -> str:

@@ -16,15 +16,15 @@ from manet_lib.attention.scores import centre_blob
 from manet_lib.data.phantom import draw_phantom
 from manet_lib.data.scaling import to_signed
 from manet_lib.params import CLASSES
-from manet_lib.teaching.verdict import NotYet, ask, check, close, picture, refuse
+from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, picture, refuse
 
 Map = NDArray[np.float32]
 
 FEATURES = np.array([[[4, 2, 0], [2, 1, 0], [0, 0, 0]], [[0, 0, 1], [0, 1, 2], [0, 2, 4]]], float)
-"""Two feature maps of 3×3 places."""
+"""Two feature maps of 3×3 positions."""
 
 GRADIENTS = np.array([[[2, 1, 1], [1, 1, 1], [1, 1, 0]], [[-1, 0, 0], [0, -1, 0], [0, 0, -2.5]]], float)
-"""What a class's score gains by each place of ``FEATURES``."""
+"""What a class's score gains by each position of ``FEATURES``."""
 
 
 @check
@@ -36,8 +36,8 @@ def check_cam(answer: Any) -> str:
     wanted = np.maximum(raw, 0)
     each, cut = np.maximum((GRADIENTS * FEATURES).sum(axis=0), 0), np.maximum(means * FEATURES, 0).sum(axis=0)
     mistakes = {
-        "the negative places are still there: a map shows what raises the score, so set them to 0": raw,
-        "the gradient of each place is multiplied; average it over the places of its feature first": each,
+        "the negative positions are still there: a map shows what raises the score, so set them to 0": raw,
+        "the gradient of each position is multiplied; average it over the positions of its feature first": each,
         "the gradients are summed; their mean is the weight of a feature": 9 * wanted,
         "the features are added without weights": FEATURES.sum(axis=0),
         "each feature is cut at 0 before the sum; the second one cannot take off anything then": cut,
@@ -47,8 +47,7 @@ def check_cam(answer: Any) -> str:
         row, column = (int(place) for place in np.argwhere(~np.isclose(found, wanted, atol=6e-3))[0])
         raise NotYet(
             f"row {row}, column {column} is {wanted[row, column]:.2f} and not {found[row, column]:.2f}; the "
-            "weights of "
-            f"the two features are {means[0, 0, 0]:.2f} and {means[1, 0, 0]:.2f}."
+            f"weights of the two features are {means[0, 0, 0]:.2f} and {means[1, 0, 0]:.2f}."
         )
     return "the second feature lowers the score, so that its corner is 0 however bright it is."
 
@@ -56,14 +55,11 @@ def check_cam(answer: Any) -> str:
 @check
 def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float, float]]) -> str:
     """05, second exercise: share of a map's sum in the lungs, and the same of a map without any preference."""
-    rng = np.random.default_rng(0)
-    blobs = []
+    rng, blob, blobs = np.random.default_rng(0), centre_blob(48), []
     for patient in range(4):
         lungs = draw_phantom("normal", patient, size=48).lungs
-        heat = rng.random((48, 48)).astype(np.float32) ** 3 + 3 * centre_blob(48)
-        pair = np.asarray(ask(share_and_chance, heat, lungs), dtype=float).ravel()
-        if pair.shape != (2,):
-            raise NotYet(f"two numbers are asked for, share and chance, and these are {pair.size}.")
+        heat = rng.random((48, 48)).astype(np.float32) ** 3 + 3 * blob
+        pair = numbers(ask(share_and_chance, heat, lungs), ("share", "chance"))
         wanted, chance = float(heat[lungs].sum() / heat.sum()), float(lungs.mean())
         bright = (heat[lungs] > 0).sum() / (heat > 0).sum()
         mistakes = {
@@ -74,31 +70,29 @@ def check_share(share_and_chance: Callable[[Map, NDArray[np.bool_]], tuple[float
         refuse(pair[0], wanted, mistakes, f"{pair[0]:.3f} ")
         if not close(pair[0], wanted):
             raise NotYet(
-                f"on image {patient} {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."
+                f"on image {patient}, {wanted:.3f} of the map's sum is in the lungs, and you say {pair[0]:.3f}."
             )
         if close(pair[1], 0.5) or not close(pair[1], chance):
             raise NotYet(
                 f"chance is not {pair[1]:.3f}: a map that is the same everywhere has the area of the lungs, "
                 f"{chance:.3f}."
             )
-        blob = centre_blob(48)
         blobs.append(float(blob[lungs].sum() / blob.sum()))
     with np.errstate(invalid="ignore"):
         empty = np.asarray(ask(share_and_chance, np.zeros((48, 48), np.float32), lungs), dtype=float).ravel()
     if not np.isnan(empty[0]):
         raise NotYet(
-            "a map of zeros has no share: it is neither inside nor outside; answer `nan`, so that no mean counts "
-            "it."
+            "a map of zeros has no share: it is neither inside nor outside; answer `nan`, which `np.nanmean` "
+            "leaves out."
         )
     return (
         f"the lungs are {100 * chance:.0f}% of the last image, and a blob in the middle, which does not depend on "
-        "it, has "
-        f"{100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
+        f"it, has {100 * np.mean(blobs):.0f}% in the lungs on average. A share alone says nothing."
     )
 
 
 class TinyCNN(nn.Module):
-    """A CNN of two convolutions whose last layer with places is ``cam_layer``; the mask is ignored."""
+    """A CNN of two convolutions whose last convolutional layer is ``cam_layer``; the mask is ignored."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -158,10 +152,7 @@ def check_redrawn(redrawn: Callable[[nn.Module, int], nn.Module]) -> str:
             )
         if not new.any():
             raise NotYet(f"the weights of {name!r} are all 0, which is not random: the map would be empty.")
-    weights = [
-        torch.cat([value.flatten().float() for value in one.state_dict().values()])
-        for one in (fresh, other, again)
-    ]
+    weights = [nn.utils.parameters_to_vector(one.parameters()) for one in (fresh, other, again)]
     if torch.equal(weights[0], weights[1]):
         raise NotYet("two seeds give the same weights: call `torch.manual_seed(seed)` before you draw.")
     if not torch.equal(weights[0], weights[2]):

@@ -12,7 +12,7 @@ from manet_lib.data.phantom import SOURCES, Phantom, draw_phantom
 from manet_lib.data.scaling import seen
 from manet_lib.evaluation.baseline import predicted_correctly, thumbnails
 from manet_lib.params import CLASSES
-from manet_lib.teaching.verdict import NotYet, ask, check, close, picture, refuse
+from manet_lib.teaching.verdict import NotYet, ask, check, close, number, picture, refuse
 
 SIZE = 48
 """Height and width of the phantoms of these exercises, in pixels."""
@@ -94,7 +94,7 @@ def check_leak(leaked: Callable[[pd.DataFrame], float]) -> str:
     """01, second exercise: share of the test images whose patient has an image in training."""
     for seed in range(3):
         table = images_of_patients(40, 3, seed)
-        found, wanted = float(ask(leaked, table.copy())), _leaked(table)
+        found, wanted = number(leaked, table), _leaked(table)
         test, train = table[table["split"] == "test"], table[table["split"] == "train"]
         known = test["patient"].isin(table.loc[table["split"] != "test", "patient"]).mean()
         both = len(set(test["patient"]) & set(train["patient"]))
@@ -110,8 +110,12 @@ def check_leak(leaked: Callable[[pd.DataFrame], float]) -> str:
         if not close(found, wanted):
             raise NotYet(f"for table {seed} it is {wanted:.3f}, and you say {found:.3f}.")
     shares = {each: _leaked(images_of_patients(400, each, 0)) for each in (1, 2, 3, 5)}
-    words = ", ".join(f"{100 * share:.0f}% with {each}" for each, share in shares.items())
-    return f"of the test images of a split by images, training knows the patient of {words} images a patient."
+    *counts, last = shares
+    percent = [f"{100 * share:.0f}%" for share in shares.values()]
+    return (
+        f"with {', '.join(map(str, counts))} and {last} images per patient, the patients of "
+        f"{', '.join(percent[:-1])} and {percent[-1]} of the test images are also in training."
+    )
 
 
 def images_of_patients(patients: int, each: int, seed: int) -> pd.DataFrame:
@@ -131,10 +135,13 @@ def _leaked(table: pd.DataFrame) -> float:
 @check
 def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool_]], float]) -> str:
     """01, third exercise: accuracy of guessing the sources of test images from thumbnails of 16×16 pixels."""
-    noise = np.random.default_rng(0)
-    random_images, sources = noise.integers(0, 256, (90, SIZE, SIZE), dtype=np.uint8), noise.choice(SOURCES, 90)
-    test = np.arange(90) % 3 == 2
-    blind = float(ask(accuracy, random_images, sources, test))
+    noise, count = (
+        np.random.default_rng(0),
+        89,
+    )  # 29 for the test, 60 others: no share of one is a share of the other
+    random_images = noise.integers(0, 256, (count, SIZE, SIZE), dtype=np.uint8)
+    sources, test = noise.choice(SOURCES, count), np.arange(count) % 3 == 2
+    blind = number(accuracy, random_images, sources, test)
     if blind > 1:
         raise NotYet(f"{blind:g} is no share of the test images: divide by how many there are.")
     if blind > 0.7:
@@ -143,15 +150,19 @@ def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool
         )
     shares = {}
     for strength in (0.0, 1.0):
-        described, images, _ = set_of_images(90, strength)
+        described, images, _ = set_of_images(count, strength)
         manifest = odd_tested(described)
-        found = float(ask(accuracy, images, manifest["source"].to_numpy(), test))
-        wanted = share_right(images, manifest, "source")
+        found = number(accuracy, images, manifest["source"].to_numpy(), test)
+        right, wanted = found * test.sum(), share_right(images, manifest, "source")
+        if not close(right, np.rint(right), 0.01):
+            raise NotYet(
+                f"{found:.3f} is no share of the {test.sum()} test images: score on `test`, and on these only."
+            )
         if abs(found - wanted) > 0.12:
             raise NotYet(
                 f"with markers of strength {strength:g} logistic regression gets about {100 * wanted:.0f}% of the "
-                "test "
-                f"images right, and you {100 * found:.0f}%: fit on `~test`, 16×16 pixels, and score on `test`."
+                f"test images right, and you {100 * found:.0f}%: fit on `~test`, 16×16 pixels, and score on "
+                "`test`."
             )
         shares[strength] = found
     most = manifest.loc[test, "source"].value_counts(normalize=True).iloc[0]
@@ -177,8 +188,11 @@ def check_derangement(exchange: Callable[[int, int], Any]) -> str:
         if len(kept):
             raise NotYet(f"with {count} images and seed {seed}, image {kept[0]} keeps its own mask.")
         orders.append(tuple(order.tolist()))
-    if len(set(orders[3:])) < 10:
-        raise NotYet("the order hardly depends on the seed: draw it with `np.random.default_rng(seed)`.")
+    different = len(set(orders[3:]))
+    if different < 10:
+        raise NotYet(
+            f"40 seeds give only {different} different orders: shuffle with `np.random.default_rng(seed)`."
+        )
     return "nobody keeps its own mask, and every mask is used once, so that nothing but the pairing has changed."
 
 
@@ -239,8 +253,7 @@ def check_swapped(swapped: Callable[[Sequence[Described]], Images]) -> str:
             scores.append(100 * share_right(pictures, manifest, "label"))
     return (
         f"classes predicted correctly from thumbnails of whole images: {scores[0]:.0f}% as trained, "
-        f"{scores[1]:.0f}% "
-        f"with swapped markers; of the lungs alone: {scores[2]:.0f}% and {scores[3]:.0f}%."
+        f"{scores[1]:.0f}% with swapped markers; of the lungs alone: {scores[2]:.0f}% and {scores[3]:.0f}%."
     )
 
 

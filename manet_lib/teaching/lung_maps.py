@@ -30,7 +30,7 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
     """04, first exercise: lung pixels in each window over a 7×7 mask (k=3, s=2, p=1), and the mean for ones."""
     mask = small_mask(7)
     wanted = np.rint(9 * pooled(mask, 3, 2, 1)).astype(int)
-    reason = ": a 3×3 kernel with a stride of 2 and a padding of 1 makes (7 + 2 - 3) / 2 + 1 = 4 places a side"
+    reason = ": a 3×3 kernel with a stride of 2 and a padding of 1 makes (7 + 2 - 3) / 2 + 1 = 4 positions a side"
     found = picture(counts, wanted.shape, "map", reason).astype(float)
     if close(found, wanted / 9):
         raise NotYet("these are shares; count the lung pixels in each window, from 0 to 9.")
@@ -38,8 +38,8 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
     if len(wrong):
         row, column = (int(place) for place in wrong[0])
         raise NotYet(
-            f"{len(wrong)} places are wrong. In row {row}, column {column}, counted from 0, the window begins at "
-            f"row {2 * row - 1} and column {2 * column - 1} of the mask (-1 is padding) and holds "
+            f"{len(wrong)} positions are wrong. In row {row}, column {column}, counted from 0, the window begins "
+            f"at row {2 * row - 1} and column {2 * column - 1} of the mask (-1 is padding) and holds "
             f"{wanted[row, column]} lung pixels, not {found[row, column]:g}."
         )
     (mean,) = numbers(mean_of_ones, ["mean"])
@@ -60,11 +60,17 @@ def check_counts(counts: Any, mean_of_ones: Any) -> str:
 
 @check
 def check_weights(weights: Callable[[Layers, int], Any]) -> str:
-    """04, second exercise: what each pixel of a row counts in the middle place of its last lung map."""
-    for layers, size in (([(3, 1, 1)] * 2, 11), ([(3, 1, 1)] * 4, 21), ([(7, 2, 3), (3, 2, 1), (3, 1, 1)], 33)):
+    """04, second exercise: what each pixel of a row counts at the middle position of its last lung map."""
+    for layers, size in (
+        ([(3, 1, 1)] * 2, 11),
+        ([(3, 1, 1)] * 4, 21),
+        ([(3, 1, 1)] * 4, 5),
+        ([(7, 2, 3), (3, 2, 1), (3, 1, 1)], 33),
+    ):
         found = picture(ask(weights, layers, size), (size,), "row of weights").astype(float)
         pools = [MaskPool(*layer) for layer in layers]
-        wanted, field = place_weights(pools, size).sum(axis=0), receptive_field(pools)
+        of_row, field = place_weights(pools, size).sum(axis=0), receptive_field(pools)
+        wanted = of_row / np.sqrt(of_row.sum())  # a sum over columns lacks what their padding took
         alike = np.where(wanted > 0, 1 / (wanted > 0).sum(), 0)
         if close(found, alike) and not close(alike, wanted):
             raise NotYet(
@@ -101,7 +107,7 @@ class SmallCNN(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))
 
 
-def settled(network: nn.Module) -> nn.Module:
+def settled(network: SmallCNN) -> SmallCNN:
     """A small network with batch norms as after some training, in evaluation mode; the same in every call."""
     generator = torch.Generator().manual_seed(3)
     for value in network.state_dict().values():
@@ -113,8 +119,7 @@ def settled(network: nn.Module) -> nn.Module:
 @check
 def check_attention(forward: Callable[[SmallCNN, Tensor, Tensor], Tensor]) -> str:
     """04, third exercise: :class:`SmallCNN` with mask attention as ``forward(network, image, mask)``."""
-    network = SmallCNN()
-    settled(network)
+    network = settled(SmallCNN())
     image = torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
     mask = torch.from_numpy(np.stack([draw_phantom("normal", number, size=16).lungs for number in range(3)]))
     mask = mask[:, None].float()
@@ -180,12 +185,12 @@ def check_sides(sides: Callable[[int, Layers], Sequence[int]]) -> str:
                 kernel, stride, padding = STACK[number]
                 before = wanted[number - 1] if number else size
                 raise NotYet(
-                    f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} places "
+                    f"behind layer {number + 1} (k={kernel}, s={stride}, p={padding}) a map of {before} positions "
                     f"has {other}, and you say {one:g}: (n + 2p - k) / s rounded down, plus 1."
                 )
     return (
-        f"{size} pixels end in {wanted[-1]} places a side, 64 in {_sides(64)[-1]}: there each place "
-        "stands for much of the image."
+        f"{size} pixels end in {wanted[-1]} positions a side, 64 in {_sides(64)[-1]}: there each position stands "
+        "for much of the image."
     )
 
 
@@ -202,10 +207,11 @@ def check_last_map(last_map: Callable[[Tensor, Layers], Tensor]) -> str:
     for size in (64, 128):
         mask = _lungs(size)
         wanted = _stacked(mask, STACK)
-        given = ask(last_map, mask.clone(), STACK)
+        given = ask(last_map, mask, STACK)
         if isinstance(given, list | tuple):
             raise NotYet("one map is asked for, the last one.")
-        why = ": pool the map of the layer before, not the mask anew"
+        other_sides = np.shape(given)[-2:] != tuple(wanted.shape[-2:])
+        why = ": pool the map of the layer before, not the mask anew" if other_sides else ""
         found = picture(given, tuple(wanted.shape), "map", why)
         at_once = F.adaptive_avg_pool2d(mask, wanted.shape[-1])
         mistakes = {
@@ -242,7 +248,7 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
     for size, limit in ((16, 0.3), (32, 0.5), (32, 0.3), (48, 0.5)):
         mask = _lungs(size)
         wanted = _fading(mask, limit)
-        depth = int(ask(fades_at, mask.clone(), limit))
+        depth = int(ask(fades_at, mask, limit))
         if depth == wanted - 1:
             raise NotYet(
                 f"after {depth} poolings the difference is still {_contrast(mask, depth):.3f}, not below {limit}."

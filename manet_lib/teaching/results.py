@@ -17,7 +17,7 @@ from manet_lib.evaluation.statistics import student_interval
 from manet_lib.models import create_model
 from manet_lib.models.cost import Cost, measure_cost
 from manet_lib.report.tables import published
-from manet_lib.teaching.verdict import NotYet, ask, check, close, numbers, refuse
+from manet_lib.teaching.verdict import NotYet, ask, check, close, number, numbers, refuse
 
 TEN_IMAGES = pd.DataFrame(
     {"plain": [1, 1, 0, 0, 1, 0, 0, 1, 0, 1], "MA": [1, 1, 1, 1, 1, 1, 0, 0, 1, 1]},
@@ -49,6 +49,8 @@ def check_mcnemar(answer: Any) -> str:
         raise NotYet(f"{p:.3f} is for 0 against {total} alone; add {wanted[1]} against {wanted[0]}.")
     if close(p, float(scipy.stats.chi2.sf((gained - lost) ** 2 / total, 1))):
         raise NotYet(f"{p:.3f} is the chi-squared approximation, which is for many images; count outcomes.")
+    if close(p, float(scipy.stats.chi2.sf((abs(gained - lost) - 1) ** 2 / total, 1))):
+        raise NotYet(f"{p:.4f} is the chi-squared approximation with continuity correction; count outcomes.")
     if not close(p, right, 6e-3):
         raise NotYet(
             f"p is not {p:.3f}: of 2^{total} outcomes count those with {wanted[1]} or fewer on one side, twice."
@@ -125,13 +127,13 @@ def check_evidence(
             )
     gain = float((table.loc["resnet50_ma"] - table.loc["resnet50"]).mean()) / 100
     for difference, discordant in ((gain, 0.05), (0.02, 0.1)):
-        images, wanted = float(ask(needed, difference, discordant)), images_needed(difference, discordant)
+        images, wanted = number(needed, difference, discordant), images_needed(difference, discordant)
         chance = scipy.stats.norm.ppf(0.975) ** 2 * discordant / difference**2
         if abs(images / chance - 1) < 0.01:
             raise NotYet(
                 f"with {images:,.0f} images half of the attempts see nothing: 0.84 for a power of 80% is missing."
             )
-        if abs(images / (wanted / 1e4) - 1) < 0.2:
+        if abs(images / (wanted / 100) - 1) < 0.2:
             raise NotYet(f"{images:,.1f} images: gain and share are both shares, not percent.")
         if abs(images / wanted - 1) > 0.01:
             raise NotYet(
@@ -141,9 +143,8 @@ def check_evidence(
     mean, half = student_interval((table.loc["resnet50_ma"] - table.loc["resnet50"]).to_numpy())
     return (
         f"ResNet50 gains {mean:.2f} points, with an interval from {mean - half:.2f} to {mean + half:.2f}. If 5% "
-        f"of the images are right with one network only, it takes {images_needed(gain, 0.05):,} test images "
-        "to see "
-        "this gain, and the paper has 680."
+        f"of the images are right with one network only, it takes {images_needed(gain, 0.05):,} test images to "
+        "see this gain, and the paper has 680."
     )
 
 
@@ -171,7 +172,7 @@ def check_parameters(answer: Any) -> str:
         raise NotYet(
             f"the linear layer has 512 weights and a bias for each of 5 classes, and {linear:g} is not that."
         )
-    return "none of the three knows the size of the image: 64 or 512 pixels, the parameters are the same."
+    return "none of the three counts depends on the size of the image: the same at 64 and at 512 pixels."
 
 
 @check
@@ -190,18 +191,19 @@ def check_flops(flops: Callable[[nn.Conv2d, int], int]) -> str:
         weights = layer.weight.numel()
         mistakes = {
             "counts a multiplication and an addition as two; Table 3 counts the pair once": 2 * out**2 * weights,
-            "counts as many places as come in; the stride leaves fewer": side**2 * weights,
+            "counts as many positions as come in; the stride leaves fewer": side**2 * weights,
             "forgets the bias, 1 more for each output": out**2 * weights,
-            "counts one place only; the kernel is moved over all of them": weights,
+            "counts one position only; the kernel is moved over all of them": weights,
             "counts the bias although there is none": out**2 * (weights + layer.out_channels),
         }
         refuse(found, wanted, mistakes, f"for {layer} your {found:,.0f} ")
         if found != wanted:
             raise NotYet(
-                f"for {layer} on {side} pixels it is {wanted:,} ({out}×{out} places), and you say {found:,.0f}."
+                f"for {layer} on {side} pixels it is {wanted:,} ({out}×{out} positions), and you say {found:,.0f}."
             )
     return (
-        "at twice the side a convolution costs four times as much: FLOPs know the image's size, parameters do not."
+        "at twice the side a convolution costs four times as much: FLOPs depend on the image's size, parameters "
+        "do not."
     )
 
 
@@ -238,7 +240,8 @@ def check_vgg_row(row: Callable[[Sequence[int | str], int], tuple[float, float]]
         refuse(lacking, 0, mistakes, f"{params:.3f} million parameters: ", 1e-5)
         if not close(params, cost.params / 1e6, 5e-4):
             raise NotYet(
-                f"there are {cost.params / 1e6:.2f} million parameters, and you have {params:.2f} million."
+                f"there are {cost.params / 1e6:.6f} million parameters, and you have {params:.6f} million; do not "
+                "round."
             )
         if not close(flops, cost.flops / 1e6, 5e-3):
             raise NotYet(

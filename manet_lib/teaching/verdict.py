@@ -6,6 +6,8 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from numpy.typing import NDArray
 
 
@@ -63,18 +65,37 @@ def _untouched(answer: object) -> bool:
 
 
 def ask(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a student's function returns; arrays are copied first, so that it cannot change the check's own.
+    """What a student's function returns; arrays, tensors and tables are copied, so that it cannot change them.
 
     Raises:
         NotYet: it is no function, or returns nothing.
     """
     if not callable(function):
         raise NotYet(f"a function is asked for, and this is of type {type(function).__name__}.")
-    given = function(*(part.copy() if isinstance(part, np.ndarray) else part for part in arguments))
+    given = function(*(_copied(part) for part in arguments))
     if given is None or given is ...:
         name = getattr(function, "__name__", "it")
         raise NotYet(f"your function `{name}` returns nothing yet: end it with `return` and your result.")
     return given
+
+
+def _copied(part: Any) -> Any:
+    if isinstance(part, np.ndarray | pd.DataFrame):
+        return part.copy()
+    return part.clone() if isinstance(part, torch.Tensor) else part
+
+
+def number(function: Callable[..., Any], *arguments: Any) -> float:
+    """The finite number that a student's function returns.
+
+    Raises:
+        NotYet: see :func:`ask`; or it is not finite.
+    """
+    found = float(ask(function, *arguments))
+    if not np.isfinite(found):
+        name = getattr(function, "__name__", "it")
+        raise NotYet(f"your function `{name}` gives {found}, which is no number that can be compared.")
+    return found
 
 
 def numbers(answer: Any, names: Sequence[str]) -> list[float]:
@@ -104,8 +125,7 @@ def picture(answer: Any, shape: tuple[int, ...], what: str, why: str = "") -> ND
     """
     found = np.asarray(answer)
     if found.shape != shape:
-        sides = ["×".join(str(side) for side in one) or "a single number" for one in (found.shape, shape)]
-        raise NotYet(f"your {what} is {sides[0]}, and it should be {sides[1]}{why}.")
+        raise NotYet(f"the shape of your {what} is {found.shape}, and it should be {shape}{why}.")
     return found
 
 

@@ -51,8 +51,8 @@ def _disk_faults() -> Iterator[None]:
 def load_checkpoint(folder: Path, key: dict[str, Any], old_code: str = "rerun") -> dict[str, Any] | None:
     """Read the newest checkpoint that is whole; a damaged one is named and passed over.
 
-    One of other parameters, inputs or code is named, too, and none is read: the training run starts anew. With
-    ``old_code: keep``, a checkpoint of another version of the code is used.
+    If its parameters, inputs or code differ, this is printed, no checkpoint is read, and training starts anew.
+    With ``old_code: keep``, a checkpoint of another version of the code is used.
 
     Args:
         folder: of this training's checkpoints.

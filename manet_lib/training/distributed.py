@@ -102,10 +102,10 @@ def pick_device(accelerator: str, devices: int = 1, local_rank: int = 0) -> torc
 
 @contextmanager
 def own_gpus(count: int) -> Iterator[list[int]]:
-    """The first GPUs that no other training of this user has claimed, by number, until the block ends.
+    """The first GPUs that no other training run of this user has claimed, by number, until the block ends.
 
-    A claim is a locked file named after the GPU, which the system lets go when this process ends. Where too few
-    are free, some are shared, which is said.
+    A claim is a locked file named after the GPU; the system releases it when this process ends. If too few are
+    free, some are shared, and a message says so.
     """
     here = torch.cuda.device_count()
     free: list[int] = []

@@ -29,7 +29,7 @@ from manet_lib.training.loop import (
 )
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import Step, atomic_path
+from manet_lib.workflow.records import Step, atomic_path, new_array
 from manet_lib.workflow.steps import raw_masks_step, segmentation_step
 
 
@@ -105,8 +105,17 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
 
 
 def _batch_size(params: Params, pairs: int) -> int:
-    """The batch of stage 1; a set with fewer pairs is one batch, as far as it divides among the processes."""
+    """The batch of stage 1; a set with fewer pairs is one batch, as far as it divides among the processes.
+
+    Raises:
+        UserError: there are fewer pairs than parts of a batch.
+    """
     shares = params.nodes * params.devices * params.accumulate
+    if pairs < shares:
+        raise UserError(
+            f"nodes × devices × accumulate: {params.nodes} × {params.devices} × {params.accumulate}, but stage 1 "
+            f"has {pairs} training pairs; expected a product of at most that"
+        )
     return max(shares, min(params.seg_batch_size, pairs - pairs % shares))
 
 
@@ -123,7 +132,7 @@ def predict_raw_masks(params: Params, paths: RunPaths) -> bool:
 def _predict(params: Params, paths: RunPaths, ranks: Ranks) -> None:
     images = Store.open(paths.store).images
     with atomic_path(paths.raw_masks) as temporary:
-        masks = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=images.shape)
+        masks = new_array(temporary, images.shape)
         fill_raw_masks(masks, images, params, paths, ranks.device, part_size(params, params.seg_batch_size))
         masks.flush()
 

@@ -1,4 +1,4 @@
-"""What tells files outside of a run from the same files after a change."""
+"""Digests that change if files outside the run change."""
 
 import hashlib
 import os
@@ -49,7 +49,7 @@ def images_digest(params: Params) -> dict[str, Any]:
 
 
 def reference_masks_digest(params: Params) -> dict[str, Any]:
-    """The same of the files that the column ``reference_masks`` of a user's CSV names."""
+    """A digest of the files that the column ``reference_masks`` of a user's CSV names."""
     folder = expand(params.data_dir)
     named = params.data_source == "manifest" and params.reference_masks
     if not named or not (folder / params.data_csv).is_file():
@@ -58,7 +58,7 @@ def reference_masks_digest(params: Params) -> dict[str, Any]:
 
 
 def _listing(folder: Path, csv_name: str, *columns: str) -> str:
-    """Of the CSV's bytes and the files named in some columns; "" where it cannot be read."""
+    """A digest of the CSV and of the files named in some columns; "" if it cannot be read."""
     try:
         digest, table = hashlib.sha256((folder / csv_name).read_bytes()), read_listing(folder / csv_name, folder)
     except (OSError, ValueError):

@@ -12,11 +12,12 @@ from typing import Any
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, checkpoints_of, done_of
 from manet_lib.workflow.parameters import NO_EFFECT
+from manet_lib.workflow.records import claimed
 from manet_lib.workflow.steps import all_steps
 
 _LONGEST = 40
 _LINKED = (".npy", ".safetensors")
-"""Large files, which are only ever replaced and so may have two names."""
+"""Large files. They are replaced as a whole, never written in place, so two runs may share them by hard links."""
 
 
 def edits(params: Params, file: Params) -> dict[str, Any]:
@@ -31,9 +32,10 @@ def edits(params: Params, file: Params) -> dict[str, Any]:
 
 def edited_profile(profile: str, changes: Mapping[str, Any]) -> str:
     """A short name for the run with these changes, always the same, such as ``phantoms-split-patient``."""
-    words = "-".join(f"{name}-{value}" for name, value in sorted(changes.items()))
-    name = re.sub(r"[^A-Za-z0-9_]+", "-", f"{profile}-{words}").strip("-")
-    if len(name) <= _LONGEST:
+    words = [f"{name}-{value}" for name, value in sorted(changes.items())]
+    name = "-".join([profile, *words]).replace(".", "-")
+    plain = all(re.fullmatch(r"[A-Za-z0-9_.]+", str(value)) for value in changes.values())
+    if plain and len(name) <= _LONGEST:  # else other edits could have the same name
         return name
     digest = hashlib.sha256(json.dumps(dict(changes), sort_keys=True).encode()).hexdigest()[:8]
     return f"{profile[: _LONGEST - 16]}-edited-{digest}"
@@ -54,11 +56,14 @@ def reuse(params: Params, paths: RunPaths, finished: RunPaths) -> list[str]:
     pairs = zip(all_steps(params, paths), all_steps(params, finished), strict=True)
     known: dict[Path, str | None] = {}
     for step, twin in pairs:
-        if not done_of(step.folder).exists() and twin.fault(known) is None:
-            _take(twin.folder, step.folder)
-            taken.append(step.folder.name)
-    if "store" in taken and finished.phantoms.is_dir():
-        shutil.copytree(finished.phantoms, paths.phantoms, dirs_exist_ok=True, copy_function=_link)
+        if done_of(step.folder).exists() or twin.fault(known) is not None:
+            continue
+        with claimed(step.folder, wait=True):
+            if not done_of(step.folder).exists():  # another notebook may have taken it meanwhile
+                if step.folder == paths.store and finished.phantoms.is_dir():
+                    shutil.copytree(finished.phantoms, paths.phantoms, dirs_exist_ok=True, copy_function=_link)
+                _take(twin.folder, step.folder)
+                taken.append(step.folder.name)
     return taken
 
 
@@ -77,6 +82,7 @@ def _copy(source: str, target: str) -> None:
 
 
 def _link(source: str, target: str) -> None:
+    Path(target).unlink(missing_ok=True)  # of a call that was interrupted
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

@@ -98,13 +98,15 @@ def _image_counts(params: Params, paths: RunPaths) -> dict[str, float] | None:
     return found | {"masked": count * (1 - params.seg_test_fraction), "all": float(count)}
 
 
-def estimates(params: Params, paths: RunPaths, names: Sequence[str], images_per_second: float) -> dict[str, float]:
+def estimates(
+    params: Params, paths: RunPaths, operations: dict[str, float], images_per_second: float
+) -> dict[str, float]:
     """Seconds that each notebook takes of this whole machine, all its cores at work.
 
     Args:
         params: of the run.
         paths: of the run.
-        names: of the notebooks to be run.
+        operations: of the training runs of each notebook to be run.
         images_per_second: of this machine, from :func:`speed`.
     """
     with torch.device("meta"):
@@ -115,9 +117,8 @@ def estimates(params: Params, paths: RunPaths, names: Sequence[str], images_per_
     rate, slower = images_per_second * unit * gain * SMALL_GAIN, REFERENCE_SPEED / images_per_second
     known = nodes(params, paths)
     return {
-        name: training_operations(known[name], params, paths) / rate
-        + NOTEBOOK_SECONDS.get(known[name].source.stem, 10.0) * slower
-        for name in names
+        name: count / rate + NOTEBOOK_SECONDS.get(known[name].source.stem, 10.0) * slower
+        for name, count in operations.items()
     }
 
 
@@ -132,5 +133,6 @@ def estimate(params: Params, paths: RunPaths, names: Sequence[str]) -> tuple[dic
         set_arithmetic("fp32")
         images_per_second = speed(device)
     known = nodes(params, paths)
-    operations = sum(training_operations(known[name], params, paths) for name in names)
-    return estimates(params, paths, names, images_per_second), operations, images_per_second
+    operations = {name: training_operations(known[name], params, paths) for name in names}
+    seconds = estimates(params, paths, operations, images_per_second)
+    return seconds, sum(operations.values()), images_per_second

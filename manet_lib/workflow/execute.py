@@ -8,6 +8,7 @@ and the log holds what the cells print, not how Papermill goes about it.
 import argparse
 import json
 import logging
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -56,6 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-p", dest="own", nargs=2, action="append", default=[], metavar=("NAME", "JSON"))
     options = parser.parse_args(arguments)
     die_with_parent()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the folder of sockets is removed
     keep_freed_memory()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for handler in logging.getLogger().handlers:

@@ -10,7 +10,7 @@ _NATIVE_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}
 
 
 def _facts(*keys: str) -> list[str]:
-    """What stands behind some keys of /proc/cpuinfo; nothing where there is no such file."""
+    """Values of some keys of /proc/cpuinfo; an empty list if the file does not exist."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     return [line.partition(":")[2].strip() for line in lines if line.startswith(keys)]

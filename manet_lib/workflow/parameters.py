@@ -89,6 +89,6 @@ def fingerprint(params: Params, step: str) -> dict[str, Any]:
 
 
 def default_of(name: str) -> Any:
-    """What a parameter was before it existed: its default; None for what is no parameter."""
+    """The value assumed for records that are older than a parameter: its default; None for an unknown name."""
     field = Params.model_fields.get(name)
     return None if field is None or field.is_required() else field.get_default()

@@ -24,7 +24,7 @@ def keep_freed_memory() -> None:
 def die_with_parent() -> None:
     """Have this process terminated (SIGTERM) when its parent ends, however that ends; on Linux only.
 
-    For the start of a process, or between fork and exec; it outlives an exec.
+    Call it when a process starts, or between fork and exec; the setting survives exec.
     """
     if sys.platform != "linux":
         return

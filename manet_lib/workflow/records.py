@@ -7,6 +7,7 @@ hold, the step is done. Nothing else decides that: notebooks, workflow and table
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -18,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -33,20 +35,44 @@ _VERSIONS = ("torch", "torchvision", "numpy", "albumentations", "scikit-image")
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name ``path`` in one line if the system refuses to write."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path.name}: cannot be written: {error.strerror or error}; check space and permissions"
+        ) from error
+
+
+def new_array(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """A new uint8 array in a file, memory-mapped, whose space on the disk is reserved.
+
+    Without that, the system would end the process with a bus error when the disk is full.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # not on macOS and Windows
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # others: it cannot be reserved here
+                    raise
+    return array
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, synced to disk and renamed to it when the block ends without an error."""
     stem = os.fsdecode(os.fsencode(path.stem)[:100])  # a name may have 255 bytes in all
     temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"{path.name}: cannot be written: {error.strerror or error}; check space and permissions"
-        ) from error
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -147,7 +173,7 @@ class Step:
         """Why the step is not done, in one line that begins with a step's name; None if it is done.
 
         Args:
-            known: what this call may rely on and adds to, where many steps are asked at the same time.
+            known: faults already computed, by folder, which this call reads and extends.
         """
         known = {} if known is None else known
         if self.folder not in known:
@@ -303,15 +329,11 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     Raises:
         UserError: another process holds the folder, which is not waited for; names it.
     """
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         opened = folder.with_name(f".{folder.name}.claim").open("a+", encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{folder.name}: cannot be written: {error.strerror or error}; check space and permissions"
-        ) from error
     with opened as file:
-        if not _lock(file, wait):
+        if not lock(file, wait):
             file.seek(0)
             raise UserError(
                 f"{folder.name}: another process is at work there ({file.read().strip() or 'unknown'}); "
@@ -323,7 +345,8 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str], wait: bool) -> bool:
+def lock(file: IO[Any], wait: bool = False) -> bool:
+    """Lock an open file for this process; whether that worked, or the system knows no locks."""
     try:
         import fcntl
     except ImportError:  # Windows

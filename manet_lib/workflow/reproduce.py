@@ -23,7 +23,7 @@ from urllib.parse import quote
 
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
-from manet_lib.workflow.graph import nodes, stale
+from manet_lib.workflow.graph import stale
 from manet_lib.workflow.processes import die_with_parent
 from manet_lib.workflow.records import claimed
 
@@ -154,11 +154,11 @@ def reasons(log: str, names: list[str]) -> Iterator[str]:
     yield from dict.fromkeys(re.sub(r"\s+", " ", line) for line in lines)
 
 
-def snakemake_command(params_file: Path, cores: int, gpus: str, until: str) -> list[str]:
+def snakemake_command(params_file: Path, cores: int, gpus: str, data_only: bool) -> list[str]:
     """What runs the notebooks. Snakemake's lock is left out: the Snakefile says why."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     command += ["--directory", str(project_root()), "--cores", str(cores), "--nolock"]
-    command += ["--rerun-incomplete", "--keep-going", *(["--until", until] if until else [])]
+    command += ["--rerun-incomplete", "--keep-going", *(["--until", "data"] if data_only else [])]
     return [
         *command,
         "--config",
@@ -185,19 +185,18 @@ def _closing_lines(params: Params, paths: RunPaths) -> list[str]:
     return list(closing_lines(params, paths))
 
 
-def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") -> int:
-    """Run what is to be run of a parameter file, and say how far it is; returns the exit status."""
+def reproduce(params_file: Path, cores: int, gpus: str = "", data_only: bool = False) -> int:
+    """Run all notebooks of a parameter file, or that of the data alone, and say how far they are.
+
+    Returns:
+        The exit status.
+    """
     params = load_params(params_file)
     paths = RunPaths.of(params.profile)
-    why = dict(stale(params, paths))
-    if until:
-        order = list(nodes(params, paths))
-        last = max((order.index(name) for name in order if until in name), default=-1)
-        if last < 0:
-            raise UserError(f"--until: {until!r} is part of no notebook's name; expected a part such as data")
-        why = {name: reason for name, reason in why.items() if order.index(name) <= last}
+    why = {name: fault for name, fault in stale(params, paths) if not data_only or name == "01_data"}
     if not why:
-        print(f"Nothing to do: every step of {params.profile}{f' up to {until}' if until else ''} is done.")
+        steps = "the data" if data_only else "every step"
+        print(f"Nothing to do: {steps} of {params.profile} is done.")
         return 0
     with claimed(paths.root):  # else it is said now that another process is at work there, not after the estimate
         pass
@@ -213,7 +212,7 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", until: str = "") ->
     progress = Progress(params, paths, seconds)
     with log.open("wb") as file:
         process = subprocess.Popen(
-            snakemake_command(params_file, cores, gpus, until),
+            snakemake_command(params_file, cores, gpus, data_only),
             stdout=file,
             stderr=subprocess.STDOUT,
             preexec_fn=die_with_parent,
@@ -266,12 +265,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("params", type=Path)
     parser.add_argument("--cores", type=int, default=2, help="processor cores to use")
     parser.add_argument("--gpus", default="", help="how many GPUs to use; all, if not given")
-    parser.add_argument("--until", default="", help="last rule of the Snakefile to run, such as data")
+    parser.add_argument("--data", action="store_true", help="prepare the data only")
     options = parser.parse_args(arguments)
     started = time.time()
     try:
-        status = reproduce(options.params, options.cores, options.gpus, options.until)
-        if status == 0 and not options.until:
+        status = reproduce(options.params, options.cores, options.gpus, options.data)
+        if status == 0 and not options.data:
             params = load_params(options.params)
             for line in apart(_closing_lines, params, RunPaths.of(params.profile)):
                 print(line)

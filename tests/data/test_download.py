@@ -3,9 +3,11 @@
 import hashlib
 import io
 import json
+import random
 import stat
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -22,10 +24,12 @@ class Server(BaseHTTPRequestHandler):
 
     broken: dict[str, int] = {}  # noqa: RUF012
     ranges: list[str] = []  # noqa: RUF012
+    asked: list[str] = []  # noqa: RUF012
     release = threading.Event()
 
     def do_GET(self):
         name = self.path.strip("/")
+        self.asked.append(name)
         if name == "missing.zip":
             return self.send_error(404)
         if name == "moved.zip":
@@ -42,6 +46,11 @@ class Server(BaseHTTPRequestHandler):
                 self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
                 return self.end_headers()
         self.send_response(206 if start else 200)
+        if name == "chunked.zip" and self.broken.setdefault(name, 0) < 1:  # the second chunk is cut off
+            self.broken[name] += 1
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            return self.wfile.write(b"7D0\r\n" + CONTENT[:2000] + b"\r\n7D0\r\n" + CONTENT[2000:2500])
         self.send_header("Content-Length", str(len(CONTENT) - start))
         self.end_headers()
         body = CONTENT[start:]
@@ -74,6 +83,7 @@ def server():
 def fresh():
     Server.broken.clear()
     Server.ranges.clear()
+    Server.asked.clear()
 
 
 def get(name, folder, server, size=0, timeout=5.0):
@@ -81,7 +91,13 @@ def get(name, folder, server, size=0, timeout=5.0):
 
 
 def left_behind(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    files = folder.iterdir() if folder.is_dir() else []
+    return sorted(path.name for path in files if not path.name.endswith(".claim"))
+
+
+def partial(folder, server, name):
+    """Where a download of this address keeps what it has so far."""
+    return folder / f"{name}.{hashlib.sha256(f'{server}/{name}'.encode()).hexdigest()[:8]}.part"
 
 
 @pytest.mark.parametrize("name", ["whole.zip", "moved.zip"])
@@ -105,13 +121,13 @@ def test_a_broken_connection_goes_on_where_it_broke(tmp_path, server):
 
 
 def test_an_interrupted_download_goes_on_in_a_later_call(tmp_path, server):
-    (tmp_path / "whole.zip.part").write_bytes(CONTENT[:123_456])
+    partial(tmp_path, server, "whole.zip").write_bytes(CONTENT[:123_456])
     assert get("whole.zip", tmp_path, server).read_bytes() == CONTENT
     assert Server.ranges == ["bytes=123456-"]
 
 
 def test_a_whole_partial_file_needs_no_more_bytes(tmp_path, server):
-    (tmp_path / "whole.zip.part").write_bytes(CONTENT)
+    partial(tmp_path, server, "whole.zip").write_bytes(CONTENT)
     assert get("whole.zip", tmp_path, server).read_bytes() == CONTENT
 
 
@@ -143,6 +159,32 @@ def test_another_hash_than_the_lock_file_is_refused(tmp_path, server):
     with pytest.raises(UserError, match=r"lock\.json of 2026-01-01 says"):
         get("changed.zip", tmp_path, server)
     assert left_behind(tmp_path) == ["lock.json"]
+
+
+def test_a_chunked_answer_that_breaks_off_is_asked_for_again(tmp_path, server):
+    assert get("chunked.zip", tmp_path, server).read_bytes() == CONTENT
+
+
+def test_what_one_address_has_sent_is_not_continued_from_another(tmp_path, server):
+    other = partial(tmp_path, server, "changed.zip")
+    other.write_bytes(b"?" * 100_000)
+    archive = Archive("changed.zip", f"{server}/whole.zip")
+    assert fetch(archive, tmp_path).read_bytes() == CONTENT
+    assert not other.exists(), "it is of no use any more"
+
+
+def test_a_lock_file_that_cannot_be_read_is_named_before_the_download(tmp_path, server):
+    (tmp_path / "lock.json").write_text('{"whole.zip": {},}')
+    with pytest.raises(UserError, match=r"lock\.json: is not a JSON object: .*correct or remove it"):
+        get("whole.zip", tmp_path, server)
+    assert left_behind(tmp_path) == ["lock.json"]
+
+
+def test_of_two_calls_one_downloads(tmp_path, server):
+    with ThreadPoolExecutor(2) as pool:
+        files = list(pool.map(lambda _: get("whole.zip", tmp_path, server), range(2)))
+    assert [file.read_bytes() for file in files] == [CONTENT] * 2
+    assert Server.asked == ["whole.zip"]
 
 
 def test_nobody_listening_is_one_line(tmp_path):
@@ -179,12 +221,29 @@ def test_an_archive_with_a_link_is_refused(tmp_path):
     assert left_behind(tmp_path) == ["a.zip"]
 
 
+def test_an_archive_without_members_is_an_empty_folder(tmp_path):
+    assert list(unpack(archive_with(tmp_path / "a.zip"), tmp_path / "out").iterdir()) == []
+
+
 @pytest.mark.parametrize("kept", [0, 10, 60, 200])
 def test_a_truncated_archive_is_refused_whole(tmp_path, kept):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
         opened.writestr("image.png", CONTENT[:100_000])
     (tmp_path / "a.zip").write_bytes(buffer.getvalue()[:kept])
+    with pytest.raises(UserError, match=r"a\.zip: damaged or truncated"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert left_behind(tmp_path) == ["a.zip"]
+
+
+@pytest.mark.parametrize("place", range(700, 2000, 100))
+def test_any_damaged_byte_of_compressed_data_is_one_line(tmp_path, place):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("image.png", random.Random(0).randbytes(1000) * 2 + bytes(range(250)) * 4)
+    data = bytearray(buffer.getvalue())
+    data[place % (len(data) - 150) + 40] ^= 0x55
+    (tmp_path / "a.zip").write_bytes(data)
     with pytest.raises(UserError, match=r"a\.zip: damaged or truncated"):
         unpack(tmp_path / "a.zip", tmp_path / "out")
     assert left_behind(tmp_path) == ["a.zip"]

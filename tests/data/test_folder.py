@@ -108,4 +108,7 @@ def test_folders_of_systems_and_of_own_pictures_are_left_out(tmp_path: Path) -> 
     for folder in (".git", "__MACOSX", "predictions", "images"):
         (tmp_path / folder).mkdir()
         picture("PNG")(tmp_path / folder / "a.png")
-    assert [path.parent.name for path in images_in(tmp_path, [tmp_path / "predictions"]).images] == ["images"]
+    software = PngImagePlugin.PngInfo()
+    software.add_text("Software", OWN_PICTURE)
+    Image.new("L", (40, 40)).save(tmp_path / "predictions" / "a.png", pnginfo=software)
+    assert [path.parent.name for path in images_in(tmp_path).images] == ["images"]

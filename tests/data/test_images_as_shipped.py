@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
@@ -242,6 +243,9 @@ class TestWindow:
             pytest.param({"WindowCenter": "2000", "WindowWidth": ""}, id="empty width"),
             pytest.param({"VOILUTSequence": []}, id="empty table"),
             pytest.param(
+                {"VOILUTSequence": [], "WindowCenter": "0", "WindowWidth": "0"}, id="empty table and width 0"
+            ),
+            pytest.param(
                 {"WindowCenter": "0", "WindowWidth": "0", "VOILUTFunction": "SIGMOID"}, id="sigmoid of width 0"
             ),
         ],
@@ -455,6 +459,11 @@ class TestOrientation:
     def test_an_orientation_that_means_nothing_is_ignored(self, exif: bytes) -> None:
         assert np.array_equal(_read(_encoded(self.noise, "JPEG", exif=exif)), _read(_encoded(self.noise, "JPEG")))
 
+    def test_a_damaged_block_does_not_hide_the_image(self) -> None:
+        data = _encoded(self.noise)
+        damaged = data[:33] + _chunk(b"eXIf", b"no TIFF header") + data[33:]
+        assert np.array_equal(_read(damaged), _read(data))
+
     def test_an_opened_picture_is_turned_as_its_file_is(self) -> None:
         data = _encoded(self.noise, "JPEG", exif=_exif(6))
         assert np.array_equal(picture_to_grey(Image.open(io.BytesIO(data))), _read(data))
@@ -592,6 +601,15 @@ class TestSizes:
         with refused(f"image.{kind}", "pixels"):
             _read(data, f"image.{kind}")
         assert time.perf_counter() - started < 2
+
+    def test_dicom_and_other_tiff_are_refused_as_well(self, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        dicom, tiff = _file(_image(GREY)), _encoded(GREY.astype(np.uint16), "TIFF")
+        monkeypatch.setattr("manet_lib.data.images.LARGEST", GREY.size)
+        _read(dicom)
+        monkeypatch.setattr("manet_lib.data.images.LARGEST", GREY.size - 1)
+        for data in (dicom, tiff):
+            with refused("48×40 pixels; expected at most 1,919"):
+                _read(data)
 
 
 LUNGS = ((Y > 6) & (Y < 33)) & (((X > 5) & (X < 20)) | ((X > 27) & (X < 43)))
@@ -752,3 +770,14 @@ class TestMasksNamedBeforeTraining:
     def test_a_image_without_a_mask_is_no_empty_mask(self, build: Any) -> None:
         store = build()
         assert (store.index["mask_path"] == "").sum() == 2
+
+
+def test_cmyk_of_16_bits_is_refused_and_of_8_is_read(refused: Any) -> None:
+    ink = np.zeros((40, 48, 4), np.uint8)
+    ink[..., 3] = 255 - GREY
+    deep, usual = io.BytesIO(), io.BytesIO()
+    tifffile.imwrite(deep, ink.astype(np.uint16) * 257, photometric="separated")
+    tifffile.imwrite(usual, ink, photometric="separated")
+    with refused("CMYK", "save it as grey or RGB"):
+        _read(deep.getvalue(), "image.tif")
+    assert np.abs(_read(usual.getvalue()) - GREY).max() <= 2

@@ -122,6 +122,7 @@ class TestTables:
         [
             pytest.param("Müller", ",", "latin-1", id="Latin-1"),
             pytest.param("Müller", ";", "latin-1", id="Latin-1 and semicolons"),
+            pytest.param("Šimek – “Žofie”", ",", "cp1252", id="Windows-1252"),
             pytest.param("Müller", ",", "utf-8", id="UTF-8"),
             pytest.param("Müller", ";", "utf-8-sig", id="UTF-8 with its mark and semicolons"),
             pytest.param("Doe, Jane", ";", "utf-8", id="a comma in a name, semicolons"),

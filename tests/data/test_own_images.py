@@ -223,3 +223,12 @@ class TestSampleFilms:
 def test_a_missing_folder_names_the_parameter_and_the_way_out(tmp_path: Path, refused: Any) -> None:
     with refused("data_dir: nowhere: no such folder", "MANET_CXR_DIR"):
         read_rows(tmp_path / "nowhere", "index.csv", ["a", "b"], 0, 0)
+
+
+def test_lines_without_a_path_are_named(with_table: Any, refused: Any) -> None:
+    def empty(table: pd.DataFrame) -> pd.DataFrame:
+        table.loc[[1, 4], "path"] = ""
+        return table
+
+    with refused("index.csv: no path in lines 3, 6"):
+        _rows(with_table(empty))

@@ -18,7 +18,7 @@ from PIL import Image
 from manet_lib.data.manifest import build_manifest, identical_images
 from manet_lib.data.sources import cohen, kermany, montgomery, shenzhen
 from manet_lib.data.sources.base import ROW_COLUMNS
-from manet_lib.data.sources.public import SOURCES, compose, gather
+from manet_lib.data.sources.public import SOURCES, _obtain, _to_fetch, _unpacked, compose, gather
 from manet_lib.data.splits import join_patients
 from manet_lib.data.store import build_store
 from manet_lib.params import CLASSES, Params, UserError, load_params
@@ -303,3 +303,24 @@ def test_patients_with_an_identical_image_are_one():
     patients = pd.Series(["a", "a", "b", "c", "d", "e"])
     hashes = pd.Series(["1", "2", "2", "3", "3", "4"])
     assert join_patients(patients, hashes).tolist() == ["a", "a", "a", "c", "c", "e"]
+
+
+def test_an_archive_that_an_interrupted_call_lacks_is_fetched_by_the_next(tmp_path):
+    """Of Shenzhen's two archives, one with images and one with masks, the second fails at first."""
+    data = tmp_path / "data"
+    source = next(one for one in SOURCES if one.name == "shenzhen")
+    images, masks = source.archives
+    data.mkdir()
+    with zipfile.ZipFile(data / images.name, "w") as opened:
+        opened.writestr("ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png", image(1))
+    unreachable = "http://127.0.0.1:9"
+    with pytest.raises(UserError, match=masks.name):
+        _obtain(source, data, unreachable)
+    assert source.folder(data) is not None
+    assert _unpacked(source, data) is None
+    assert _to_fetch(source, data) == [masks]
+    with zipfile.ZipFile(data / masks.name, "w") as opened:
+        opened.writestr("masks/CHNCXR_0001_0_mask.png", image(2, white=True))
+    rows = source.read(_obtain(source, data, unreachable))
+    assert (rows["mask_path"] != "").tolist() == [True]
+    assert _unpacked(source, data) == source.folder(data)

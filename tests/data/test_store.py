@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 from manet_lib.data import store
 from manet_lib.data.manifest import build_manifest, read_manifest
 from manet_lib.data.store import Store, build_store
-from manet_lib.params import CLASSES, Params
+from manet_lib.params import CLASSES, Params, UserError
 from manet_lib.paths import RunPaths
 
 
@@ -244,3 +245,48 @@ def test_number_of_threads_does_not_matter(run: Any, workers: int, monkeypatch: 
     opened = Store.open(paths.store)
     expected = [_decoded(run[0] / name, 32) for name in opened.index["path"]]
     assert np.array_equal(opened.images, np.stack(expected))
+
+
+def test_files_of_the_same_name_in_two_folders_are_told_apart(run: Any, refused: Any) -> None:
+    folder, params, paths = run
+    table = pd.read_csv(folder / "index.csv", keep_default_na=False)
+    for place in ("a", "b"):
+        (folder / place).mkdir()
+    (folder / "sick0.png").rename(folder / "a/0.png")
+    (folder / "b/0.png").write_bytes(b"no image")
+    table.loc[table["path"] == "sick0.png", ["path", "mask_path"]] = "a/0.png", "b/0.png"
+    table.to_csv(folder / "index.csv", index=False)
+    with refused("1 file cannot be used: b/0.png: not an image"):
+        build_store(params, paths)
+
+
+def test_what_older_code_has_read_is_read_again(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, params, paths = run
+    (folder / "healthy1.png").rename(folder / "away.png")
+    with pytest.raises(UserError):
+        build_store(params, paths)
+    (folder / "away.png").rename(folder / "healthy1.png")
+    read: list[str] = []
+    original = store._load
+    monkeypatch.setattr(store, "_load", lambda *pair: read.append(pair[1]) or original(*pair))
+    newer = {"manet_lib.data.images": "0" * 12}
+    monkeypatch.setattr("manet_lib.workflow.records.Step.code", lambda _: newer)
+    build_store(params, paths)
+    assert len(read) == 8
+
+
+def test_an_image_that_changes_while_it_is_read_is_named(
+    run: Any, monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    _, params, paths = run
+    original = store._load
+
+    def load(folder: Path, path: str, *more: Any) -> Any:
+        found = original(folder, path, *more)
+        if path == "sick2.png":
+            os.utime(folder / path, (1, 1))
+        return found
+
+    monkeypatch.setattr(store, "_load", load)
+    with refused("sick2.png: changed while being read"):
+        build_store(params, paths)

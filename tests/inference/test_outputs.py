@@ -96,3 +96,34 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 def test_names_that_are_not_utf8_are_written_out() -> None:
     assert text_of(Path(os.fsdecode(b"r\xf6ntgen.png"))) == "r\\xf6ntgen.png"
     assert text_of(Path("röntgen.png")) == "röntgen.png"
+
+
+def test_two_processes_do_not_write_the_same_file(tmp_path: Path) -> None:
+    with growing_csv(tmp_path / "out.csv", COLUMNS) as add:
+        add({"image": "one"})
+        with (
+            pytest.raises(UserError, match="another process is writing it"),
+            growing_csv(tmp_path / "out.csv", COLUMNS),
+        ):
+            pass
+        add({"image": "two"})
+    assert rows_of(tmp_path / "out.csv") == [COLUMNS, ["one", ""], ["two", ""]]
+
+
+def test_an_empty_file_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").touch()
+    check_output(tmp_path / "empty.csv", is_ours)
+
+
+def test_where_standard_output_goes_is_added_to(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from manet_lib.inference.outputs import growing_csv, is_stream
+assert is_stream(Path("/dev/stdout"))
+with growing_csv(Path("/dev/stdout"), ["image", "label"]) as add:
+    add({"image": "a"})
+"""
+    (tmp_path / "all.csv").write_text("before\n")
+    with (tmp_path / "all.csv").open("a") as file:
+        subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+    assert (tmp_path / "all.csv").read_text() == "before\nimage,label\na,\n"

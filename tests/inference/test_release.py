@@ -2,18 +2,21 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from scipy.special import log_softmax
 from scipy.stats import binomtest
 
+from manet_lib.data.manifest import read_manifest
 from manet_lib.data.store import Store
+from manet_lib.inference import release
 from manet_lib.inference.networks import Networks, read_header
 from manet_lib.inference.predict import MANet
-from manet_lib.inference.release import released
+from manet_lib.inference.release import networks_of, released
 from manet_lib.params import UserError
 from manet_lib.paths import done_of
 from manet_lib.training.classification import read_predictions, train_classifier
@@ -152,3 +155,40 @@ def test_what_cannot_be_used_is_named(run, tmp_path):
         MANet.from_file(run.paths.segmentation / "weights.safetensors")
     with pytest.raises(UserError, match="vgg16 is not trained"):
         released(run.paths.root, "vgg16", 1)
+
+
+def test_an_image_without_lungs_does_not_widen_the_limits(run, file, monkeypatch):
+    networks = Networks.load(file)
+    manifest = read_manifest(run.paths)
+    train = Store.open(run.paths.store).images[manifest.index[manifest["split"] == "train"]]
+    plain = release._usage(networks, run.paths, {}).limits
+    original = Networks.run
+
+    def without_lungs(self, images):
+        found = original(self, images)
+        for number, image in enumerate(images):
+            if (image == train[0]).all():
+                found.masks[number] = 0
+        return found
+
+    monkeypatch.setattr(Networks, "run", without_lungs)
+    limits = release._usage(networks, run.paths, {}).limits
+    assert all(low > 0 for low, _ in limits.values())
+    assert all(limits[name][0] >= plain[name][0] for name in limits)
+
+
+def test_a_full_disk_is_one_line(file, tmp_path, monkeypatch, refused):
+    def full(*_, **__):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("manet_lib.inference.networks.save_file", full)
+    with refused("new.safetensors: cannot be written: ", "No space left"):
+        Networks.load(file).save(tmp_path / "new.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_of_a_run_may_be_called_anything(run, tmp_path, monkeypatch):
+    (tmp_path / "run copy.v2").symlink_to(run.paths.root)
+    monkeypatch.chdir(run.paths.root)
+    for folder in (Path("."), tmp_path / "run copy.v2"):
+        assert networks_of(folder, MODEL, 1).params.models == [MODEL]

@@ -9,7 +9,14 @@ import pytest
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report import agreement
-from manet_lib.report.agreement import LEAST_TOLERANCE, exact_table, measured_table, tolerances, verdict
+from manet_lib.report.agreement import (
+    LEAST_TOLERANCE,
+    exact_table,
+    measured_table,
+    other_settings,
+    tolerances,
+    verdict,
+)
 
 
 @pytest.mark.parametrize("trials", [2, 3, 10])
@@ -95,3 +102,11 @@ def test_gains_are_of_models_with_attention_only() -> None:
 def test_gains_are_of_the_same_trials() -> None:
     accuracy = {"resnet50": {1: 60.0, 3: 90.0}, "resnet50_ma": {1: 70.0, 2: 71.0}}
     assert agreement._gains(accuracy) == {"gain resnet50_ma": [10.0]}
+
+
+def test_settings_that_a_record_lacks_had_their_defaults(paths: RunPaths) -> None:
+    params = Params(profile="x", models=["resnet34"])
+    record = {"parameters": {"models": ["resnet34"], "epochs": params.epochs}}
+    assert other_settings(params, paths, record) == []
+    other = params.model_copy(update={"mask_attention": "residual", "threads": 3})
+    assert other_settings(other, paths, record) == ["mask_attention"]

@@ -130,3 +130,18 @@ def test_likeness_is_told_from_that_of_different_images_image_by_image(
     assert plain["After 2 minus different images"].startswith(f"{left.mean():+.2f} ({left.mean() - half:+.2f}")
     assert (plain["Uniform maps, left out"], ma["Uniform maps, left out"]) == ("0", "1")
     assert ma["Significantly above different images after"] == "1, 2"
+
+
+def test_what_is_significant_does_not_depend_on_rounding(sanity: pd.DataFrame, paths: RunPaths) -> None:
+    own = sanity[sanity["model"] == "resnet50"].assign(similarity=0.5)
+    small = 0.001 + 0.001 * np.arange(8) / 7
+    own.loc[own["stages"] == 2, "similarity"] += small
+    (row,) = sanity_table(own, paths).to_dict("records")
+    assert row["After 2 minus different images"] == "+0.00 (+0.00 to +0.00)"
+    assert row["Significantly above different images after"] == "2"
+
+
+def test_measures_of_maps_of_zeros_are_left_open(scores: pd.DataFrame, controls: pd.DataFrame) -> None:
+    nothing = scores.assign(lung_share=np.nan)
+    table = attention_table(nothing, controls, OWN).set_index("Map")
+    assert table.loc["ResNet50", "lungs, share of the map (%)"] == "–"

@@ -52,6 +52,15 @@ def test_pneumonias_that_are_taken_for_one_another_are_counted_apart() -> None:
     assert views_table(predictions)["BP and VP confused"].tolist() == ["5 of 15"]
 
 
+def test_classes_stand_in_the_order_of_the_paper_and_others_after_them() -> None:
+    predictions = said("lungs", 0).assign(label=["vp", "own", "tb", "normal"] * 5)
+    table = views_table(predictions)
+    assert [name for name in table if name in ("VP", "own", "TB", "Normal")] == ["Normal", "TB", "VP", "own"]
+    assert sources_table(predictions.assign(source=["a", "b"] * 10)).empty
+    both = predictions.assign(source=["a"] * 12 + ["b"] * 8)
+    assert sources_table(both)["Class"].drop_duplicates().tolist() == ["Normal", "TB", "VP", "own"]
+
+
 def test_views_are_compared_in_the_trials_that_both_have() -> None:
     predictions = pd.concat([said("lungs", 2), said("whole", 0, 1), said("whole", 10, 2)])
     shown = views_table(predictions).set_index("View").loc["whole", "Minus lungs (points)"]
@@ -65,7 +74,7 @@ def test_views_are_compared_in_the_trials_that_both_have() -> None:
 def test_trials_on_other_images_are_refused() -> None:
     other = said("lungs", 2, 2)
     other.loc[3, "image_id"] = "another image"
-    with pytest.raises(ValueError, match="the same test images"):
+    with pytest.raises(ValueError, match="different images"):
         views_table(pd.concat([said("lungs", 2), other]))
 
 

@@ -222,5 +222,5 @@ def test_evidence_says_effect_interval_and_pairs_or_that_there_are_none() -> Non
     for claim in claims():
         for kind in claim.studies:
             said = table.loc[claim.claim, KINDS[kind]]
-            effect = r": [+-]\d+\.\d \(-?\d+\.\d to -?\d+\.\d\), \d+ pairs"
+            effect = r": [+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\), \d+ pairs"
             assert re.search(f"{effect}|not run yet: study|no interval", said)

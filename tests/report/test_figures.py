@@ -139,6 +139,8 @@ def test_a_dim_image_stays_dim_and_masks_have_their_whole_range() -> None:
     assert np.array_equal(image.images[0].get_array(), IMAGE)
     assert image.images[0].get_clim() == (0, 255)
     assert mask.images[0].get_clim() == (0, 1)
+    full = style.picture_grid([[np.ones((4, 4), np.uint8), np.ones((4, 4), bool)]], ["mask", "mask"])
+    assert [axes.images[0].get_clim() for axes in full.axes] == [(0, 1), (0, 1)], "lung everywhere is white"
 
 
 def test_curves_are_the_mean_of_the_logs_and_their_range() -> None:

@@ -65,8 +65,8 @@ def test_grey_levels_of_masks_maps_and_images(picture, level):
 def test_figures_are_drawn_whole_and_closed():
     before = plt.get_fignums()
     figures = [plt.subplots(figsize=(2, 1))[0] for _ in range(2)]
-    data, _ = frames(figures, {"stage": ["1", "2"]}, "empty axes", dpi=50)._repr_mimebundle_()
-    assert Image.open(BytesIO(b64decode(data["image/png"]))).size == (100, 50)
+    data, _ = frames(figures, {"stage": ["1", "2"]}, "empty axes")._repr_mimebundle_()
+    assert Image.open(BytesIO(b64decode(data["image/png"]))).size == (360, 180)
     assert plt.get_fignums() == before
 
 

@@ -66,6 +66,18 @@ def test_networks_are_trained_in_one_hospital_and_tested_in_both(hospitals):
     assert np.quantile(matched, quantiles) == pytest.approx(np.quantile(train, quantiles), abs=3)
 
 
+def test_the_other_hospital_is_looked_up_in_the_listing_of_the_study(hospitals, refused):
+    (hospitals / "index.csv").rename(hospitals / "mine.csv")
+    study = study_of(hospitals, source=["there"])
+    condition = study.conditions["here to there"]
+    condition.settings["data_csv"] = "mine.csv"
+    prepared = Prepared("own", study, "here to there", seed=0)
+    assert set(prepared.tests["outside"][0]["source"]) == {"there"}
+    condition.settings["data_csv"] = "nowhere.csv"
+    with refused("data_csv: nowhere.csv: no such file"):
+        Prepared("own", study, "here to there", seed=1)
+
+
 def test_a_hospital_that_the_listing_lacks_is_named(hospitals, refused):
     params = load_params(
         params_file("tiny"), data_source="manifest", data_dir=str(hospitals), classes=["normal", "tb"]

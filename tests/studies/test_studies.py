@@ -4,6 +4,7 @@ import json
 import multiprocessing
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import torch
@@ -17,6 +18,7 @@ from manet_lib.studies import plan
 from manet_lib.studies.analysis import (
     chosen_rate,
     effects,
+    measured,
     one_version,
     paired_effect,
     pairs_needed,
@@ -24,7 +26,7 @@ from manet_lib.studies.analysis import (
 )
 from manet_lib.studies.images import matched_to
 from manet_lib.studies.plan import Study, load_study
-from manet_lib.studies.run import Group, pair_groups, rate_groups, run, train_group
+from manet_lib.studies.run import Group, _heat_map_scores, pair_groups, rate_groups, run, train_group
 from manet_lib.studies.training_records import append, key_of, probabilities_of, read, records_file, score
 
 PLAN = {
@@ -403,3 +405,18 @@ def test_arms_are_not_shown_where_their_runs_have_other_images(monkeypatch):
     )
     with pytest.raises(ValueError, match="other test images"):
         arms_table("own", ("as trained",))
+
+
+def test_heat_maps_are_scored_as_far_as_regions_are_known(monkeypatch):
+    scores = pd.DataFrame({"lung_share": [0.2, 0.4]})
+    monkeypatch.setattr("manet_lib.studies.run.attention_scores", lambda *_, **__: scores)
+    assert _heat_map_scores(None, None, ("resnet34", 1)) == {"lung, trained": 30.0, "lung, untrained": 30.0}
+    study = Study.model_validate(PLAN | {"rates": [0.003]})
+    known = record(heat_maps={"lung, trained": 30.0, "lung, untrained": 20.0})
+    assert measured(study, [known], "in_lungs")["value"].tolist() == [10.0]
+    assert measured(study, [known], "lesions").empty
+
+
+def test_an_unknown_quantity_is_refused():
+    with pytest.raises(ValueError, match="quantity: 'jump'"):
+        score(record(), "as trained", "jump")

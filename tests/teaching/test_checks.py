@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 from scipy.optimize import minimize_scalar
@@ -15,7 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from manet_lib.data.phantom import draw_phantom
+from manet_lib.evaluation import baseline
+from manet_lib.evaluation.baseline import thumbnails
 from manet_lib.evaluation.overlap import dice, outline
+from manet_lib.evaluation.paired import images_needed
 from manet_lib.models.mask_attention import MaskPool, mask_maps
 from manet_lib.teaching import certainty, heat_maps, images, lung_maps, masks, patches, results
 from manet_lib.teaching.verdict import NotYet, check
@@ -129,6 +133,10 @@ def normal_interval(attention, plain):
     return gains.mean() - half, gains.mean() + half
 
 
+def student(gains):
+    return scipy.stats.t.interval(0.95, len(gains) - 1, gains.mean(), scipy.stats.sem(gains))
+
+
 def unmarked(chosen):
     return np.stack(
         [draw_phantom(one.label, one.patient, size=48, confounder_strength=0.0).image for one in chosen]
@@ -231,7 +239,52 @@ def dice_of_each(probability, truth):
     return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
 
 
+def fits_on_the_test(pictures, sources, test):
+    grey = thumbnails(pictures)
+    return (baseline.fitted(grey[test], sources[test]).predict(grey[~test]) == sources[~test]).mean()
+
+
+def from_ones(layers, size):
+    row = np.zeros(size)
+    mask = torch.zeros(1, 1, 1, size, dtype=torch.float64)
+    for place in range(size):
+        mask.zero_()[..., place] = 1
+        one = mask
+        for kernel, stride, padding in layers:
+            one = F.avg_pool2d(one, (1, kernel), (1, stride), (0, padding), count_include_pad=False)
+        row[place] = one[0, 0, 0, one.shape[-1] // 2]
+    return row
+
+
 WRONG = {
+    "not a number of images": (
+        results.check_evidence,
+        [lambda a, b: student(a - b), lambda gain, discordant: float("nan")],
+        "gives nan",
+    ),
+    "gain in percent": (
+        results.check_evidence,
+        [lambda a, b: student(a - b), lambda gain, discordant: images_needed(100 * gain, 100 * discordant)],
+        "not percent",
+    ),
+    "no accuracy": (images.check_source_guess, [lambda *_: float("nan")], "gives nan"),
+    "test and training exchanged": (
+        images.check_source_guess,
+        [fits_on_the_test],
+        "no share of the 29 test images",
+    ),
+    "continuity correction": (results.check_mcnemar, [[4, 1, 0.3711]], "continuity correction"),
+    "rounded": (
+        results.check_vgg_row,
+        [lambda plan, side: (round(results._vgg_cost(side).params / 1e6, 2), 1)],
+        "do not round",
+    ),
+    "padding left out of a row": (lung_maps.check_weights, [from_ones], "pixel"),
+    "narrow range": (
+        certainty.check_temperature,
+        [lambda *given: np.clip(fitted(*given), 1, 3)],
+        "range of temperatures end too early",
+    ),
     "percentages": (masks.check_agreement, [(4, 11, 36.4, 53.3)], "fractions"),
     "or of two masks": (masks.check_dice, [lambda a, b: 2 * (a * b).sum() / (a + b).sum()], "*or*"),
     "sigmoid twice": (
@@ -266,7 +319,7 @@ WRONG = {
     "another size": (
         images.check_markers,
         [lambda *_: np.zeros((128, 128), bool)],
-        "128×128, and it should be 64×64",
+        "(128, 128), and it should be (64, 64)",
     ),
     "validation counts": (images.check_leak, [counts_validation], "validation images"),
     "patients": (images.check_leak, [counts_patients], "share of patients"),
@@ -288,7 +341,7 @@ WRONG = {
     "five by five": (
         lung_maps.check_counts,
         [np.zeros((5, 5)), [25 / 36]],
-        r"5×5, and it should be 4×4: a 3×3 ker",
+        "(5, 5), and it should be (4, 4): a 3×3 kernel",
     ),
     "shares": (lung_maps.check_counts, [np.array(THIRD) / 9, [25 / 36]], "count the lung pixels"),
     "one window": (lung_maps.check_counts, [[[2, *THIRD[0][1:]], *THIRD[1:]], [25 / 36]], "row 0, column 0"),
@@ -441,6 +494,24 @@ def permuted(table, seed):
     return list(answer)
 
 
+def in_place(probability, truth):
+    areas = probability.flatten(1).sum(1) + truth.flatten(1).sum(1)
+    shared = truth.mul_(probability).flatten(1).sum(1)
+    return (1 - (2 * shared + 1) / (areas + 1)).mean()
+
+
+def attends_in_place(network, image, mask):
+    first, second = mask_maps(mask, [MaskPool.like(network.conv1), MaskPool.like(network.conv2)])
+    x = (network.norm1(network.conv1(image)) * first).relu()
+    image.zero_()
+    return network.fc((network.norm2(network.conv2(x)) * second).relu().mean(dim=(2, 3)))
+
+
+def slope_in_place(logits, image, weights):
+    soft = torch.sigmoid(logits)
+    return image.mul_(weights) * soft * (1 - soft)
+
+
 def by_exponentials(logits, image, weights):
     return weights * image * (-logits).exp() / (1 + (-logits).exp()) ** 2
 
@@ -456,6 +527,9 @@ def backward(mask_of, logits, image, weights):
 @pytest.mark.parametrize(
     ("judge", "predictions"),
     [
+        (masks.check_soft_dice, [in_place]),
+        (lung_maps.check_attention, [attends_in_place]),
+        (patches.check_gradient, [slope_in_place, backward]),
         (certainty.check_calibration_error, [(0.36, 0.1, 0.2, 0.192)]),
         (certainty.check_temperature, [minimised]),
         (certainty.check_out_of_distribution, [image_by_image, sorted_out, pair_by_pair]),

@@ -5,6 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
+from manet_lib.data.phantom import write_phantoms
 from manet_lib.data.postprocess import clean_masks
 from manet_lib.paths import RunPaths
 from manet_lib.workflow.edited import reuse
@@ -54,3 +55,25 @@ def test_what_an_edit_touches_is_not_taken_over_nor_what_comes_after_it(run):
 def test_nothing_is_taken_from_a_run_that_is_not_there(run, tmp_path):
     params = run.params.model_copy(update={"profile": "edited"})
     assert reuse(params, RunPaths.of("edited"), RunPaths(tmp_path / "none", tmp_path / "none")) == []
+
+
+def test_phantoms_that_are_drawn_again_leave_those_of_the_first_run(run):
+    params, paths, _ = edited(run)
+    before = contents(run.paths.phantoms)
+    write_phantoms(paths.phantoms, params.phantom_images, params.phantom_size, params.seed + 1, 1.0)
+    assert contents(paths.phantoms) != before
+    assert contents(run.paths.phantoms) == before
+
+
+def test_what_an_interrupted_call_has_begun_is_finished_by_the_next(run, monkeypatch):
+    def interrupted(source, target):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copy2", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            edited(run)
+    params, paths, taken = edited(run)
+    assert taken[0] == "store"
+    assert contents(paths.phantoms) == contents(run.paths.phantoms)
+    assert all(step.is_done() for step in all_steps(params, paths) if step.folder.name in taken)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from manet_lib.data.seeds import stable_hash
@@ -23,6 +24,7 @@ from manet_lib.workflow.records import (
     Step,
     atomic_path,
     claimed,
+    new_array,
     read_done,
     read_table,
     save_settings,
@@ -354,3 +356,27 @@ def test_names_are_text_and_missing_numbers_are_not(tmp_path):
     assert table["patient"].tolist() == ["", "p"]
     assert table["share"].isna().tolist() == [False, True]
     assert table["share"].sum() == 0.5
+
+
+def test_a_new_array_has_its_space_reserved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
+    array = new_array(tmp_path / "a.npy", (300, 100, 100))
+    state = (tmp_path / "a.npy").stat()
+    assert state.st_blocks * 512 >= state.st_size > array.nbytes
+    assert not np.load(tmp_path / "a.npy").any()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with (
+        refused("b.npy: cannot be written: No space left on device"),
+        atomic_path(tmp_path / "b.npy") as temporary,
+    ):
+        new_array(temporary, (3, 3))
+    assert _names(tmp_path) == ["a.npy"]
+
+    def unknown(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    assert new_array(tmp_path / "c.npy", (3, 3)).shape == (3, 3)

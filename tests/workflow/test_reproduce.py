@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from manet_lib.models import create_model
-from manet_lib.params import UserError, load_params
+from manet_lib.params import load_params
 from manet_lib.paths import RunPaths, log_of, params_file
 from manet_lib.training.cost import fvcore_cost
 from manet_lib.workflow.estimates import arithmetic, estimates, training_operations
@@ -43,9 +43,10 @@ def test_training_is_proportional_to_epochs_and_images_and_other_notebooks_have_
 
 def test_a_machine_that_is_twice_as_fast_takes_half_the_time(output):
     paths = RunPaths.of("phantoms")
-    names = list(nodes(PARAMS, paths))
-    slow, fast = (estimates(PARAMS, paths, names, speed) for speed in (10.0, 20.0))
-    assert slow.keys() == fast.keys() == {*names}
+    known = nodes(PARAMS, paths)
+    operations = {name: training_operations(known[name], PARAMS, paths) for name in known}
+    slow, fast = (estimates(PARAMS, paths, operations, speed) for speed in (10.0, 20.0))
+    assert slow.keys() == fast.keys() == {*known}
     assert sum(slow.values()) == pytest.approx(2 * sum(fast.values()))
 
 
@@ -86,6 +87,11 @@ def test_durations(seconds, words):
     assert in_minutes(seconds) == words
 
 
-def test_a_rule_that_does_not_exist_is_refused(output):
-    with pytest.raises(UserError, match="--until: 'nosuchrule' is part of no notebook's name"):
-        reproduce(params_file("tiny"), 1, until="nosuchrule")
+def test_of_the_data_only_their_notebook_is_run(output, monkeypatch):
+    asked = []
+    monkeypatch.setattr("manet_lib.workflow.reproduce.apart", lambda work, *given: asked.append(given) or 1 / 0)
+    for data_only in (False, True):
+        with pytest.raises(ZeroDivisionError):
+            reproduce(params_file("tiny"), 1, data_only=data_only)
+    assert asked[0][2] == tuple(nodes(load_params(params_file("tiny")), RunPaths.of("tiny")))
+    assert asked[1][2] == ("01_data",)

@@ -4,12 +4,15 @@ No publisher of these archives states a checksum. The first complete download of
 (URL, bytes, SHA-256, date); later downloads must match it.
 """
 
+import hashlib
+import http.client
 import json
 import shutil
 import stat
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -19,7 +22,7 @@ from manet_lib.data.sources.base import Archive
 from manet_lib.params import UserError
 from manet_lib.workflow.digests import sha256_of
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import write_json
+from manet_lib.workflow.records import claimed, write_json
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
@@ -28,14 +31,14 @@ _ATTEMPTS = 4
 def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 60.0) -> Path:
     """Download an archive, going on where an earlier attempt broke off.
 
-    The bytes go to ``<name>.part``, which takes its final name only when its size and hash are right; so a file
-    under that name is whole.
+    The bytes go to a partial file, which takes the archive's name only when its size and hash are right; so a file
+    under that name is whole. Each address has a partial file of its own. A second process waits for the first.
 
     Args:
         archive: what to fetch.
         folder: where to put it; ``lock.json`` is kept beside it.
-        mirror: base address to fetch from instead, as ``<mirror>/<name>``; the publisher's size is not asked of
-            what it serves, which may be packed otherwise.
+        mirror: base address to fetch from instead, as ``<mirror>/<name>``; the size that the publisher states is
+            not checked there, because a mirror may pack the archive differently.
         timeout: seconds without a byte after which the server counts as stalled.
 
     Returns:
@@ -43,36 +46,44 @@ def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 
 
     Raises:
         UserError: one line with the address and the cause: not found, stalled, wrong size, another hash than
-            the lock file's.
+            the lock file's, or a lock file that is not JSON.
     """
     target = folder / archive.name
-    if target.is_file():
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
+    if not target.is_file():
+        with claimed(target, wait=True):
+            if not target.is_file():  # another process may have fetched it meanwhile
+                _fetch(archive, target, mirror, timeout)
+    return target
+
+
+def _fetch(archive: Archive, target: Path, mirror: str, timeout: float) -> None:
+    _locked(target.parent)  # a lock file that cannot be read is named before the download
     url = f"{mirror.rstrip('/')}/{archive.name}" if mirror else archive.url
-    part = target.with_name(f"{archive.name}.part")
+    part = target.with_name(f"{archive.name}.{hashlib.sha256(url.encode()).hexdigest()[:8]}.part")
     reason = ""
     for _ in range(_ATTEMPTS):
         try:
-            total = _continue(url, part, timeout)
+            total = _continue(url, part, archive.name, timeout)
         except urllib.error.HTTPError as error:
             raise UserError(
                 f"{archive.name}: {url}: the server answers {error.code} {error.reason}; "
                 "set mirror, or fetch it by hand"
             ) from None
-        except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+        except (OSError, ValueError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
             reason = str(getattr(error, "reason", error)) or type(error).__name__
             continue
         if total and part.stat().st_size < total:
             reason = f"the connection broke off after {part.stat().st_size:,} of {total:,} bytes"
             continue
-        _check(archive, url, part, total if mirror else archive.bytes or total, folder / "lock.json")
+        _check(archive, url, part, total if mirror else archive.bytes or total)
         part.replace(target)
-        return target
+        for other in target.parent.glob(f"{archive.name}.*.part"):  # of other addresses
+            other.unlink()
+        return
     raise UserError(f"{archive.name}: {url}: {reason}; call again to go on from there")
 
 
-def _continue(url: str, part: Path, timeout: float) -> int:
+def _continue(url: str, part: Path, name: str, timeout: float) -> int:
     """Append what is missing to the partial file; returns the whole size that the server states, or 0."""
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
@@ -88,23 +99,32 @@ def _continue(url: str, part: Path, timeout: float) -> int:
         total = length + (have if resumed else 0) if length else 0
         with part.open("ab" if resumed else "wb") as file:
             chunks = iter(lambda: response.read(_CHUNK), b"")
-            for chunk in bar(chunks, max(1, length // _CHUNK), part.stem):
+            for chunk in bar(chunks, max(1, length // _CHUNK), name):
                 file.write(chunk)
     return total
 
 
-def _check(archive: Archive, url: str, part: Path, expected: int, lock_file: Path) -> None:
+def _locked(folder: Path) -> dict[str, Any]:
+    """The contents of a folder's lock file, or nothing where there is none."""
+    path = folder / "lock.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise UserError(f"lock.json: is not a JSON object: {error}; correct or remove it") from None
+
+
+def _check(archive: Archive, url: str, part: Path, expected: int) -> None:
     size = part.stat().st_size
     if expected and size != expected:
         part.unlink()
         raise UserError(f"{archive.name}: {url}: {size:,} bytes, expected {expected:,}; not kept; call again")
     digest = sha256_of(part)
-    lock = json.loads(lock_file.read_text(encoding="utf-8")) if lock_file.is_file() else {}
+    lock = _locked(part.parent)
     known = lock.get(archive.name)
     if known is None:
         today = datetime.now(UTC).date().isoformat()
         lock[archive.name] = {"url": url, "bytes": size, "sha256": digest, "date": today}
-        write_json(lock_file, lock)
+        write_json(part.with_name("lock.json"), lock)
     elif known["sha256"] != digest:
         part.unlink()
         raise UserError(
@@ -131,16 +151,21 @@ def unpack(archive: Path, folder: Path) -> Path:
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        temporary.mkdir(parents=True)
         with zipfile.ZipFile(archive) as opened:
             members = [member for member in opened.infolist() if not member.is_dir()]
             for member in members:
                 _refuse_unsafe(archive, member)
             for member in bar(members, len(members), f"unpacking {archive.name}"):
                 _write(opened.open, member, temporary)
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, UserError):
             raise
+        if isinstance(error, OSError):
+            raise UserError(
+                f"{archive.name}: cannot be unpacked: {error.strerror or error}; check space and permissions"
+            ) from None
         raise UserError(f"{archive.name}: damaged or truncated ({error}); remove it and fetch it again") from None
     temporary.replace(folder)
     return folder
@@ -148,7 +173,7 @@ def unpack(archive: Path, folder: Path) -> Path:
 
 def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
     name = PurePosixPath(member.filename.replace("\\", "/"))
-    if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+    if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
         raise UserError(
             f"{archive.name}: holds {member.filename!r}, which would leave its folder; not unpacked; "
             "fetch the archive again"

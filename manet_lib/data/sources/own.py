@@ -32,13 +32,7 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
     """
     if not folder.is_dir():
         raise UserError(f"data_dir: {folder.name}: no such folder; set data_dir, or MANET_CXR_DIR for the sample")
-    path = folder / csv_name
-    try:
-        table = read_listing(path, folder)
-    except FileNotFoundError:
-        raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/; set data_csv") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"data_csv: {csv_name}: cannot be used: {' '.join(str(error).split())}") from None
+    table = listing_of(folder, csv_name)
     for column in ("path", "label"):
         if column not in table:
             near = difflib.get_close_matches(column, list(table.columns), n=1)
@@ -54,14 +48,31 @@ def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: in
     return table[list(ROW_COLUMNS)].reset_index(drop=True)
 
 
+def listing_of(folder: Path, csv_name: str) -> pd.DataFrame:
+    """The table of :func:`manet_lib.data.listing.read_listing`, for the parameter ``data_csv``.
+
+    Raises:
+        UserError: it is missing or cannot be used; one line.
+    """
+    try:
+        return read_listing(folder / csv_name, folder)
+    except FileNotFoundError:
+        raise UserError(f"data_csv: {csv_name}: no such file in {folder.name}/; set data_csv") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"data_csv: {csv_name}: cannot be used: {' '.join(str(error).split())}") from None
+
+
 def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
+    unnamed = [str(line) for line in table.index[table["path"] == ""]]
+    if unnamed:
+        raise UserError(
+            f"{csv_name}: no path in {_lines(unnamed)}; write the image's path there, or remove the line"
+        )
     unknown = sorted(set(table["label"]) - set(classes))
     if unknown:
         rows = [str(line) for line in table.index[~table["label"].isin(classes)]]
-        more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-        lines = "line" if len(rows) == 1 else "lines"
         raise UserError(
-            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in {lines} {', '.join(rows[:5])}{more}; "
+            f"{csv_name}: unknown label {', '.join(map(repr, unknown))} in {_lines(rows)}; "
             f"expected one of classes: {', '.join(classes)}"
         )
     missing = [name for name in classes if name not in set(table["label"])]
@@ -70,6 +81,11 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
     twice = table["path"][table["path"].duplicated()].unique()
     if len(twice):
         raise UserError(f"{csv_name}: listed twice: {', '.join(twice)}; keep one line of each")
+
+
+def _lines(rows: list[str]) -> str:
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    return f"{'line' if len(rows) == 1 else 'lines'} {', '.join(rows[:5])}{more}"
 
 
 def _subset(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from manet_lib.data.seeds import stable_hash
-from manet_lib.data.sources.base import Source
+from manet_lib.data.sources.base import Archive, Source
 from manet_lib.data.sources.cohen import SOURCE as COHEN
 from manet_lib.data.sources.download import fetch, unpack
 from manet_lib.data.sources.kermany import SOURCE as KERMANY
@@ -34,14 +34,13 @@ def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
         UserError: something is missing or damaged.
     """
     parts = []
-    absent = [source for source in SOURCES if source.folder(data) is None and not _archived(source, data)]
-    if absent and not download:
-        wanted = "; ".join(
-            f"{archive.name} from {archive.url}" for source in absent for archive in source.archives
-        )
-        raise UserError(f"data_dir: {data.name}/ lacks {', '.join(s.name for s in absent)}; put into it {wanted}")
+    absent = {source.name: _to_fetch(source, data) for source in SOURCES if _unpacked(source, data) is None}
+    lacking = [name for name, archives in absent.items() if archives]
+    if lacking and not download:
+        wanted = "; ".join(f"{archive.name} from {archive.url}" for name in lacking for archive in absent[name])
+        raise UserError(f"data_dir: {data.name}/ lacks {', '.join(lacking)}; put into it {wanted}")
     for source in SOURCES:
-        folder = source.folder(data) or _obtain(source, data, mirror)
+        folder = _unpacked(source, data) or _obtain(source, data, mirror)
         rows = source.read(folder)
         inside = folder.relative_to(data)
         for column in ("path", "mask_path"):
@@ -55,13 +54,30 @@ def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _archived(source: Source, data: Path) -> bool:
-    return all((data / archive.name).is_file() for archive in source.archives)
+def _place(source: Source, archive: Archive, data: Path) -> Path:
+    return data / source.name / Path(archive.name).stem
+
+
+def _unpacked(source: Source, data: Path) -> Path | None:
+    """The folder of a source, or None if it is not there or an earlier call unpacked only some of its archives."""
+    there = [_place(source, archive, data).is_dir() for archive in source.archives]
+    return None if any(there) and not all(there) else source.folder(data)
+
+
+def _to_fetch(source: Source, data: Path) -> list[Archive]:
+    """Archives of a source that are neither in ``data`` nor unpacked there."""
+    return [
+        archive
+        for archive in source.archives
+        if not (data / archive.name).is_file() and not _place(source, archive, data).is_dir()
+    ]
 
 
 def _obtain(source: Source, data: Path, mirror: str) -> Path:
     for archive in source.archives:
-        unpack(fetch(archive, data, mirror=mirror), data / source.name / Path(archive.name).stem)
+        place = _place(source, archive, data)
+        if not place.is_dir():
+            unpack(fetch(archive, data, mirror=mirror), place)
     folder = source.folder(data / source.name)
     if folder is None:
         raise UserError(f"{source.name}: the archives do not hold {source.marker}; see {source.home}")
