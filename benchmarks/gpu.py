@@ -5,8 +5,8 @@
 Needs no notebook and no network. Each part has a share of the time, is ended when that is over, and leaves a
 record in benchmarks/results/gpu.json, whether it was finished or not. The time that a part does not need goes to
 the study, which comes last and whose training runs are recorded one by one in benchmarks/results/studies/. A later
-call leaves out the parts that a device of the same name has finished, and goes on with the study. With
-`--device cpu` all parts but the study are smaller: a rehearsal.
+call with `--first study` goes on with the study. With `--device cpu` all parts but the study are smaller: a
+rehearsal.
 
 Images stay in main memory; each core of the processor augments about 1200 images of 512 pixels a second
 (benchmarks/data.py).
@@ -105,6 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, help="archive (.tar.xz) of the folder that MANET_CXR_DIR names")
     parser.add_argument("--study", default="radiographs_resnet50", help="of params/studies/")
     parser.add_argument("--output", type=Path, default=recorded_results(""), help="folder to record in")
+    parser.add_argument("--first", choices=[*SHARES, "study"], default="tests", help="part to begin with")
     parser.add_argument("--part", choices=["epochs"], help="this part only, without a limit")
     options = parser.parse_args(arguments)
     device = pick_device(options.device)
@@ -118,16 +119,15 @@ def main(arguments: list[str] | None = None) -> None:
             with tarfile.open(options.images) as archive:
                 archive.extractall(folder, filter="data")
             environment["MANET_CXR_DIR"] = folder
-        for name, command in commands(options.device, options.study, options.output).items():
-            record = read_json(file) or {}
-            own = record.get("device") == device_name(device)
-            if name != "study" and own and record.get(name, {}).get("exit") == "0":
-                continue  # a later call goes on with what is left
+        parts = commands(options.device, options.study, options.output)
+        for name, command in list(parts.items())[list(parts).index(options.first) :]:
             left = ends - time.monotonic()
             seconds = min(left, 60 * options.minutes * SHARES.get(name, 1.0))
             found = run_part(command, seconds, environment)
-            record = read_json(file) or {"device": device_name(device), "torch": torch.__version__}
-            write_json(file, record | {name: found})
+            made = {"device": device_name(device), "torch": torch.__version__}
+            record = read_json(file) or {}
+            known = record if made.items() <= record.items() else made  # nothing of another device is kept
+            write_json(file, known | {name: found})
             print(f"{name}: {found['exit']}, {found['seconds']:.0f} s", flush=True)
 
 

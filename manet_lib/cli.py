@@ -311,10 +311,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read what this prints has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except RuntimeError as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not known:
             raise
-        print("manet: out of memory; give --batch a smaller number", file=sys.stderr)
+        way = "; give --batch a smaller number" if options.work is _predict else ""
+        print(f"manet: out of memory{way}", file=sys.stderr)
         return 2
     except OSError as error:  # of a name that no file can have
         print(

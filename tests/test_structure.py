@@ -4,6 +4,7 @@ import ast
 import importlib.metadata
 import json
 import re
+import symtable
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from manet_lib.params import Params
 from manet_lib.paths import DEFAULT_PROFILE, project_root
 
 ROOT = project_root()
@@ -146,6 +148,16 @@ DRAWS = re.compile(r"\b(\w+_figure|picture_grid|heat_map_grid|accuracy_curves)\(
 
 def code_cells(path):
     return [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_cell_after_the_settings_gives_a_parameter_a_value(path):
+    """Otherwise the settings cell, when it runs again, would take that for an edit of the run."""
+    sources = ["".join(cell["source"]) for cell in code_cells(path)]
+    first = next((number for number, source in enumerate(sources) if "settings(globals()" in source), len(sources))
+    for source in sources[first + 1 :]:
+        symbols = symtable.symtable(source, "cell", "exec").get_symbols()
+        assert not {one.get_name() for one in symbols if one.is_assigned()} & {*Params.model_fields}, source
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -37,13 +37,13 @@ class _Stacked(nn.Module):
 
 
 CAM_PLACES = 4
-"""Smallest height of a heat map in places, if the network has a layer that provides it."""
+"""Smallest height of a heat map in positions, if the network has a layer that provides it."""
 
 
 def cam_layer_at(model: nn.Module, image_size: int) -> nn.Module:
     """The layer whose features make the heat map of images of some size: the last block, as in section 4.3.
 
-    At small sizes the last map of a ResNet has 2×2 or 3×3 places; then the block before its last stage is taken.
+    At small sizes the last map of a ResNet has 2×2 or 3×3 positions; then the stage before the last is taken.
 
     Args:
         model: one of the ten classifiers.

@@ -123,7 +123,7 @@ def check_size(width: int, height: int) -> None:
     """Refuse pictures of more than ``LARGEST`` pixels.
 
     Raises:
-        ValueError: it has more.
+        ValueError: the picture is larger.
     """
     if width * height > LARGEST:
         raise ValueError(f"{width}×{height} pixels; expected at most {LARGEST:,}")
@@ -252,7 +252,8 @@ class _Limits:
         self.lock, self.readers, self.before = threading.Lock(), 0, (Image.MAX_IMAGE_PIXELS, 0, 0)
 
     @contextmanager
-    def lifted(self) -> Iterator[None]:
+    def __call__(self) -> Iterator[None]:
+        """Lift them until the block ends."""
         with self.lock:
             if self.readers == 0:
                 self.before = (
@@ -276,7 +277,8 @@ class _Limits:
                     ) = self.before
 
 
-raised_limits = _Limits().lifted
+raised_limits = _Limits()
+"""``with raised_limits():`` reads pictures of any size and with text of any length; see :func:`check_size`."""
 
 
 def picture_to_grey(picture: Image.Image) -> NDArray[np.uint8]:

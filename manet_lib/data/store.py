@@ -127,7 +127,8 @@ def _build(params: Params, paths: RunPaths, code: dict[str, str]) -> None:
     facts = work.facts(folder, rows)
     changed = rows["path"][~rows.index.isin(facts.index)]
     if len(changed):
-        raise UserError(f"{', '.join(changed)}: changed while being read; call again")
+        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+        raise UserError(f"{', '.join(changed[:5])}{more}: changed while being read; call again")
     index = rows.assign(image_id=_ids(rows["path"]))
     for name in ("width", "height", "sha256"):
         index[name] = facts[name].to_numpy()

@@ -63,7 +63,7 @@ def export_onnx(networks: Networks, folder: Path) -> float:
     }
     errors = []
     folder.mkdir(parents=True, exist_ok=True)
-    with writing(folder), TemporaryDirectory(dir=folder, prefix=".export-") as place:  # all files, or none
+    with writing(folder), TemporaryDirectory(dir=folder, prefix=".export-") as place:  # all are checked first
         for name, (network, inputs, outputs) in parts.items():
             graph = Path(place) / f"{name}.onnx"
             _write(network, inputs, outputs, graph)

@@ -1,4 +1,4 @@
-"""Output files: checked before the work starts, never in the place of others, and kept if it is interrupted."""
+"""Output files: checked before the work starts, never replacing files of others, kept if it is interrupted."""
 
 import csv
 import io

@@ -58,12 +58,17 @@ def networks_of(run_dir: Path, model: str, trial: int, view: str = "") -> Networ
     Raises:
         UserError: the run has no such training run.
     """
-    paths = RunPaths(run_dir, run_dir)
+    paths = _paths_of(run_dir)
     paths = paths.seeing(view) if view else paths
     params = _made_with(paths, model, trial)
     segmenter = create_segmenter(params.seg_encoder)
     load_weights(weights_of(paths.segmentation), segmenter)
     return Networks(params, segmenter.eval(), load_classifier(params, paths, model, trial))
+
+
+def _paths_of(run_dir: Path) -> RunPaths:
+    """The files of a run, which is called by its folder's name, also where that is given as ``.``."""
+    return RunPaths(run_dir.resolve(), run_dir.resolve())
 
 
 def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
@@ -72,7 +77,7 @@ def _made_with(paths: RunPaths, model: str, trial: int) -> Params:
     if trained and model not in trained:
         there = ", ".join(trained)
         raise UserError(f"--model: {model} is not trained in {paths.root.name}, trial {trial}; there are {there}")
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", paths.root.resolve().name)[:40]  # whatever the folder is called
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", paths.root.name)[:40]  # whatever the folder is called
     values: dict[str, Any] = {"profile": name or "run", "models": [model]}
     for folder in folders:
         done = read_done(folder)
@@ -95,11 +100,12 @@ def best_trained(run_dir: Path, trial: int = 1) -> str:
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; `make reproduce` makes runs/phantoms")
-    paths = RunPaths(run_dir, run_dir)
+    paths = _paths_of(run_dir)
     trained = sorted(_trained(paths, trial), key=lambda name: (name != "resnet50_ma", not name.endswith("_ma")))
     if not trained:
         raise UserError(
-            f"{run_dir}: no network is trained in trial {trial}; run `{reproduce_command(run_dir.name)}`"
+            f"{paths.root.name}: no network is trained in trial {trial}; "
+            f"run `{reproduce_command(paths.root.name)}`"
         )
     return trained[0]
 
@@ -110,7 +116,7 @@ def released(run_dir: Path, model: str, trial: int) -> Path:
     Raises:
         UserError: the run has no such training run, its images are gone, or the file cannot be written.
     """
-    file = RunPaths(run_dir, run_dir).release(model, trial)
+    file = _paths_of(run_dir).release(model, trial)
     whole = _found_out(run_dir, model, trial)
     if whole is not None:
         _keep(whole, file)
@@ -123,7 +129,7 @@ def known_networks(run_dir: Path, model: str, trial: int) -> Networks:
     Raises:
         UserError: the run has no such training run, or its images are gone.
     """
-    file = RunPaths(run_dir, run_dir).release(model, trial)
+    file = _paths_of(run_dir).release(model, trial)
     whole = _found_out(run_dir, model, trial)
     if whole is None:
         return Networks.load(file)
@@ -141,7 +147,7 @@ def _keep(whole: Networks, file: Path) -> None:
 
 def _found_out(run_dir: Path, model: str, trial: int) -> Networks | None:
     """A run's networks with how to use them; None if their file is up to date."""
-    paths = RunPaths(run_dir, run_dir)
+    paths = _paths_of(run_dir)
     data = _data(_made_with(paths, model, trial), paths, model, trial)
     if read_header(paths.release(model, trial)).get("data") == data:
         return None

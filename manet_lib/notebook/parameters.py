@@ -18,7 +18,7 @@ _FIRST = "_manet_names"
 def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
     """The values that stand above the settings cell; when it runs again, no names of later cells.
 
-    Beside parameters, plain values count alone: modules and functions are no settings.
+    Names that are no parameters count only if their values are plain; modules and functions are ignored.
     """
     plain = (str, int, float, bool, list, dict, tuple, type(None))
     found = {
@@ -35,7 +35,7 @@ def _injected(namespace: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cells(namespace: dict[str, Any]) -> list[set[str]]:
-    """The names that each cell which ran has given a value, outside its functions."""
+    """Names assigned in each executed cell, outside functions."""
     return [_assigned(source) for source in namespace.get("In", [])]
 
 

@@ -174,7 +174,7 @@ def faithfulness_table(probes: pd.DataFrame, params: Params, paths: RunPaths) ->
         paths: of the run.
 
     Returns:
-        Mean probability of the true class, in percent, while places of the lungs are removed or shown in the
+        Mean probability of the true class, in percent, while patches of the lungs are removed or shown in the
         order of the map, minus that in a random order; and ROAD. Maps that show what matters have a deletion
         below 0, an insertion and a ROAD above.
     """
@@ -205,7 +205,7 @@ def sanity_table(sanity: pd.DataFrame, paths: RunPaths) -> pd.DataFrame:
     Returns:
         One row for each model: mean similarity of maps of different images, that after each number of stages, what
         is left in the end beyond different images (with a 95% interval over images), after which stages it is
-        significantly above these, and how many maps have no order to compare, as all their places are alike.
+        significantly above these, and how many maps have no order to compare, as all their positions are alike.
     """
     rows = []
     for model, part in sanity.groupby("model", sort=False):

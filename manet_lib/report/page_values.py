@@ -186,6 +186,8 @@ def _change(name: str, condition: str, arm: str, before: str, after: str) -> str
     for record in one_version(compared(study, records)):
         if (record["condition"], record["arm"]) == (condition, arm):
             same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
+            if not same:
+                raise LookupError(f"{name}: {before} and {after} have no image in common")
             first, second = (score(record, test, study.quantity, same) for test in (before, after))
             changes.append(second - first)
     return _over_runs(np.array(changes), "+.1f")

@@ -53,7 +53,8 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
         made = [one for one in done if one is not None]
         used |= {key for step in behind for key in fingerprint(params, step.name)}
         exists = any((paths.figures / f"{name}.{ending}").is_file() for ending in ("png", "csv"))
-        entry: dict[str, Any] = {"status": _status(name, params, len(made), len(behind)) if exists else "not run"}
+        whole = exists and bool(made or not behind)
+        entry: dict[str, Any] = {"status": _status(name, params, len(made), len(behind)) if whole else "not run"}
         if exists and made:
             entry |= {"seconds": round(sum(one["seconds"] for one in made), 1)}
             entry |= {key: sorted({one[key] for one in made if one.get(key)}) for key in ("device", "precision")}
@@ -72,8 +73,6 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
 
 
 def _status(name: str, params: Params, done: int, wanted: int) -> str:
-    if wanted and not done:
-        return "not run"
     if name in _DRAWN or name == "table3":
         return "reproduced"
     if params.data_source == "phantom":

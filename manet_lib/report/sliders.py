@@ -107,11 +107,10 @@ def _png(picture: NDArray[Any] | Figure) -> bytes:
 def _enlarged(png: bytes) -> bytes:
     """A picture of few pixels as large as the page shows it, for readers without HTML."""
     picture = Image.open(BytesIO(png))
-    factor = -(-_WIDTH // picture.width)
-    if factor == 1:
+    if picture.width >= _WIDTH:
         return png
     target = BytesIO()
-    size = (factor * picture.width, factor * picture.height)
+    size = (_WIDTH, round(picture.height * _WIDTH / picture.width))
     picture.resize(size, Image.Resampling.NEAREST).save(target, "png", optimize=True)
     return target.getvalue()
 

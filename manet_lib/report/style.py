@@ -54,7 +54,7 @@ def save_figure(figure: Figure, paths: RunPaths, name: str, dpi: int) -> None:
 
 
 def show_image(axes: Axes, picture: NDArray[Any]) -> None:
-    """Show a grey image: 8-bit images from 0 to 255, masks from 0 to 1, maps from their least to their largest."""
+    """Show a grey image: 8-bit images from 0 to 255, masks from 0 to 1, maps over their whole range."""
     limits: dict[str, Any] = {}
     if picture.dtype in (np.uint8, np.bool_):
         limits = {"vmin": 0, "vmax": 255 if picture.max() > 1 else 1}

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from manet_lib.data.manifest import read_manifest
-from manet_lib.params import CLASS_TITLES, CLASSES, Params
+from manet_lib.params import CLASS_TITLES, CLASSES, Params, UserError
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known, write_text
@@ -75,7 +75,7 @@ def right_of(predictions: pd.DataFrame) -> pd.DataFrame:
     right = predictions.assign(right=predictions["label"] == predictions["predicted"])
     wide = right.pivot(index="trial", columns="image_id", values="right")
     if wide.isna().any(axis=None):
-        raise ValueError("predictions.csv: the trials were tested on different images; run the profile again")
+        raise UserError("predictions.csv: the trials were tested on different images; run the profile again")
     return wide.astype(bool)
 
 

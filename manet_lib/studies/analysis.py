@@ -210,7 +210,7 @@ def verdict(difference: float, p: float, p_equivalent: float) -> str:
 
 
 POWER = 0.8
-"""Probability of a verdict with the number of pairs that is said to be needed."""
+"""Power for which :func:`pairs_needed` is computed."""
 
 
 def pairs_needed(differences: NDArray[np.float64], margin: float, most: int = MOST) -> int:
@@ -225,12 +225,15 @@ def pairs_needed(differences: NDArray[np.float64], margin: float, most: int = MO
     """
     mean, spread = abs(float(differences.mean())), float(differences.std(ddof=1))
     levels = (np.arange(200) + 0.5) / 200  # of the variance that such pairs will show, a chi-squared quantity
-    count = np.arange(2, most)[:, None]
-    freedom = count - 1
-    found = spread * np.sqrt(scipy.stats.chi2.ppf(levels, freedom) / freedom / count)
-    significant = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) * found
-    equivalent = np.clip(margin - scipy.stats.t.ppf(1 - LEVEL, freedom) * found, 0, significant)
-    drawn = scipy.stats.norm(mean, spread / np.sqrt(count))
-    undecided = drawn.cdf(significant) - drawn.cdf(equivalent) + drawn.cdf(-equivalent) - drawn.cdf(-significant)
-    enough = np.flatnonzero(1 - undecided.mean(axis=1) >= POWER)
-    return int(count[enough[0], 0]) if len(enough) else most
+    for count in range(2, most):
+        freedom = count - 1
+        found = spread * np.sqrt(scipy.stats.chi2.ppf(levels, freedom) / freedom / count)
+        significant = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) * found
+        equivalent = np.clip(margin - scipy.stats.t.ppf(1 - LEVEL, freedom) * found, 0, significant)
+        drawn = scipy.stats.norm(mean, spread / np.sqrt(count))
+        undecided = (
+            drawn.cdf(significant) - drawn.cdf(equivalent) + drawn.cdf(-equivalent) - drawn.cdf(-significant)
+        )
+        if 1 - undecided.mean() >= POWER:
+            return count
+    return most

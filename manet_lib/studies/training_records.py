@@ -92,6 +92,9 @@ def score(record: Record, test: str, quantity: str = "accuracy", images: Collect
         quantity: `accuracy`, `auc`, `recall CLASS`, or `pneumonias`, the share of images of bacterial and viral
             pneumonia that are taken for the other of the two.
         images: ids of those that count; all, if not given.
+
+    Raises:
+        ValueError: there is no such quantity.
     """
     classes, tested = record["classes"], record["tests"][test]
     counts = np.array([images is None or name in images for name in tested["image_id"]])

@@ -15,7 +15,7 @@ from manet_lib.workflow.records import write_text
 
 START, END = "# solution", "# end of solution"
 STUB = "...  # your code"
-_ANSWER = re.compile(rf"^( *){START}\n.*?^ *{END}$", re.MULTILINE | re.DOTALL)
+_ANSWER = re.compile(rf"^([ \t]*){START}[ \t]*\n.*?^[ \t]*{END}[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def solutions() -> list[Path]:

@@ -135,12 +135,10 @@ def _leaked(table: pd.DataFrame) -> float:
 @check
 def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool_]], float]) -> str:
     """01, third exercise: accuracy of guessing the sources of test images from thumbnails of 16×16 pixels."""
-    noise, count = (
-        np.random.default_rng(0),
-        89,
-    )  # 29 for the test, 60 others: no share of one is a share of the other
+    count = 89  # 29 for the test and 60 others, so that few shares of the others are shares of the test
+    test, noise = np.arange(count) % 3 == 2, np.random.default_rng(0)
     random_images = noise.integers(0, 256, (count, SIZE, SIZE), dtype=np.uint8)
-    sources, test = noise.choice(SOURCES, count), np.arange(count) % 3 == 2
+    sources = noise.choice(SOURCES, count)
     blind = number(accuracy, random_images, sources, test)
     if blind > 1:
         raise NotYet(f"{blind:g} is no share of the test images: divide by how many there are.")
@@ -154,7 +152,7 @@ def check_source_guess(accuracy: Callable[[Images, NDArray[Any], NDArray[np.bool
         manifest = odd_tested(described)
         found = number(accuracy, images, manifest["source"].to_numpy(), test)
         right, wanted = found * test.sum(), share_right(images, manifest, "source")
-        if not close(right, np.rint(right), 0.01):
+        if not close(right, np.rint(right), 0.15):  # an answer may be rounded to two decimals
             raise NotYet(
                 f"{found:.3f} is no share of the {test.sum()} test images: score on `test`, and on these only."
             )

@@ -94,7 +94,7 @@ def number(function: Callable[..., Any], *arguments: Any) -> float:
     found = float(ask(function, *arguments))
     if not np.isfinite(found):
         name = getattr(function, "__name__", "it")
-        raise NotYet(f"your function `{name}` gives {found}, which is no number that can be compared.")
+        raise NotYet(f"your function `{name}` gives {found}, which is not a finite number.")
     return found
 
 

@@ -116,7 +116,7 @@ def _batch_size(params: Params, pairs: int) -> int:
             f"nodes × devices × accumulate: {params.nodes} × {params.devices} × {params.accumulate}, but stage 1 "
             f"has {pairs} training pairs; expected a product of at most that"
         )
-    return max(shares, min(params.seg_batch_size, pairs - pairs % shares))
+    return min(params.seg_batch_size, pairs - pairs % shares)
 
 
 def predict_raw_masks(params: Params, paths: RunPaths) -> bool:

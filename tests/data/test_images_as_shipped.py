@@ -16,7 +16,7 @@ import pydicom
 import pytest
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders import JPEGLosslessSV1Decoder
@@ -603,7 +603,9 @@ class TestSizes:
         assert time.perf_counter() - started < 2
 
     def test_dicom_and_other_tiff_are_refused_as_well(self, refused: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        dicom, tiff = _file(_image(GREY)), _encoded(GREY.astype(np.uint16), "TIFF")
+        dicom, tiff = _file(_image(GREY)), _tiff(GREY.astype(np.uint32), 0)
+        with pytest.raises(UnidentifiedImageError):
+            Image.open(io.BytesIO(tiff))
         monkeypatch.setattr("manet_lib.data.images.LARGEST", GREY.size)
         _read(dicom)
         monkeypatch.setattr("manet_lib.data.images.LARGEST", GREY.size - 1)

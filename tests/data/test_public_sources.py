@@ -324,3 +324,11 @@ def test_an_archive_that_an_interrupted_call_lacks_is_fetched_by_the_next(tmp_pa
     rows = source.read(_obtain(source, data, unreachable))
     assert (rows["mask_path"] != "").tolist() == [True]
     assert _unpacked(source, data) == source.folder(data)
+
+
+@pytest.mark.parametrize("place", ["", "shenzhen", "downloads/x"])
+def test_collections_unpacked_by_hand_are_complete_with_their_masks(tmp_path, place):
+    source = next(one for one in SOURCES if one.name == "shenzhen")
+    folder = tmp_path / "data" / place
+    touch(folder, ["ChinaSet_AllFiles/CXR_png/CHNCXR_0001_0.png", "mask/CHNCXR_0001_0_mask.png"])
+    assert _unpacked(source, tmp_path / "data") == folder

@@ -62,9 +62,17 @@ def test_grey_levels_of_masks_maps_and_images(picture, level):
     assert _level("base64," + data["image/png"]) == level
 
 
+@pytest.mark.parametrize("side", [8, 64, 319, 320, 400])
+def test_without_html_small_pictures_are_as_large_as_with_it(side):
+    data, _ = frames([np.eye(side)], {"one": ["x"]}, "a line")._repr_mimebundle_()
+    picture = np.asarray(Image.open(BytesIO(b64decode(data["image/png"]))))
+    assert picture.shape == (max(side, 320),) * 2
+    assert set(np.unique(picture)) == {0, 255}, "each pixel stays a square"
+
+
 def test_figures_are_drawn_whole_and_closed():
     before = plt.get_fignums()
-    figures = [plt.subplots(figsize=(2, 1))[0] for _ in range(2)]
+    figures = [plt.subplots(figsize=(4, 2))[0] for _ in range(2)]
     data, _ = frames(figures, {"stage": ["1", "2"]}, "empty axes")._repr_mimebundle_()
     assert Image.open(BytesIO(b64decode(data["image/png"]))).size == (360, 180)
     assert plt.get_fignums() == before

@@ -89,6 +89,13 @@ def test_the_answer_is_replaced_where_it_is_indented():
     assert without_answer(source) == f"def f(x):\n    '''Doc.'''\n    {STUB}\n\n\nz = 1"
 
 
+@pytest.mark.parametrize("start", ["    # solution ", "\t# solution", "    # solution\t"])
+def test_blanks_around_a_marker_do_not_matter(start):
+    indent = start[: start.index("#")]
+    source = f"def f(x):\n{start}\n    return secret\n    # end of solution \nz = 1"
+    assert without_answer(source) == f"def f(x):\n{indent}{STUB}\nz = 1"
+
+
 @pytest.mark.parametrize("source", ["# solution\nx = 1", "# end of solution", "# solution\n# solution\n"])
 def test_markers_that_do_not_match_are_refused(source):
     with pytest.raises(UserError, match=r"one\.ipynb: .*end of solution"):

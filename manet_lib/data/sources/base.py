@@ -42,6 +42,7 @@ class Source:
         marker: a path inside the unpacked collection by which its folder is recognised.
         read: rows of the images in that folder; paths relative to it.
         fits: whether a folder with the marker is this collection's, and not another's of the same layout.
+        complete: whether that folder, or one around it, holds what all of the archives hold.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Source:
     marker: str
     read: Callable[[Path], pd.DataFrame]
     fits: Callable[[Path], bool] = Path.is_dir
+    complete: Callable[[Path], bool] = Path.is_dir
 
     def folder(self, data: Path) -> Path | None:
         """The folder below ``data`` that holds the unpacked collection, or None."""

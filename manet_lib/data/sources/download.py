@@ -4,9 +4,11 @@ No publisher of these archives states a checksum. The first complete download of
 (URL, bytes, SHA-256, date); later downloads must match it.
 """
 
+import errno
 import hashlib
 import http.client
 import json
+import lzma
 import shutil
 import stat
 import urllib.error
@@ -26,6 +28,7 @@ from manet_lib.workflow.records import claimed, write_json
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 4
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def fetch(archive: Archive, folder: Path, *, mirror: str = "", timeout: float = 60.0) -> Path:
@@ -158,11 +161,11 @@ def unpack(archive: Path, folder: Path) -> Path:
                 _refuse_unsafe(archive, member)
             for member in bar(members, len(members), f"unpacking {archive.name}"):
                 _write(opened.open, member, temporary)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, UserError):
             raise
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno in _OF_THE_DISK:
             raise UserError(
                 f"{archive.name}: cannot be unpacked: {error.strerror or error}; check space and permissions"
             ) from None

@@ -61,7 +61,8 @@ def _place(source: Source, archive: Archive, data: Path) -> Path:
 def _unpacked(source: Source, data: Path) -> Path | None:
     """The folder of a source, or None if it is not there or an earlier call unpacked only some of its archives."""
     there = [_place(source, archive, data).is_dir() for archive in source.archives]
-    return None if any(there) and not all(there) else source.folder(data)
+    folder = source.folder(data)
+    return None if folder and any(there) and not all(there) and not source.complete(folder) else folder
 
 
 def _to_fetch(source: Source, data: Path) -> list[Archive]:

@@ -54,4 +54,5 @@ SOURCE = Source(
     counts={"normal": 326, "tb": 336},
     marker="ChinaSet_AllFiles/CXR_png",
     read=read,
+    complete=lambda folder: bool(_masks(folder)),
 )
