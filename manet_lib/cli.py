@@ -24,7 +24,7 @@ from manet_lib.inference.contact_sheet import is_contact_sheet, write_contact_sh
 from manet_lib.inference.export import EXPORTED, export_onnx
 from manet_lib.inference.networks import Networks, is_own, read_header
 from manet_lib.inference.outputs import check_folder, check_output, growing_csv, is_stream, text_of
-from manet_lib.inference.predict import NOTE, MANet, Predictions
+from manet_lib.inference.predict import NOTE, MANet
 from manet_lib.inference.release import BATCH, best_trained, known_networks
 from manet_lib.params import MODELS, UserError, printable
 from manet_lib.report.heat_maps import overview_figure
@@ -93,20 +93,17 @@ def _answered(
     predictions = manet.classify(images)
     heat = manet.heat_maps(images, predictions) if drawn else np.zeros((len(images), 0), np.float32)
     for number, mask in enumerate(predictions.masks):
-        yield _row(manet.classes, predictions, number), mask, heat[number]
-
-
-def _row(classes: list[str], predictions: Predictions, number: int) -> dict[str, Any]:
-    values = zip(classes, predictions.probabilities[number], strict=True)
-    return {
-        "label": predictions.labels[number],
-        **{f"p_{name}": round(float(value), 6) for name, value in values},
-        "lung_area": round(float(predictions.masks[number].mean()), 4),
-        "distance": round(float(predictions.distances[number]), 3),
-        "warnings": "; ".join(predictions.warnings[number]),
-        "fault": "",
-        "note": NOTE,
-    }
+        values = zip(manet.classes, predictions.probabilities[number], strict=True)
+        row = {
+            "label": predictions.labels[number],
+            **{f"p_{name}": round(float(value), 6) for name, value in values},
+            "lung_area": round(float(mask.mean()), 4),
+            "distance": round(float(predictions.distances[number]), 3),
+            "warnings": "; ".join(predictions.warnings[number]),
+            "fault": "",
+            "note": NOTE,
+        }
+        yield row, mask, heat[number]
 
 
 def _draw(
@@ -130,10 +127,8 @@ def _predict(options: argparse.Namespace) -> int:
     columns += ["lung_area", "distance", "warnings", "fault", "note"]
     rows: list[dict[str, Any]] = []
     with growing_csv(options.output, columns) as add:
-        for row in chain(
-            predict(manet, found.images, options.batch, options.pictures),
-            (_fault(path, reason) for path, reason in found.passed_over),
-        ):
+        passed_over = (_fault(path, reason) for path, reason in found.passed_over)
+        for row in chain(predict(manet, found.images, options.batch, options.pictures), passed_over):
             add(row)
             rows.append(row)
     if options.pictures:

@@ -365,6 +365,10 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_NOT_YAML = (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What loading a file raises that is not YAML."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a flat parameter file into a dictionary, unchecked but for its form.
 
@@ -384,15 +388,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path.name}: cannot be read: {' '.join(str(error).split())}") from None
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        LookupError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+    except _NOT_YAML as error:
         raise UserError(f"{path.name}: is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
         raise UserError(f"{path.name}: the file is empty; expected lines of `key: value`, at least profile")

@@ -20,7 +20,7 @@ from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 from manet_lib.workflow.steps import probes_step
 
 PATCHES = 16
@@ -82,13 +82,15 @@ def _probe(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> N
             part = (seen.image[one], seen.mask[one], seen.lungs[number], int(seen.target[number]))
             scores = faithfulness(network, *part, maps[number], str(image.image_id))
             faithful.append(who | {"image_id": image.image_id, "label": image.label} | scores)
-        fresh = fresh_classifier(params, model, trial)
-        for stages, alike in _sanity(network, fresh, seen.image, seen.mask, seen.target, maps):
-            for name, value in zip(images["image_id"], alike, strict=True):
+        alike = [unrelated(maps)]
+        for random in randomised(network, fresh_classifier(params, model, trial)):
+            others = grad_cam(random, seen.image, seen.mask, seen.target)
+            alike.append([similarity(one, other) for one, other in zip(maps, others, strict=True)])
+        for stages, values in enumerate(alike):
+            for name, value in zip(images["image_id"], values, strict=True):
                 sane.append(who | {"image_id": name, "stages": stages, "similarity": value})
     for name, rows in (("faithfulness.csv", faithful), ("sanity.csv", sane)):
-        with atomic_path(paths.probes / name) as temporary:
-            pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f")
+        write_csv(paths.probes / name, pd.DataFrame(rows), "%.6f")
 
 
 class _Masked(nn.Module):
@@ -178,15 +180,6 @@ def removal(order: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
     return (rank[None] < steps[:, None]).reshape(LEVELS + 1, *order.shape)
 
 
-def _sanity(
-    network: nn.Module, fresh: nn.Module, image: Tensor, mask: Tensor, target: Tensor, maps: NDArray[np.float32]
-) -> Iterator[tuple[int, list[float]]]:
-    yield 0, unrelated(maps)
-    for stages, random in enumerate(randomised(network, fresh), start=1):
-        others = grad_cam(random, image, mask, target)
-        yield stages, [similarity(one, other) for one, other in zip(maps, others, strict=True)]
-
-
 def unrelated(maps: NDArray[np.float32]) -> list[float]:
     """How alike the maps (N, S, S) of different images are: one value for each, whose mean is that of all pairs.
 
@@ -233,9 +226,5 @@ def repeatability(params: Params, paths: RunPaths, model: str, trials: list[int]
     seen = inputs_of(params, paths, images)
     networks = (load_classifier(params, paths, model, trial) for trial in trials)
     maps = [grad_cam(network, seen.image, seen.mask, seen.target) for network in networks]
-    return [
-        similarity(one, other)
-        for number, first in enumerate(maps)
-        for second in maps[number + 1 :]
-        for one, other in zip(first, second, strict=True)
-    ]
+    pairs = itertools.combinations(maps, 2)
+    return [similarity(one, other) for pair in pairs for one, other in zip(*pair, strict=True)]

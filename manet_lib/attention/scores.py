@@ -13,7 +13,7 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.training.classification import load_classifier
 from manet_lib.workflow.parameters import view
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 from manet_lib.workflow.steps import attention_step
 
 MEASURES = ("share", "covered", "pointing", "precision")
@@ -75,13 +75,9 @@ def score_attention(params: Params, paths: RunPaths, trained: list[tuple[str, in
 
 
 def _score(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> None:
-    tables = {
-        "scores.csv": attention_scores(params, paths, trained),
-        "controls.csv": _controls(params, paths, trained),
-    }
-    for name, table in tables.items():
-        with atomic_path(paths.attention / name) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6f")
+    scores, controls = attention_scores(params, paths, trained), _controls(params, paths, trained)
+    write_csv(paths.attention / "scores.csv", scores, "%.6f")
+    write_csv(paths.attention / "controls.csv", controls, "%.6f")
 
 
 def attention_scores(
@@ -98,13 +94,11 @@ def attention_scores(
     images = chosen_images(read_manifest(paths), params.classes, params.cam_per_class)
     seen = inputs_of(params, paths, images)
     lesions = true_lesions(paths, images, seen.lungs.shape[-1])
-    tables = [
-        _scored(images, _maps(params, paths, seen, model, trial, fresh), seen.lungs, lesions).assign(
-            model=model, trial=trial
-        )
-        for model, trial in trained
-    ]
-    return _ordered(pd.concat(tables))
+    rows: list[dict[str, object]] = []
+    for model, trial in trained:
+        maps = _maps(params, paths, seen, model, trial, fresh)
+        rows += _scored(images, maps, seen.lungs, lesions, model=model, trial=trial)
+    return pd.DataFrame(rows)
 
 
 def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -> pd.DataFrame:
@@ -115,17 +109,15 @@ def _controls(params: Params, paths: RunPaths, trained: list[tuple[str, int]]) -
     given = np.roll(seen.lungs, params.cam_per_class % len(images) or 1, axis=0)
     exchanged = inputs_of(params, paths, images, given)
     blob = np.repeat(centre_blob(seen.lungs.shape[-1])[None], len(images), axis=0)
-    tables = [_scored(images, blob, seen.lungs, lesions).assign(control="centre blob", model="", trial=0)]
+    rows = list(_scored(images, blob, seen.lungs, lesions, control="centre blob", model="", trial=0))
     for model, trial in trained:
         maps = _maps(params, paths, seen, model, trial, fresh=True)
-        tables.append(
-            _scored(images, maps, seen.lungs, lesions).assign(control="untrained", model=model, trial=trial)
-        )
+        rows += _scored(images, maps, seen.lungs, lesions, control="untrained", model=model, trial=trial)
         maps = _maps(params, paths, exchanged, model, trial)
+        rows += _scored(images, maps, seen.lungs, lesions, control="mismatched mask", model=model, trial=trial)
         nowhere = np.zeros_like(lesions)  # lesions of the other image are no lesions of this one
-        for name, regions in (("mismatched mask", (seen.lungs, lesions)), ("that mask", (given, nowhere))):
-            tables.append(_scored(images, maps, *regions).assign(control=name, model=model, trial=trial))
-    return _ordered(pd.concat(tables))
+        rows += _scored(images, maps, given, nowhere, control="that mask", model=model, trial=trial)
+    return pd.DataFrame(rows)
 
 
 def _maps(
@@ -136,23 +128,15 @@ def _maps(
     return grad_cam(network, seen.image, seen.mask, seen.target)
 
 
-def _scored(images: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region) -> pd.DataFrame:
-    return pd.DataFrame(list(_rows(images, maps, lungs, lesions)))
-
-
-def _rows(
-    images: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region
+def _scored(
+    images: pd.DataFrame, maps: NDArray[np.float32], lungs: Region, lesions: Region, **of_all: object
 ) -> Iterator[dict[str, object]]:
+    """A row for each image, which begins with what all of them have in common."""
     for image, heat, lung, lesion in zip(images.itertuples(), maps, lungs, lesions, strict=True):
-        row: dict[str, object] = {"image_id": image.image_id, "label": image.label}
+        row = of_all | {"image_id": image.image_id, "label": image.label}
         row |= {"empty": not heat.any(), "heat": float(heat.mean())}
         for name, region in (("lung", lung), ("lesion", lesion)):
             if region.any():
                 scores = score_map(heat, region) | {"area": float(region.mean())}
                 row |= {f"{name}_{measure}": value for measure, value in scores.items()}
         yield row
-
-
-def _ordered(table: pd.DataFrame) -> pd.DataFrame:
-    first = [name for name in ("control", "model", "trial", "image_id", "label") if name in table]
-    return table[[*first, *(name for name in table if name not in first)]]

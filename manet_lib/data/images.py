@@ -231,10 +231,8 @@ def _tiff_values(data: bytes, number: int) -> tuple[NDArray[np.float64], NDArray
             stored = page.asarray()
         except ValueError as error:
             if "imagecodecs" in str(error):
-                name = page.compression.name
-                raise ValueError(
-                    f"compressed as {name}, which needs another package; pip install imagecodecs"
-                ) from None
+                way = "which needs another package; pip install imagecodecs"
+                raise ValueError(f"compressed as {page.compression.name}, {way}") from None
             raise
         several, planar = page.samplesperpixel > 1, page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
         channels = np.moveaxis(stored, 0, -1) if several and planar else stored
@@ -256,11 +254,7 @@ class _Limits:
         """Lift them until the block ends."""
         with self.lock:
             if self.readers == 0:
-                self.before = (
-                    Image.MAX_IMAGE_PIXELS,
-                    PngImagePlugin.MAX_TEXT_CHUNK,
-                    PngImagePlugin.MAX_TEXT_MEMORY,
-                )
+                self.before = Image.MAX_IMAGE_PIXELS, PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
                 Image.MAX_IMAGE_PIXELS = None
                 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 1 << 30
             self.readers += 1

@@ -106,9 +106,8 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
     stated = re.match(r'\ufeff?"?sep=(.)"?[^\S\n]*\n', text, flags=re.IGNORECASE)
     body, skipped = (text[stated.end() :], 1) if stated else (text, 0)
     header = next((line for line in body.splitlines() if line.strip()), "")
-    reader = csv.reader(
-        io.StringIO(body, newline=""), delimiter=stated[1] if stated else _separator(header), strict=True
-    )
+    separator = stated[1] if stated else _separator(header)
+    reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator, strict=True)
     try:
         return [(reader.line_num + skipped, row) for row in reader if any(map(str.strip, row))]
     except csv.Error as error:

@@ -9,7 +9,7 @@ from manet_lib.data.store import Store
 from manet_lib.params import Params, UserError
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.workflow.parameters import view
-from manet_lib.workflow.records import atomic_path, read_table
+from manet_lib.workflow.records import read_table, write_csv
 from manet_lib.workflow.steps import manifest_step
 
 COLUMNS = (
@@ -61,9 +61,7 @@ def _build(params: Params, paths: RunPaths) -> None:
         print(f"split: {named}; {ways}")
     has_mask = (index["mask_path"] != "") & ~dropped
     pairs = split_pairs(has_mask, sides, params.split, params.seg_test_fraction, params.seed)
-    manifest = index.assign(split=sides, seg_split=pairs)[list(COLUMNS)]
-    with atomic_path(paths.manifest) as temporary:
-        manifest.to_csv(temporary, index=False)
+    write_csv(paths.manifest, index.assign(split=sides, seg_split=pairs)[list(COLUMNS)])
 
 
 def read_manifest(paths: RunPaths) -> pd.DataFrame:

@@ -6,6 +6,7 @@ others, out of focus. What the patch is made of is the class; where it lies is t
 """
 
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from manet_lib.data.seeds import stable_hash
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 
 MATERIALS = ("brick", "grass", "gravel")
 SIDE = 64
@@ -94,15 +95,11 @@ def write_patches(folder: Path, squares: int = _TILES**2, turns: int = 2, seed: 
         return csv
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     rows = []
-    for label in MATERIALS:
-        for number in range(squares):
-            for turn in range(turns):
-                picture, patch, ground = draw_patch(label, number, turn, seed)
-                name = f"{label}_{number:02d}_{turn}.png"
-                Image.fromarray(picture).save(folder / name)
-                Image.fromarray(patch.astype(np.uint8) * 255).save(folder / "masks" / name)
-                rows.append((name, label, f"masks/{name}", f"{label}_{number:02d}", ground))
-    with atomic_path(csv) as temporary:
-        table = pd.DataFrame(rows, columns=["path", "label", "mask_path", "patient", "source"])
-        table.to_csv(temporary, index=False)
+    for label, number, turn in product(MATERIALS, range(squares), range(turns)):
+        picture, patch, ground = draw_patch(label, number, turn, seed)
+        name = f"{label}_{number:02d}_{turn}.png"
+        Image.fromarray(picture).save(folder / name)
+        Image.fromarray(patch.astype(np.uint8) * 255).save(folder / "masks" / name)
+        rows.append((name, label, f"masks/{name}", f"{label}_{number:02d}", ground))
+    write_csv(csv, pd.DataFrame(rows, columns=["path", "label", "mask_path", "patient", "source"]))
     return csv

@@ -35,7 +35,7 @@ from manet_lib.data.anatomy import (
 from manet_lib.data.seeds import stable_hash
 from manet_lib.params import CLASSES
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 
 SOURCES = ("north", "south", "east")
 """Invented hospitals. Each leaves its own markers outside the lungs; see :func:`_confounders`."""
@@ -115,12 +115,8 @@ def _vp(grid: Grid, rng: np.random.Generator, depth: Array) -> Array:
     return 0.75 * net * (0.45 + 0.55 * central)
 
 
-def _normal(grid: Grid, rng: np.random.Generator, depth: Array) -> Array:
-    return grid.zeros()
-
-
 _FINDINGS: dict[str, Callable[[Grid, np.random.Generator, Array], Array]] = {
-    "normal": _normal,
+    "normal": lambda grid, rng, depth: grid.zeros(),
     "covid19": _covid19,
     "tb": _tb,
     "bp": _bp,
@@ -136,16 +132,7 @@ def _confounders(grid: Grid, rng: np.random.Generator, source: str, outside: Arr
     shift = rng.uniform(-0.03, 0.03, 2) * size
     if source == "north":  # a letter R beside the patient's right shoulder
         x, y = 0.05 * size + shift[0], 0.07 * size + shift[1]
-        letter = [
-            (0, 0.12),
-            (0, 0),
-            (0.06, 0),
-            (0.07, 0.03),
-            (0.06, 0.06),
-            (0, 0.06),
-            (0.03, 0.06),
-            (0.07, 0.12),
-        ]
+        letter = [(0, 0.12), (0, 0), (0.06, 0), (0.07, 0.03), (0.06, 0.06), (0, 0.06), (0.03, 0.06), (0.07, 0.12)]
         pen.line([(x + a * size, y + b * size) for a, b in letter], fill=255, width=max(1, size // 48))
     elif source == "south":  # electrode leads of a bedside image, across the shoulders
         for side in (0.06, 0.94):
@@ -264,6 +251,5 @@ def write_phantoms(folder: Path, count: int, size: int, seed: int, confounder_st
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(bar(pool.map(write, range(count)), count, "drawing phantoms", unit="phantoms"))
     index = pd.DataFrame(rows, columns=["path", "label", "source", "patient", "mask_path"])
-    with atomic_path(folder / "index.csv") as temporary:
-        index.to_csv(temporary, index=False)
+    write_csv(folder / "index.csv", index)
     return index

@@ -96,10 +96,8 @@ def _spread(side_of: dict[str, str], table: pd.DataFrame) -> None:
 
 def missing_classes(labels: pd.Series, sides: list[str], classes: list[str]) -> dict[str, list[str]]:
     """The sides that have no image of a class, by class; classes that are on all sides are left out."""
-    counts = pd.crosstab(labels.to_numpy(), np.asarray(sides, dtype=object)).reindex(
-        index=classes, columns=list(SPLITS), fill_value=0
-    )
-    lacking = {label: [side for side in SPLITS if not counts.loc[label, side]] for label in classes}
+    found = set(zip(labels, sides, strict=True))
+    lacking = {label: [side for side in SPLITS if (label, side) not in found] for label in classes}
     return {label: absent for label, absent in lacking.items() if absent}
 
 

@@ -24,7 +24,7 @@ from manet_lib.paths import RunPaths
 from manet_lib.workflow.digests import stamp
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path, new_array, read_table, write_text, writing
+from manet_lib.workflow.records import new_array, read_table, write_csv, write_text, writing
 from manet_lib.workflow.steps import store_step
 
 _CHUNK = 64
@@ -129,14 +129,11 @@ def _build(params: Params, paths: RunPaths, code: dict[str, str]) -> None:
     if len(changed):
         more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
         raise UserError(f"{', '.join(changed[:5])}{more}: changed while being read; call again")
-    index = rows.assign(image_id=_ids(rows["path"]))
-    for name in ("width", "height", "sha256"):
-        index[name] = facts[name].to_numpy()
+    index = rows.assign(image_id=_ids(rows["path"])).join(facts)
     columns = ["image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"]
     for name in ("images.npy", "masks.npy"):
         (work.folder / name).replace(paths.store / name)
-    with atomic_path(paths.store / "index.csv") as temporary:
-        index[columns].to_csv(temporary, index=False)
+    write_csv(paths.store / "index.csv", index[columns])
     shutil.rmtree(work.folder)
 
 

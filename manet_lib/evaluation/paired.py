@@ -37,6 +37,11 @@ class Comparison:
     trials_won: float
     false_claim: float
 
+    @property
+    def bounds(self) -> tuple[float, float, float]:
+        """The difference and its interval."""
+        return self.difference, self.low, self.high
+
 
 def compare(
     first: NDArray[np.bool_], second: NDArray[np.bool_], patients: Sequence[object] | None = None
@@ -48,19 +53,15 @@ def compare(
         second: the same of the second, of the same shape and in the same order.
         patients: of each image; images of a patient are drawn together.
     """
-    gained, lost = first & ~second, second & ~first
-    only_first, only_second = gained.sum(axis=1), lost.sum(axis=1)
-    mean, low, high = crossed_interval(first.astype(float) - second.astype(float), patients)
-    ahead = np.sign(only_first - only_second)
+    only_first, only_second = (first & ~second).sum(axis=1).tolist(), (second & ~first).sum(axis=1).tolist()
+    ahead = np.sign(np.subtract(only_first, only_second))
     return Comparison(
-        mean,
-        low,
-        high,
-        tuple(only_first.tolist()),
-        tuple(only_second.tolist()),
-        tuple(mcnemar_p(b, c) for b, c in zip(only_first.tolist(), only_second.tolist(), strict=True)),
+        *crossed_interval(first.astype(float) - second.astype(float), patients),
+        tuple(only_first),
+        tuple(only_second),
+        tuple(map(mcnemar_p, only_first, only_second)),
         float((ahead + 1).mean() / 2),
-        false_claim(int(only_first[0]), int(only_second[0])),
+        false_claim(only_first[0], only_second[0]),
     )
 
 
@@ -85,15 +86,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if len(p_values) else []
 
 
-def images_needed(difference: float, discordance: float, power: float = 0.8, level: float = 0.05) -> int:
+def images_needed(difference: float, discordance: float, power: float = 0.8) -> int:
     """Test images that a McNemar test needs to see a difference (Connor, Biometrics 43, 1987).
 
     Args:
         difference: of the two accuracies, in (0, discordance].
         discordance: share of images that exactly one of the networks classifies correctly.
-        power: probability of seeing it.
-        level: of the two-sided test.
+        power: probability of seeing it at the 5% level, two-sided.
     """
-    chance, missed = scipy.stats.norm.ppf(1 - level / 2), scipy.stats.norm.ppf(power)
+    chance, missed = scipy.stats.norm.ppf(0.975), scipy.stats.norm.ppf(power)
     spread = chance * np.sqrt(discordance) + missed * np.sqrt(discordance - difference**2)
     return int(np.ceil((spread / difference) ** 2))

@@ -109,14 +109,12 @@ def bin_of(confidence: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
 
 
-def calibration_by_chance(confidence: NDArray[np.float64], draws: int = 1000, share: float = 0.95) -> float:
-    """What the expected calibration error stays below in 95% of draws if every probability were true.
+def calibration_by_chance(confidence: NDArray[np.float64]) -> float:
+    """What the expected calibration error stays below in 95% of 1000 draws if every probability were true.
 
     Args:
         confidence: probability of the predicted class, (trials, images).
-        draws: how often it is drawn which images are right.
-        share: of the draws.
     """
     rng, images = np.random.default_rng(stable_hash("calibration", *confidence.shape)), confidence.shape[1]
-    right = (rng.random(images) < confidence for _ in range(draws))  # an image has one truth in all trials
-    return float(np.quantile([calibration_values(confidence, one).mean() for one in right], share))
+    right = (rng.random(images) < confidence for _ in range(1000))  # an image has one truth in all trials
+    return float(np.quantile([calibration_values(confidence, one).mean() for one in right], 0.95))

@@ -10,15 +10,16 @@ from manet_lib.data.seeds import stable_hash
 
 
 def bootstrap_interval(
-    values: NDArray[np.float64], statistic: str = "mean", confidence: float = 0.95, draws: int = 10_000
+    values: NDArray[np.float64], statistic: str = "mean", confidence: float = 0.95
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean or median of a sample.
+
+    Its 10 000 draws depend on the sample's size alone, so the interval is the same every time.
 
     Args:
         values: float (N,), N >= 1.
         statistic: `mean` or `median`.
         confidence: coverage of the interval.
-        draws: resamples; they depend on the sample's size alone, so the interval is the same every time.
     """
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) == 1:  # SciPy wants two
@@ -26,7 +27,7 @@ def bootstrap_interval(
     result = scipy.stats.bootstrap(
         (sample,),
         np.mean if statistic == "mean" else np.median,
-        n_resamples=draws,
+        n_resamples=10_000,
         confidence_level=confidence,
         method="percentile",
         rng=np.random.default_rng(stable_hash("bootstrap", len(sample))),
@@ -34,16 +35,16 @@ def bootstrap_interval(
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
-def student_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
-    """Mean of two or more independent values, float (N,), and half the width of Student's interval."""
-    half = scipy.stats.t.ppf((1 + confidence) / 2, len(values) - 1) * scipy.stats.sem(values)
+def student_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of two or more independent values, float (N,), and half the width of Student's 95% interval."""
+    half = scipy.stats.t.ppf(0.975, len(values) - 1) * scipy.stats.sem(values)
     return float(np.mean(values)), float(half)
 
 
 def crossed_interval(
-    values: NDArray[np.float64], patients: Sequence[object] | None = None, confidence: float = 0.95
+    values: NDArray[np.float64], patients: Sequence[object] | None = None
 ) -> tuple[float, float, float]:
-    """Mean and confidence interval of a quantity measured on the same images in several trials.
+    """Mean and 95% confidence interval of a quantity measured on the same images in several trials.
 
     Images and trials are crossed and both are draws: another test set and another training would both give another
     mean. Their variances are estimated as in a two-way analysis of variance with random effects and one value in a
@@ -54,7 +55,6 @@ def crossed_interval(
         values: float (trials, images), such as 1 where an image is classified correctly, or the difference of two
             networks on it.
         patients: of each image; without them each image counts as a patient of its own.
-        confidence: coverage of the interval.
 
     Returns:
         Mean, lower and upper bound; NaN for the bounds where all images are of one patient.
@@ -62,7 +62,7 @@ def crossed_interval(
     mean, variance, freedom = _crossed(values, patients)
     if patients is not None and len(set(patients)) == 1:
         return mean, float("nan"), float("nan")
-    half = float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * float(np.sqrt(variance))
+    half = float(scipy.stats.t.ppf(0.975, freedom)) * float(np.sqrt(variance))
     return mean, mean - half, mean + half
 
 
@@ -70,9 +70,8 @@ def share_interval(
     values: NDArray[np.float64] | NDArray[np.bool_],
     patients: Sequence[object] | None = None,
     images: int | None = None,
-    confidence: float = 0.95,
 ) -> tuple[float, float, float]:
-    """Mean and confidence interval of a share, such as accuracy, on the same images in several trials.
+    """Mean and 95% confidence interval of a share, such as accuracy, on the same images in several trials.
 
     The variance is that of :func:`crossed_interval`; the interval is Wilson's for as many independent images as
     would have that variance, so that it stays within [0, 1]. The simulated coverage of accuracy is 94 to 98%
@@ -84,17 +83,16 @@ def share_interval(
         patients: of each image; images of a patient are drawn together.
         images: number of independent images (patients, where they are given) that the share is of; used only where
             the values have no variance. If not given, that of all images or patients.
-        confidence: coverage of the interval.
 
     Returns:
         Share, lower and upper bound, in [0, 1]; NaN where a value is NaN.
     """
     mean, variance, freedom = _crossed(values.astype(float), patients)
     count: float = images or (values.shape[1] if patients is None else len(set(patients)))
-    deviate = scipy.stats.norm.ppf((1 + confidence) / 2)
+    deviate = scipy.stats.norm.ppf(0.975)
     if variance > 0 and 0 < mean < 1:
         count = mean * (1 - mean) / variance
-        deviate = scipy.stats.t.ppf((1 + confidence) / 2, freedom)
+        deviate = scipy.stats.t.ppf(0.975, freedom)
     chance = float(deviate) ** 2 / count
     centre, half = mean + chance / 2, np.sqrt(chance * mean * (1 - mean) + chance**2 / 4)
     low, high = float((centre - half) / (1 + chance)), float((centre + half) / (1 + chance))

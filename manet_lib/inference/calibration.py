@@ -14,14 +14,12 @@ def fit_temperature(logits: NDArray[np.floating], targets: NDArray[np.integer]) 
     It changes no decision. Fit it to validation images, on which nothing was trained.
 
     Args:
-        logits: float (N, classes).
+        logits: float (N, classes), N >= 1.
         targets: class numbers, int (N,).
 
     Returns:
-        Between 0.05 and 20; above 1 where the network is too sure. 1 where there is no image.
+        Between 0.05 and 20; above 1 where the network is too sure.
     """
-    if not len(targets):
-        return 1.0
 
     def loss(log_temperature: float) -> float:
         scaled = log_softmax(logits.astype(np.float64) / np.exp(log_temperature), axis=1)

@@ -64,15 +64,12 @@ def write_contact_sheet(folder: Path, rows: Iterable[tuple[str, dict[str, Any]]]
     """
     shown = []
     for picture, row in rows:
-        values = [f"{row[f'p_{name}']:.2f}" for name in classes] if row["label"] else [""] * len(classes)
-        values += [f"{row['lung_area']:.2f}", f"{row['distance']:.1f}"] if row["label"] else ["", ""]
-        parts = {
-            "picture": picture,
-            "link": quote(picture),
-            "numbers": values,
-            "warnings": row.get("warnings", ""),
-        }
-        shown.append(row | parts)
+        values = [""] * (len(classes) + 2)
+        if row["label"]:
+            values = [f"{row[f'p_{name}']:.2f}" for name in classes]
+            values += [f"{row['lung_area']:.2f}", f"{row['distance']:.1f}"]
+        parts = {"picture": picture, "link": quote(picture), "numbers": values}
+        shown.append(row | parts | {"warnings": row.get("warnings", "")})
     titles = ["Image", "Label", "Warnings", *classes, "Lung area", "Distance"]
     note = shown[0]["note"] if shown else ""
     write_text(folder / "index.html", _PAGE.render(made_by=_MADE_BY, titles=titles, rows=shown, note=note) + "\n")

@@ -19,8 +19,8 @@ from manet_lib.evaluation.statistics import share_interval
 from manet_lib.inference.outputs import check_output
 from manet_lib.inference.predict import MANet
 from manet_lib.params import UserError
-from manet_lib.report.tables import to_markdown
-from manet_lib.workflow.records import atomic_path
+from manet_lib.report.tables import to_markdown, with_interval
+from manet_lib.workflow.records import write_csv
 
 
 def predictions(
@@ -93,18 +93,14 @@ def summary(table: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
         "Accuracy": share_interval(right, patients),
         "Brier score": brier_interval(actual, probabilities[None], patients),
     }
-    rows = [("Images", f"{len(table)}")]
-    rows += [(name, f"{mean:.2f} ({low:.2f} to {high:.2f})") for name, (mean, low, high) in bounds.items()]
-    rows.append(("Calibration error", f"{calibration_values(confidence, right).mean():.2f}"))
-    rows.append(
-        (
-            "Calibration error of true probabilities, 95th percentile",
-            f"{calibration_by_chance(confidence):.2f}",
-        )
-    )
-    rows.append(("With a warning", f"{100 * (table['warnings'] != '').mean():.0f}%"))
-    rows.append(("No lungs found", f"{int((table['lung_area'] == 0).sum())}"))
-    return pd.DataFrame(rows, columns=["", "External images"])
+    shown = {"Images": f"{len(table)}"} | {name: with_interval(*one, ".2f") for name, one in bounds.items()}
+    shown |= {
+        "Calibration error": f"{calibration_values(confidence, right).mean():.2f}",
+        "Calibration error of true probabilities, 95th percentile": f"{calibration_by_chance(confidence):.2f}",
+        "With a warning": f"{100 * (table['warnings'] != '').mean():.0f}%",
+        "No lungs found": f"{int((table['lung_area'] == 0).sum())}",
+    }
+    return pd.DataFrame(shown.items(), columns=["", "External images"])
 
 
 def _is_own(path: Path) -> bool:
@@ -126,8 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check_output(options.output, _is_own)
         table = predictions(options.run, options.folder, options.csv, options.model, options.trial)
-        with atomic_path(options.output) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6f")
+        write_csv(options.output, table, "%.6f")
     except UserError as error:
         sys.exit(str(error))
     classes = [name.removeprefix("p_") for name in table if name.startswith("p_")]

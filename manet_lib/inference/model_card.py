@@ -50,23 +50,17 @@ def model_card(networks: Networks) -> str:
     title = f"MANet, {params.models[0]}, trained on {params.profile}"
     mean, low, high = usage.results["test accuracy"]
     errors = usage.results["expected calibration error"]
+    result = {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": params.profile, "type": usage.data["source"]},
+        "metrics": [{"type": "accuracy", "value": mean}],
+    }
     head = {
         "license": "mit",
         "library_name": "manet-companion",
         "pipeline_tag": "image-classification",
         "tags": ["medical-imaging", "chest-x-ray", "mask-attention", "research-only"],
-        "model-index": [
-            {
-                "name": title,
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": {"name": params.profile, "type": usage.data["source"]},
-                        "metrics": [{"type": "accuracy", "value": mean}],
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": title, "results": [result]}],
     }
     text = _TEXT.format(
         title=title,

@@ -174,10 +174,8 @@ class Networks:
 
     @classmethod
     def _made_of(cls, header: dict[str, str], state: dict[str, Tensor], name: str) -> Networks:
-        settings, usage, data, results = (
-            json.loads(header[key]) for key in ("settings", "usage", "data", "results")
-        )
-        params = validate(settings, name)
+        parts = {key: json.loads(header[key]) for key in ("settings", "usage", "data", "results")}
+        params, usage = validate(parts["settings"], name), parts["usage"]
         arrays = {name: state[f"typical.{name}"].numpy() for name in _TYPICAL}
         typical = TypicalImages(**arrays, rest=usage["rest"], usual=usage["usual"])
         limits = {name: (low, high) for name, (low, high) in usage["limits"].items()}
@@ -185,7 +183,7 @@ class Networks:
         for part, network in (("segmenter.", segmenter), ("classifier.", classifier)):
             own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
             network.load_state_dict(own)
-        known = Usage(usage["temperature"], typical, usage["farthest"], limits, data, results)
+        known = Usage(usage["temperature"], typical, usage["farthest"], limits, parts["data"], parts["results"])
         return cls(params, segmenter.eval(), classifier.eval(), known)
 
 

@@ -111,19 +111,18 @@ class MANet:
         return cls(Networks.load(Path(path)), accelerator)
 
     @classmethod
-    def bare(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1, view: str = "") -> MANet:
+    def bare(cls, run_dir: str | Path, model: str = "resnet50_ma", trial: int = 1) -> MANet:
         """The networks of a run as trained: probabilities without temperature, and no image out of distribution.
 
         Args:
             run_dir: a folder ``runs/<profile>``.
             model: one of the classifiers that the run trained.
             trial: which training run of it.
-            view: of an audit, to take that training instead of the run's own.
 
         Raises:
             UserError: the run has no such training run.
         """
-        return cls(networks_of(Path(run_dir), model, trial, view))
+        return cls(networks_of(Path(run_dir), model, trial))
 
     def classify(self, images: NDArray[np.uint8]) -> Predictions:
         """Classify some images at once, without heat maps.

@@ -11,7 +11,7 @@ from manet_lib.evaluation.statistics import crossed_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.style import backbone_panels, look_of, styled
-from manet_lib.report.tables import in_percent, model_title, patients_of, with_interval
+from manet_lib.report.tables import Bounds, in_percent, model_title, patients_of, with_interval
 
 _TITLES = {
     "share": "share of the map (%)",
@@ -67,21 +67,17 @@ def paired_scores(first: pd.DataFrame, second: pd.DataFrame, column: str) -> pd.
     return (one.loc[trials] - other.loc[trials]).dropna(axis=1)
 
 
-_Bounds = tuple[float, float, float]
-"""A mean and its 95% interval."""
-
-
-def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> _Bounds | None:
+def _difference(first: pd.DataFrame, second: pd.DataFrame, column: str, paths: RunPaths) -> Bounds | None:
     """A score minus that of another table on the same images; None if there are none that both have."""
     both = paired_scores(first, second, column)
     return _over(both, paths) if both.size else None
 
 
-def _points(bounds: _Bounds | None) -> str:
+def _points(bounds: Bounds | None) -> str:
     return in_percent(bounds, "+.1f") if bounds else "–"
 
 
-def _over(differences: pd.DataFrame, paths: RunPaths) -> _Bounds:
+def _over(differences: pd.DataFrame, paths: RunPaths) -> Bounds:
     """Mean and 95% interval of differences over trials (rows) and images (columns)."""
     return crossed_interval(differences.to_numpy(), patients_of(paths, differences.columns))
 
@@ -112,10 +108,7 @@ _CONTROLS = {
     "Mismatched mask: in the region": "mismatched mask",
 }
 
-_LESS = {
-    "Trained minus untrained": "Untrained",
-    "Trained minus mismatched mask": "Mismatched mask: in the region",
-}
+_LESS = {"Trained minus untrained": "Untrained", "Trained minus mismatched mask": "Mismatched mask: in the region"}
 
 
 def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -138,12 +131,10 @@ def control_table(scores: pd.DataFrame, controls: pd.DataFrame, params: Params, 
     for model in [name for name in params.models if name in set(scores["model"])]:
         parts = dict(list(controls[controls["model"] == model].groupby("control")))
         parts["trained"] = scores[scores["model"] == model]
-        zeros = ", ".join(
-            str(int(parts[name]["empty"].sum())) for name in ("trained", "untrained", "mismatched mask")
-        )
+        zeros = [str(int(parts[name]["empty"].sum())) for name in ("trained", "untrained", "mismatched mask")]
         for region in _regions(scores):
             row = {"Model": model_title(model), "Region": f"{region}s"}
-            row |= {"Maps of zeros: trained, untrained, mismatched mask": zeros}
+            row |= {"Maps of zeros: trained, untrained, mismatched mask": ", ".join(zeros)}
             rows.append(row | _controlled(parts, f"{region}_share", paths))
     return pd.DataFrame(rows)
 
@@ -239,7 +230,7 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
         table: from :func:`manet_lib.report.attention.sanity_means`; stage 0 holds unrelated maps, drawn dotted.
     """
     models = list(dict.fromkeys(table["model"]))
-    figure, panels = backbone_panels(models, 3.1, 2.7)
+    figure, panels = backbone_panels(models, 3.1, 2.7, "similarity (rank correlation)")
     for model in models:
         similarity = table[table["model"] == model].set_index("stages")["similarity"]
         axes, look, later = panels[model.partition("_")[0]], look_of(model), similarity.drop(0)
@@ -248,5 +239,4 @@ def sanity_figure(table: pd.DataFrame) -> Figure:
     for axes in panels.values():
         axes.set(xlabel="groups of layers re-initialised, last first", ylim=(-1, 1.05))
         axes.legend(frameon=False, loc="lower left", ncols=3)
-    next(iter(panels.values())).set_ylabel("similarity (rank correlation)")
     return figure

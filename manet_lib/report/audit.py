@@ -15,10 +15,18 @@ from manet_lib.evaluation.paired import Comparison, compare
 from manet_lib.evaluation.statistics import share_interval
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, recorded_results
-from manet_lib.report.tables import class_title, in_order, in_percent, model_title, patients_of, right_of
-from manet_lib.training.classification import read_predictions
+from manet_lib.report.tables import (
+    Bounds,
+    class_title,
+    in_order,
+    in_percent,
+    model_title,
+    patients_of,
+    predictions_of,
+    right_of,
+)
 from manet_lib.workflow.records import Known
-from manet_lib.workflow.steps import classification_step
+from manet_lib.workflow.steps import classification_step, grid
 
 VIEWS = ("lungs", "whole", "background", "shape")
 """What stage 2 may see, the paper's first; see ``view`` in :class:`manet_lib.params.Params`."""
@@ -37,12 +45,9 @@ def run_predictions(params: Params, paths: RunPaths) -> pd.DataFrame:
     tables = []
     for view in dict.fromkeys([params.view, *params.audit_views]):
         where = paths if view == params.view else paths.seeing(view)
-        for model in params.models:
-            for trial in params.trial_numbers:
-                step = classification_step(params.seeing(view), where, model, trial)
-                table = None if step.fault(known) else read_predictions(where, model, trial)
-                if table is not None:
-                    tables.append(table.assign(view=view, model=model, trial=trial))
+        for model, trial in grid(params):
+            if classification_step(params.seeing(view), where, model, trial).fault(known) is None:
+                tables.append(predictions_of(where, model, [trial]).assign(view=view, model=model))
     found = pd.concat(tables) if tables else pd.DataFrame(columns=_ANSWER)
     images = pd.Index(found["image_id"])
     found = found.assign(source=manifest["source"].loc[images].to_numpy(), patient=patients_of(paths, images))
@@ -94,29 +99,23 @@ def views_table(predictions: pd.DataFrame) -> pd.DataFrame:
     """
     rows = []
     for model, view, part in _by_view(predictions):
-        right, patients = _right(part)
-        row = {
-            "Model": model_title(model),
-            "View": view,
-            "Accuracy (%)": in_percent(share_interval(right, patients)),
-        }
+        row = {"Model": model_title(model), "View": view}
+        row["Accuracy (%)"] = in_percent(share_interval(*_right(part)))
         lungs = predictions[(predictions["model"] == model) & (predictions["view"] == "lungs")]
-        row["Minus lungs (points)"] = "–"
         found = _compared(part, lungs) if view != "lungs" and len(lungs) else None
-        if found is not None:
-            row["Minus lungs (points)"] = in_percent((found.difference, found.low, found.high), "+.1f")
+        row["Minus lungs (points)"] = in_percent(found.bounds, "+.1f") if found else "–"
         for label in in_order(predictions["label"]):
             images = part[part["label"] == label]
             row[class_title(label)] = f"{100 * (images['label'] == images['predicted']).mean():.0f}"
-        confused = _confused(part)
-        if len(confused):
+        exchanged = confused(part)
+        if len(exchanged):
             counted = " predictions" if part["trial"].nunique() > 1 else ""
-            row["BP and VP confused"] = f"{confused.sum()} of {len(confused)}{counted}"
+            row["BP and VP confused"] = f"{exchanged.sum()} of {len(exchanged)}{counted}"
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _confused(predictions: pd.DataFrame) -> pd.Series:
+def confused(predictions: pd.DataFrame) -> pd.Series:
     """Whether each image of a bacterial or viral pneumonia is taken for the other of the two."""
     pneumonias = predictions[predictions["label"].isin(["bp", "vp"])]
     return pneumonias["predicted"].isin(["bp", "vp"]) & (pneumonias["label"] != pneumonias["predicted"])
@@ -144,11 +143,7 @@ def adults_table(predictions: pd.DataFrame, children: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-_Bounds = tuple[float, float, float]
-"""A mean and its 95% interval."""
-
-
-def _difference(first: _Bounds, second: _Bounds) -> _Bounds:
+def _difference(first: Bounds, second: Bounds) -> Bounds:
     """The first minus the second, which have nothing to do with each other: Newcombe's square-and-add."""
     difference = first[0] - second[0]
     low = difference - np.hypot(first[0] - first[1], second[2] - second[0])
@@ -163,15 +158,15 @@ def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:
     have been learnt; or the images differ in more than the hospital, such as in the age of the patients.
     """
     rows = []
-    for model, view, part in _by_view(predictions):
-        found = {label: part[part["label"] == label] for label in in_order(part["label"])}
-        parts = [(label, *one) for label, own in found.items() for one in own.groupby("source")]
-        for label, source, images in parts:
-            if view == "lungs" and found[label]["source"].nunique() > 1:
-                right, patients = _right(images)
-                row = {"Model": model_title(model), "Class": class_title(label), "Source": str(source)}
-                row |= {"Images": str(right.shape[1]), "Accuracy (%)": in_percent(share_interval(right, patients))}
-                rows.append(row)
+    for model, _, part in _by_view(predictions[predictions["view"] == "lungs"]):
+        for label in in_order(part["label"]):
+            own = part[part["label"] == label]
+            for source, images in own.groupby("source"):
+                if own["source"].nunique() > 1:
+                    right, patients = _right(images)
+                    row = {"Model": model_title(model), "Class": class_title(label), "Source": str(source)}
+                    row["Images"] = str(right.shape[1])
+                    rows.append(row | {"Accuracy (%)": in_percent(share_interval(right, patients))})
     return pd.DataFrame(rows)
 
 

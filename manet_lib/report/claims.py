@@ -18,17 +18,18 @@ from manet_lib.evaluation.statistics import crossed_interval, share_interval, st
 from manet_lib.params import MODELS, Params
 from manet_lib.paths import RunPaths, reproduce_command
 from manet_lib.report.attention import paired_scores
-from manet_lib.report.cost import count_table
+from manet_lib.report.audit import confused
+from manet_lib.report.cost import count_table, printed_cells
 from manet_lib.report.tables import (
     logs,
     model_title,
     patients_of,
+    predictions_of,
     published,
     right_by_trial,
     trained_models,
     with_interval,
 )
-from manet_lib.training.classification import read_predictions
 from manet_lib.training.timing import increase
 from manet_lib.workflow.records import read_table
 from manet_lib.workflow.steps import attention_step, cost_step, grid, segmentation_step
@@ -123,8 +124,11 @@ class Evidence:
     lacks: str = ""
 
     @classmethod
-    def of(cls, value: float, low: float, high: float, unit: str, lacks: str = "") -> Evidence:
-        """Evidence that is printed with two decimals."""
+    def of(
+        cls, value: float, low: float, high: float, unit: str, lacks: str = "", factor: float = 1.0
+    ) -> Evidence:
+        """Evidence that is printed with two decimals; the factor is that from the values to the unit."""
+        value, low, high = factor * value, factor * low, factor * high
         return cls(value, low, high, f"{with_interval(value, low, high, '.2f')} {unit}", lacks)
 
 
@@ -158,44 +162,36 @@ def _gain(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
         return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained in one trial at least"
     first, patients = right_by_trial(paths, claim.model, trials)
     found = compare(first, right_by_trial(paths, _plain(claim), trials)[0], patients)
-    lacks = _lacks_trials(len(trials))
-    return Evidence.of(100 * found.difference, 100 * found.low, 100 * found.high, "points", lacks)
+    return Evidence.of(*found.bounds, "points", _lacks_trials(len(trials)), 100)
 
 
 def _accuracy(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model)
     if not trials:
         return f"{model_title(claim.model)} trained"
-    mean, low, high = share_interval(*right_by_trial(paths, claim.model, trials))
-    return Evidence.of(100 * mean, 100 * low, 100 * high, "%", _lacks_trials(len(trials)))
+    share = share_interval(*right_by_trial(paths, claim.model, trials))
+    return Evidence.of(*share, "%", _lacks_trials(len(trials)), 100)
 
 
 def _pneumonias(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model)
     if not trials or not {"bp", "vp"} <= set(params.classes):
         return f"{model_title(claim.model)} trained on images of bp and vp"
-    confused, images = [], pd.Index([])
-    for trial in trials:
-        table = read_predictions(paths, claim.model, trial)
-        assert table is not None
-        table = table[table["label"].isin(["bp", "vp"])].sort_values("image_id")
-        both = table["predicted"].isin(["bp", "vp"]) & (table["label"] != table["predicted"])
-        confused.append(both.to_numpy())
-        images = pd.Index(table["image_id"])
-    if images.empty:
+    table = predictions_of(paths, claim.model, trials)
+    table = table[table["label"].isin(["bp", "vp"])]
+    if table.empty:
         return "test images of bp or vp"
-    mean, low, high = share_interval(np.stack(confused), patients_of(paths, images))
-    return Evidence.of(100 * mean, 100 * low, 100 * high, "% of these images", _lacks_trials(len(trials)))
+    both = table.assign(confused=confused(table)).pivot(index="trial", columns="image_id", values="confused")
+    share = share_interval(both.to_numpy(), patients_of(paths, both.columns))
+    return Evidence.of(*share, "% of these images", _lacks_trials(len(trials)), 100)
 
 
 def _jumps(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     trials = _trials(params, paths, claim.model, _plain(claim))
     if len(trials) < 2 or params.epochs < 12:
         return "two trials or more of 12 epochs or more, with and without MA"
-    found = logs(params, paths)
-    values = np.array(
-        [late_jumps(found[claim.model, t])[0] - late_jumps(found[_plain(claim), t])[0] for t in trials]
-    )
+    jumps = {pair: late_jumps(log)[0] for pair, log in logs(params, paths).items()}
+    values = np.array([jumps[claim.model, trial] - jumps[_plain(claim), trial] for trial in trials])
     mean, half = student_interval(values)
     return Evidence.of(mean, mean - half, mean + half, "points from epoch to epoch, minus plain")
 
@@ -210,8 +206,8 @@ def _in_lungs(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     both = paired_scores(first, second, "lung_share")
     if not both.size:
         return f"{model_title(claim.model)} and {model_title(_plain(claim))} trained, with maps that are not zeros"
-    mean, low, high = crossed_interval(100 * both.to_numpy(), patients_of(paths, both.columns))
-    return Evidence.of(mean, low, high, "points of the map's sum", _lacks_trials(len(both)))
+    bounds = crossed_interval(100 * both.to_numpy(), patients_of(paths, both.columns))
+    return Evidence.of(*bounds, "points of the map's sum", _lacks_trials(len(both)))
 
 
 def _time(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
@@ -238,9 +234,8 @@ ROUNDS = 30
 def _size(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:
     if not cost_step(params, paths).is_done():
         return "counted parameters and FLOPs"
-    table = count_table(pd.read_csv(paths.cost / "counts.csv"))
-    same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in ("Params", "FLOPs"))
-    return Evidence(same, same, same, f"{same} of {2 * int((table['Params, paper'] != '–').sum())} cells")
+    same, cells = printed_cells(count_table(pd.read_csv(paths.cost / "counts.csv")))
+    return Evidence(same, same, same, f"{same} of {cells} cells")
 
 
 def _iou(claim: Claim, params: Params, paths: RunPaths) -> Evidence | str:

@@ -21,9 +21,8 @@ from manet_lib.models.reach import lung_maps
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.schematics import SHORTCUT, arrow, box, operations
-from manet_lib.report.style import bare, described, legend_below, row_of_panels, styled
-from manet_lib.report.tables import class_title, model_title
-from manet_lib.training.classification import read_predictions
+from manet_lib.report.style import bare, described, grid_of_panels, legend_below, row_of_panels, styled
+from manet_lib.report.tables import class_title, model_title, predictions_of
 
 
 @styled
@@ -233,7 +232,7 @@ def maps_by_size_figure(mask: NDArray[np.uint8], network: str, sizes: Sequence[i
         model = create_model(f"{network}_ma")
     stages = stage_ends(model)
     shape = (1.35 * (len(stages) + 1) + 0.8, 1.45 * len(sizes) + 0.2)
-    figure, grid = plt.subplots(len(sizes), len(stages) + 1, figsize=shape, squeeze=False, layout="constrained")
+    figure, grid = grid_of_panels(len(sizes), len(stages) + 1, shape)
     for axes_row, size in zip(grid, sizes, strict=True):
         resized = (resize(mask * np.uint8(255), (size, size)) > 127).astype(np.float32)
         maps = [one[0, 0].numpy() for _, one in lung_maps(model, torch.from_numpy(resized)[None, None])]
@@ -281,6 +280,5 @@ def confusion_figure(confusion: pd.DataFrame) -> Figure:
 
 def confusion_of(params: Params, paths: RunPaths, model: str, trial: int) -> pd.DataFrame:
     """Confusion matrix of one training run on the test images."""
-    table = read_predictions(paths, model, trial)
-    assert table is not None, "asked for a training run that has not been run"
+    table = predictions_of(paths, model, [trial])
     return confusion_matrix(table["label"], table["predicted"], params.classes)

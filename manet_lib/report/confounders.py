@@ -43,7 +43,7 @@ def confounder_table(predictions: pd.DataFrame, patients: Sequence[object]) -> p
             row[_TITLES[test]] = in_percent(share_interval(correct, patients))
         if "swapped" in by_test:
             lost = compare(by_test["swapped"], by_test["as trained"], patients)
-            row["Swapped minus as trained (points)"] = in_percent((lost.difference, lost.low, lost.high), "+.1f")
+            row["Swapped minus as trained (points)"] = in_percent(lost.bounds, "+.1f")
         rows.append(row)
     return pd.DataFrame(rows)
 

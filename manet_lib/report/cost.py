@@ -36,6 +36,12 @@ def count_table(counts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def printed_cells(table: pd.DataFrame) -> tuple[int, int]:
+    """How many cells of a table of :func:`count_table` are the paper's, and how many the paper prints."""
+    same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in ("Params", "FLOPs"))
+    return same, 2 * int((table["Params, paper"] != "–").sum())
+
+
 def time_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Seconds per training step and increase over the plain model (Table 3).
 

@@ -16,7 +16,7 @@ from manet_lib.data.sources.public import SOURCES
 from manet_lib.data.splits import SPLITS
 from manet_lib.evaluation.baseline import lung_statistics, predicted_correctly
 from manet_lib.params import Params
-from manet_lib.report.style import bare, styled
+from manet_lib.report.style import bare, grid_of_panels, styled
 from manet_lib.report.tables import class_title, published
 
 SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -67,17 +67,11 @@ def leakage(manifest: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def collections_card() -> pd.DataFrame:
     """The paper's four public collections: published images by class, terms, and how to cite them."""
-    return pd.DataFrame(
-        {
-            "Collection": [f"[{source.title}]({source.home})" for source in SOURCES],
-            "Images": [
-                ", ".join(f"{count} {class_title(label)}" for label, count in source.counts.items())
-                for source in SOURCES
-            ],
-            "Terms": [source.licence for source in SOURCES],
-            "Citation": [source.citation for source in SOURCES],
-        }
-    )
+    rows = []
+    for source in SOURCES:
+        images = ", ".join(f"{count} {class_title(label)}" for label, count in source.counts.items())
+        rows.append((f"[{source.title}]({source.home})", images, source.licence, source.citation))
+    return pd.DataFrame(rows, columns=["Collection", "Images", "Terms", "Citation"])
 
 
 SHUFFLES = 20
@@ -138,23 +132,15 @@ def radiograph_figure(phantom: Phantom) -> Figure:
 
     Places are those of the phantom's average anatomy, so a name may be off by a few hundredths of the side.
     """
-    side = len(phantom.image)
+    middles = np.linspace(0, 1, len(phantom.image))
     figure, axes = plt.subplots(figsize=(6.2, 3.4), layout="constrained")
     axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0))
-    axes.contour(
-        np.linspace(0, 1, side), np.linspace(0, 1, side), phantom.lungs, [0.5], colors="#66ccee", linewidths=1
-    )
+    axes.contour(middles, middles, phantom.lungs, [0.5], colors="#66ccee", linewidths=1)
+    pointer = {"arrowstyle": "-|>", "color": "#ee7733", "shrinkB": 0}
     for words, edge, align in ((_LEFT, -0.06, "right"), (_RIGHT, 1.06, "left")):
         for number, (word, x, y) in enumerate(words):
-            axes.annotate(
-                word,
-                (x, y),
-                (edge, 0.1 + 0.8 * number / (len(words) - 1)),
-                ha=align,
-                va="center",
-                arrowprops={"arrowstyle": "-|>", "color": "#ee7733", "shrinkB": 0},
-                annotation_clip=False,
-            )
+            beside = (edge, 0.1 + 0.8 * number / (len(words) - 1))
+            axes.annotate(word, (x, y), beside, ha=align, va="center", arrowprops=pointer, annotation_clip=False)
     axes.set(xlim=(-0.42, 1.46), ylim=(1, 0))
     bare(axes)
     return figure
@@ -167,9 +153,7 @@ def findings_figure(phantoms: Mapping[str, Phantom]) -> Figure:
     Args:
         phantoms: by class.
     """
-    figure, grid = plt.subplots(
-        2, len(phantoms), figsize=(1.35 * len(phantoms), 3.0), squeeze=False, layout="constrained"
-    )
+    figure, grid = grid_of_panels(2, len(phantoms), (1.35 * len(phantoms), 3.0))
     for (label, phantom), (above, below) in zip(phantoms.items(), grid.T, strict=True):
         for axes in (above, below):
             axes.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
@@ -189,13 +173,11 @@ def markers_figure(without: Phantom, marked: Mapping[str, Phantom]) -> Figure:
         without: drawn with ``confounder_strength=0``.
         marked: the same image with markers, by source.
     """
-    figure, grid = plt.subplots(
-        2, 1 + len(marked), figsize=(1.45 * (1 + len(marked)) + 0.9, 3.2), layout="constrained"
-    )
+    pictures = {"no markers": without} | {f"markers of {name}": one for name, one in marked.items()}
+    figure, grid = grid_of_panels(2, len(pictures), (1.45 * len(pictures) + 0.9, 3.2))
     norm = TwoSlopeNorm(0, -160, 160)
     for axes in grid.flat:
         bare(axes)
-    pictures = {"no markers": without} | {f"markers of {name}": one for name, one in marked.items()}
     for (title, phantom), (above, below) in zip(pictures.items(), grid.T, strict=True):
         above.imshow(phantom.image, cmap="gray", vmin=0, vmax=255)
         above.set_title(title)

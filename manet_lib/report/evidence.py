@@ -12,16 +12,13 @@ from matplotlib.lines import Line2D
 from manet_lib.params import load_params
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, params_file, recorded_results
 from manet_lib.report.claims import ROUNDS, Claim, Source, claims
+from manet_lib.report.cost import printed_cells
 from manet_lib.report.style import described, styled
 from manet_lib.report.tables import model_title, published, with_interval
 from manet_lib.studies.analysis import MOST, effects, with_records
 from manet_lib.studies.plan import load_study
 
-KINDS = {
-    "phantoms": "Phantoms",
-    "external": "TB in another hospital",
-    "paper": "The paper's radiographs",
-}
+KINDS = {"phantoms": "Phantoms", "external": "TB in another hospital", "paper": "The paper's radiographs"}
 """Kinds of evidence: synthetic images; real radiographs whose classes come from both of two hospitals; and real
 radiographs from the paper's sources, whose classes come from different hospitals."""
 
@@ -63,11 +60,10 @@ def of_study(source: Source, side: str) -> str:
     rows, whole = _rows(source)
     if not rows:
         return f"not run yet: study {source.study}"
-    holds = {"higher": side == "above", "lower": side == "below"}
-    verdicts = [
-        ("supported" if holds[row["verdict"]] else "not supported") if row["verdict"] in holds else row["verdict"]
-        for row in rows
-    ]
+    words = {"higher": "supported", "lower": "not supported"}
+    if side == "below":
+        words = {"higher": "not supported", "lower": "supported"}
+    verdicts = [words.get(row["verdict"], row["verdict"]) for row in rows]
     same = len(set(verdicts)) == 1
     shown = [_shown(row) + ("" if same else f", {said}") for row, said in zip(rows, verdicts, strict=True)]
     note = f" ({source.note})" if source.note else ""
@@ -141,10 +137,7 @@ def _effect(row: dict[str, Any]) -> str:
 
 def _counts() -> str:
     """How many cells of the recorded Table 3 are the printed ones."""
-    table = pd.read_csv(RunPaths.of(DEFAULT_PROFILE).recorded / "table3.csv", dtype=str)
-    columns = ("Params", "FLOPs")
-    same = sum(int((table[f"{name} (M)"] == table[f"{name}, paper"]).sum()) for name in columns)
-    cells = len(columns) * len(table)
+    same, cells = printed_cells(pd.read_csv(RunPaths.of(DEFAULT_PROFILE).recorded / "table3.csv", dtype=str))
     return f"{'supported' if same == cells else 'not supported'}: {same} of {cells} cells"
 
 
@@ -173,11 +166,9 @@ def _times() -> str:
         f"{model_title(name.removesuffix('_ma'))} {row['increase']:+.1f}% ({row['low']:.1f} to {row['high']:.1f})"
         for name, row in table.iterrows()
     )
-    rounds = int(table["rounds"].min())
-    if rounds < ROUNDS:
-        said = "undecided"
-    elif (table["high"] <= table["paper"]).all():
+    rounds, said = int(table["rounds"].min()), "undecided"
+    if rounds >= ROUNDS and (table["high"] <= table["paper"]).all():
         said = "supported"
-    else:
-        said = "not supported" if (table["low"] > table["paper"]).any() else "undecided"
+    elif rounds >= ROUNDS and (table["low"] > table["paper"]).any():
+        said = "not supported"
     return f"{said} on a CPU at 128 px, {rounds} rounds: {shown} (GPUs and 512 px are not measured)"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_closing
 
 from manet_lib.data.scaling import enlarged
-from manet_lib.report.style import Image, bare, show_image, styled
+from manet_lib.report.style import Image, bare, grid_of_panels, show_image, styled
 from manet_lib.report.tables import class_title, model_title
 
 _EXTENT = (0.0, 1.0, 1.0, 0.0)
@@ -65,13 +65,8 @@ def heat_map_grid(
         classes: class of each image.
         models: name of each model.
     """
-    figure, grid = plt.subplots(
-        len(models) + 1,
-        len(images),
-        figsize=(1.45 * len(images) + 0.9, 1.45 * (len(models) + 1) + 0.25),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = (1.45 * len(images) + 0.9, 1.45 * (len(models) + 1) + 0.25)
+    figure, grid = grid_of_panels(len(models) + 1, len(images), size)
     for axes, image, label in zip(grid[0], images, classes, strict=True):
         axes.imshow(image, cmap="gray", interpolation="nearest", extent=_EXTENT)
         bare(axes)
@@ -110,7 +105,6 @@ def overview_figure(
     _attention(panels[3], segmented, heat)
     _outline(panels[3], mask, _LUNGS)
     _outline(panels[3], _whole(lesion), _LESION, "dashed")
-    titles = ("image", "stage 1: lung mask", "segmented image", title)
-    for axes, words in zip(panels, titles, strict=True):
+    for axes, words in zip(panels, ("image", "stage 1: lung mask", "segmented image", title), strict=True):
         axes.set_title(words)
     return figure

@@ -40,10 +40,7 @@ def out_of_distribution_table(run: str) -> pd.DataFrame:
     """AUROC of each score and kind of image, and false alarms at 95% detection in percent, of a recorded run."""
     table = pd.read_csv(recorded_results("out_of_distribution.csv"))
     table = table[table["run"] == run]
-    table["cell"] = [
-        f"{auroc:.2f} ({100 * alarms:.0f})"
-        for auroc, alarms in zip(table["auroc"], table["false_alarms"], strict=True)
-    ]
+    table["cell"] = [f"{row.auroc:.2f} ({100 * row.false_alarms:.0f})" for row in table.itertuples()]
     kinds = list(dict.fromkeys(table["kind"]))
     wide = table.pivot(index="kind", columns="score", values="cell").loc[kinds, list(SCORES)]
     images = table.drop_duplicates("kind").set_index("kind").loc[kinds, "images"]
@@ -67,14 +64,9 @@ def predictions_table(
         distances: from the training images, (N,).
         warnings: of each image.
     """
-    rows = zip(names, labels, probabilities.max(axis=1), distances, warnings, strict=True)
-    return pd.DataFrame(
-        [
-            (name, label, f"{highest:.2f}", f"{distance:.1f}", "; ".join(said))
-            for name, label, highest, distance, said in rows
-        ],
-        columns=["image", "prediction", "probability", "distance", "warnings"],
-    )
+    highest, away = map("{:.2f}".format, probabilities.max(axis=1)), map("{:.1f}".format, distances)
+    rows = zip(names, labels, highest, away, map("; ".join, warnings), strict=True)
+    return pd.DataFrame(rows, columns=["image", "prediction", "probability", "distance", "warnings"])
 
 
 @styled

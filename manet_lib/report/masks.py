@@ -16,12 +16,11 @@ from manet_lib.report.style import backbone_panels, described, draw_bounds, styl
 from manet_lib.report.tables import class_title, model_title, right_by_trial, right_of, with_interval
 from manet_lib.studies.perturbed_masks import PERTURBED_MASKS
 
-_SCORES = (("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0))
-
 
 def _measures(params: Params) -> list[tuple[str, str, float]]:
     """Column, title and factor of each score; distances in percent of the image's side, whatever its size."""
-    return [*_SCORES, ("distance", "Surface distance (% of the side)", 100 / params.image_size)]
+    distance = ("distance", "Surface distance (% of the side)", 100 / params.image_size)
+    return [("iou", "IoU (%)", 100.0), ("dice", "Dice (%)", 100.0), distance]
 
 
 def _with_interval(values: NDArray[np.float64], sign: str = "") -> str:
@@ -43,19 +42,14 @@ def mask_scores_table(scores: pd.DataFrame, params: Params) -> pd.DataFrame:
     """
     rows = []
     kinds = {"clean": "stage 1", "annotated": "annotated"}
+    scores = scores[scores["mask"].isin(kinds)]
     for (reference, kind), part in scores.groupby(["compared_with", "mask"], sort=False):
-        if kind not in kinds:
-            continue
-        for label in [*params.classes, "all images"]:
-            chosen = part if label == "all images" else part[part["label"] == label]
+        parts = {class_title(label): part[part["label"] == label] for label in params.classes}
+        for title, chosen in (parts | {"All images": part}).items():
             if len(chosen):
-                row: dict[str, Any] = {"Compared with": reference, "Mask": kinds[str(kind)]}
-                row |= {
-                    "Class": "All images" if label == "all images" else class_title(label),
-                    "Images": len(chosen),
-                }
-                for column, title, factor in _measures(params):
-                    row[title] = _with_interval(factor * chosen[column].dropna().to_numpy())
+                row = {"Compared with": reference, "Mask": kinds[kind], "Class": title, "Images": len(chosen)}
+                for column, measure, factor in _measures(params):
+                    row[measure] = _with_interval(factor * chosen[column].dropna().to_numpy())
                 rows.append(row | {"No lungs found": int(chosen["distance"].isna().sum())})
     return pd.DataFrame(rows)
 
@@ -115,10 +109,8 @@ def perturbed_masks_table(predictions: pd.DataFrame, params: Params, paths: RunP
             own = right
             rows.append(row | {"Minus its own (points)": "–", "95% interval": "–"})
             continue
-        found = compare(right, own, patients)
-        low, high = 100 * found.low, 100 * found.high
-        row["Minus its own (points)"] = f"{100 * found.difference:+.1f}"
-        rows.append(row | {"95% interval": f"{low:+.1f} to {high:+.1f}"})
+        difference, low, high = (f"{100 * bound:+.1f}" for bound in compare(right, own, patients).bounds)
+        rows.append(row | {"Minus its own (points)": difference, "95% interval": f"{low} to {high}"})
     return pd.DataFrame(rows)
 
 
@@ -139,7 +131,7 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
         table: from :func:`manet_lib.report.masks.accuracy_by_mask`.
     """
     masks, models = list(dict.fromkeys(table["mask"])), list(dict.fromkeys(table["model"]))
-    figure, panels = backbone_panels(models, 3.4, 2.9)
+    figure, panels = backbone_panels(models, 3.4, 2.9, "test accuracy (%)")
     for model in models:
         base, _, kind = model.partition("_")
         own = table[table["model"] == model].set_index("mask").loc[masks]
@@ -149,7 +141,6 @@ def accuracy_by_mask_figure(table: pd.DataFrame) -> Figure:
         axes.set_xticks(range(len(masks)), masks, rotation=20, ha="right")
         axes.set(ylim=(0, 100), xlim=(-0.5, len(masks) - 0.5))
         axes.legend(frameon=False, loc="lower left", ncols=3, fontsize=8)
-    next(iter(panels.values())).set_ylabel("test accuracy (%)")
     said = [
         f"{model_title(str(model))}: "
         + ", ".join(f"{mask} {share:.0f}" for mask, share in zip(part["mask"], part["accuracy"], strict=True))

@@ -30,10 +30,8 @@ def claims_map(folder: str = "", numbers: bool = False) -> pd.DataFrame:
     rows = []
     for claim in claims():
         notebook, shown = PLACES[claim.quantity]
-        rows.append(
-            {"Claim": claim.claim, "Notebook": f"[{notebook}]({folder}{notebook}.ipynb)", "In the paper": shown}
-        )
-    table, evidence = pd.DataFrame(rows), evidence_table()
+        rows.append((claim.claim, f"[{notebook}]({folder}{notebook}.ipynb)", shown))
+    table, evidence = pd.DataFrame(rows, columns=["Claim", "Notebook", "In the paper"]), evidence_table()
     for title in KINDS.values():
         table[title] = evidence[title] if numbers else [said.partition(":")[0] for said in evidence[title]]
     return table

@@ -89,17 +89,15 @@ def _study(name: str, *tests: str, only: Sequence[str] = ()) -> str:
 
 def _runs(name: str, condition: str) -> int:
     """Pairs with all arms that a study has recorded in a condition."""
-    table = _whole_pairs(name)
     if condition not in _with_records(name)[0].conditions:
         raise LookupError(f"{name} has no condition {condition}")
-    return int(table.loc[table["condition"] == condition, "pair"].nunique())
+    return int(_whole_pairs(name).query("condition == @condition")["pair"].nunique())
 
 
 def _effect(name: str, condition: str, test: str, contrast: str) -> str:
     """A difference of a study with its 95% interval, in points."""
-    table = _contrasts(name)
-    chosen = (table["Condition"] == condition) & (table["Tested on"] == test) & (table["Contrast"] == contrast)
-    return _only(table.loc[chosen, "Difference (points, 95% interval)"], name, condition, test, contrast)
+    table = _contrasts(name).query("Condition == @condition and `Tested on` == @test and Contrast == @contrast")
+    return _only(table["Difference (points, 95% interval)"], name, condition, test, contrast)
 
 
 def _only(cells: pd.Series, *where: str) -> str:
@@ -110,20 +108,18 @@ def _only(cells: pd.Series, *where: str) -> str:
 
 def _other_effect(name: str, condition: str, contrast: str, quantity: str) -> str:
     """A difference in `jumps`, `lungs`, `in_lungs` or another quantity of heat maps, as :func:`_effect`."""
-    table = effects(*_with_records(name), quantity)
+    table = effects(*_with_records(name), quantity).query("condition == @condition and contrast == @contrast")
     bounds = table[["difference", "low", "high"]].to_numpy()
     shown = [with_interval(mean, low, high, "+.1f") for mean, low, high in bounds]
-    chosen = (table["condition"] == condition) & (table["contrast"] == contrast)
-    return _only(pd.Series(shown, table.index)[chosen], name, condition, contrast)
+    return _only(pd.Series(shown), name, condition, contrast)
 
 
 def _arm(name: str, condition: str, test: str, arm: str) -> str:
     """Mean of an arm of a study over its training runs, in percent."""
-    table = _whole_pairs(name)
-    chosen = (table["condition"] == condition) & (table["test"] == test) & (table["arm"] == arm)
-    if not chosen.any():
+    values = _whole_pairs(name).query("condition == @condition and test == @test and arm == @arm")["value"]
+    if values.empty:
         raise LookupError(f"no pair of {name} has {arm} in {condition}, {test}")
-    return f"{table.loc[chosen, 'value'].mean():.1f}"
+    return f"{values.mean():.1f}"
 
 
 def _final_losses(name: str, *named: str) -> str:
@@ -171,8 +167,7 @@ def _miscalibration(name: str, test: str, condition: str = "") -> str:
 
 def _fall(name: str, condition: str, before: str, after: str, first: str, second: str = "") -> str:
     """By how much an arm falls from one test to another, or how much more than another: points, interval."""
-    table = _whole_pairs(name)
-    table = table[table["condition"] == condition]
+    table = _whole_pairs(name).query("condition == @condition")
     wide = table.pivot_table(index=["pair", "code"], columns=["test", "arm"], values="value")
     falls = wide[before] - wide[after]
     values = falls[first] - falls[second] if second else falls[first]

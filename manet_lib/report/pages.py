@@ -23,11 +23,7 @@ _VALUE = re.compile(r"<!-- = (.+?) -->.*?<!-- / -->", flags=re.DOTALL)
 def pages() -> list[Path]:
     """The pages that may hold such values."""
     root = project_root()
-    return [
-        root / "README.md",
-        *sorted((root / "docs").glob("*.md")),
-        *sorted((root / "notebooks").glob("*.ipynb")),
-    ]
+    return [root / "README.md", *sorted(root.glob("docs/*.md")), *sorted(root.glob("notebooks/*.ipynb"))]
 
 
 def rendered(text: str, name: str = "a page") -> str:

@@ -29,14 +29,8 @@ def workflow_figure(image: NDArray[np.uint8], raw: NDArray[np.uint8], clean: NDA
     figure, axes = plt.subplots(figsize=(8.4, 2.1), layout="constrained")
     for place, (picture, words) in enumerate(pictures):
         left = 2.5 * place
-        axes.imshow(
-            picture,
-            cmap="gray",
-            vmin=0,
-            vmax=255,
-            extent=(left, left + 1.4, -0.7, 0.7),
-            interpolation="antialiased",
-        )
+        extent = (left, left + 1.4, -0.7, 0.7)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="antialiased")
         axes.text(left + 0.7, -0.95, words, ha="center", va="center")
     for place, words in enumerate(steps):
         arrow(axes, (2.5 * place + 1.45, 0), (2.5 * place + 2.45, 0))

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,8 +15,15 @@ from manet_lib.params import Params
 from manet_lib.paths import RunPaths
 from manet_lib.report.classification import confusion_of
 from manet_lib.report.style import backbone_panels, draw_bounds, look_of, row_of_panels, styled
-from manet_lib.report.tables import class_title, model_title, patients_of, trained_models, with_interval
-from manet_lib.training.classification import read_predictions
+from manet_lib.report.tables import (
+    Bounds,
+    class_title,
+    model_title,
+    patients_of,
+    predictions_of,
+    trained_models,
+    with_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,10 @@ class Predictions:
 def predictions(params: Params, paths: RunPaths, model: str) -> Predictions | None:
     """What a model says in all its trials; None where it has not been trained."""
     trials = [trial for name, trial in trained_models(params, paths) if name == model]
-    found = [read_predictions(paths, model, trial) for trial in trials]
-    tables = [table.set_index("image_id").sort_index() for table in found if table is not None]
-    if not tables:
+    if not trials:
         return None
+    found = predictions_of(paths, model, trials).set_index("image_id").sort_index().groupby("trial")
+    tables = [table for _, table in found]
     columns = [f"p_{label}" for label in params.classes]
     probabilities = np.stack([table[columns].to_numpy(np.float64) for table in tables])
     actual = tables[0]["label"].to_numpy()[:, None] == np.array(params.classes)
@@ -76,7 +82,7 @@ def _all_predictions(params: Params, paths: RunPaths) -> Iterator[tuple[str, Pre
             yield model, found
 
 
-def _shown(bounds: tuple[float, float, float]) -> str:
+def _shown(bounds: Bounds) -> str:
     return "–" if np.isnan(bounds[0]) else with_interval(*bounds, ".2f")
 
 
@@ -84,20 +90,16 @@ def class_scores_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     """Precision, recall, F1 and area under the ROC curve by class, over all trials, with 95% intervals."""
     rows = []
     for model, found in _all_predictions(params, paths):
-        trials = len(found.probabilities)
         for number, label in enumerate(params.classes):
-            actual = np.tile(found.actual[:, number], (trials, 1))
-            predicted = found.predicted[:, :, number]
+            of_class, predicted = found.actual[:, number], found.predicted[:, :, number]
+            actual = np.tile(of_class, (len(predicted), 1))
             values = {
                 "Precision": scores.precision_values(actual, predicted),
                 "Recall": scores.recall_values(actual, predicted),
                 "F1-score": scores.f1_values(actual, predicted),
-                "AUC, one against the rest": scores.auc_values(
-                    found.actual[:, number], found.probabilities[:, :, number]
-                ),
+                "AUC, one against the rest": scores.auc_values(of_class, found.probabilities[:, :, number]),
             }
-            row: dict[str, Any] = {"Model": model_title(model), "Class": class_title(label)}
-            row["Images"] = int(found.actual[:, number].sum())
+            row = {"Model": model_title(model), "Class": class_title(label), "Images": int(of_class.sum())}
             for name, one in values.items():
                 of = predicted if name == "Precision" else actual  # the images that the score is a share of
                 row[name] = _shown(share_interval(one, found.patients, found.count(of))) if of.any() else "–"
@@ -157,17 +159,10 @@ def confusion_over_trials(counts: NDArray[np.int64], classes: Sequence[str]) -> 
         counts: from :func:`confusions`.
         classes: their names.
     """
+    form = "{:.1f} ({} to {})" if len(counts) > 1 else "{:.0f}"
+    shown = np.vectorize(form.format)(counts.mean(axis=0), counts.min(axis=0), counts.max(axis=0))
     titles = [class_title(label) for label in classes]
-    mean, least, most = counts.mean(axis=0), counts.min(axis=0), counts.max(axis=0)
-    table = pd.DataFrame({"Actual": titles})
-    for column, title in enumerate(titles):
-        table[title] = [
-            f"{mean[row, column]:.1f} ({least[row, column]} to {most[row, column]})"
-            if len(counts) > 1
-            else f"{mean[row, column]:.0f}"
-            for row in range(len(titles))
-        ]
-    return table
+    return pd.DataFrame(shown, index=pd.Index(titles, name="Actual"), columns=titles).reset_index()
 
 
 @styled
@@ -203,7 +198,7 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
     Args:
         tables: of each model, from :func:`manet_lib.report.probabilities.reliability`.
     """
-    figure, panels = backbone_panels(list(tables), 3.1, 2.9)
+    figure, panels = backbone_panels(list(tables), 3.1, 2.9, "accuracy")
     for model, table in tables.items():
         base, _, kind = model.partition("_")
         places = table["confidence"] + {"": 0, "ma": 0.008, "cbam": -0.008}[kind]  # bars side by side
@@ -212,5 +207,4 @@ def reliability_figure(tables: dict[str, pd.DataFrame]) -> Figure:
         axes.plot([0, 1], [0, 1], color="grey", linewidth=0.7, linestyle=":")
         axes.set(xlabel="confidence", xlim=(0.15, 1.02), ylim=(0, 1.02))
         axes.legend(frameon=False, loc="upper left")
-    next(iter(panels.values())).set_ylabel("accuracy")
     return figure

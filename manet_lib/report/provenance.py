@@ -49,8 +49,7 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
     everything: dict[str, Any] = {}
     used: set[str] = set()
     for name, behind in _steps(params, paths).items():
-        done = [read_done(step.folder) for step in behind if step.fault(known) is None]
-        made = [one for one in done if one is not None]
+        made = [step.record(known) for step in behind if step.fault(known) is None]
         used |= {key for step in behind for key in fingerprint(params, step.name)}
         exists = any((paths.figures / f"{name}.{ending}").is_file() for ending in ("png", "csv"))
         whole = exists and bool(made or not behind)
@@ -63,13 +62,9 @@ def provenance(params: Params, paths: RunPaths) -> dict[str, Any]:
     values = json.dumps({key: getattr(params, key) for key in sorted(used)})
     store = read_done(paths.store)
     images = store["outputs"]["images.npy"]["sha256"] if store else ""
-    run = {
-        "profile": params.profile,
-        "command": reproduce_command(params.profile),
-        "commit": _commit(project_root()),
-    }
-    run |= {"parameters": hashlib.sha256(values.encode()).hexdigest()[:16], "images": images[:16]}
-    return {"run": run} | everything
+    run = {"profile": params.profile, "command": reproduce_command(params.profile)}
+    run |= {"commit": _commit(project_root()), "parameters": hashlib.sha256(values.encode()).hexdigest()[:16]}
+    return {"run": run | {"images": images[:16]}} | everything
 
 
 def _status(name: str, params: Params, done: int, wanted: int) -> str:
@@ -82,17 +77,11 @@ def _status(name: str, params: Params, done: int, wanted: int) -> str:
 
 def _commit(folder: Path) -> str:
     """The commit of a checkout, with a plus sign where files differ from it; nothing where it is none."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        calls = (["rev-parse", "--short=12", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        commit, changed = (
-            subprocess.run(
-                ["git", "-C", str(folder), *call], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for call in calls
-        )
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return commit + ("+" if changed else "")
 
 
 def write_provenance(params: Params, paths: RunPaths) -> None:

@@ -1,12 +1,11 @@
 """Notebook 06: Tables 2, 4 and 5, networks compared in pairs, Fig. 10, and the errata of the paper."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 import scipy.stats
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from statsmodels.stats.power import TTestPower
 
 from manet_lib.evaluation.metrics import classification_report, late_jumps
@@ -20,11 +19,11 @@ from manet_lib.report.tables import (
     format_p,
     logs,
     model_title,
+    predictions_of,
     published,
     right_by_trial,
     trained_models,
 )
-from manet_lib.training.classification import read_predictions
 from manet_lib.workflow.records import Known, read_done
 from manet_lib.workflow.steps import all_steps
 
@@ -42,11 +41,8 @@ def test_accuracy(params: Params, paths: RunPaths) -> pd.DataFrame:
     rows = []
     for model in params.models:
         trials = [trial for name, trial in done if name == model]
-        row: dict[str, Any] = {"Model": model_title(model)}
-        row |= {f"Trial {trial}": "–" for trial in params.trial_numbers} | {
-            "Average (%)": "–",
-            "95% interval": "–",
-        }
+        columns = [*(f"Trial {trial}" for trial in params.trial_numbers), "Average (%)", "95% interval"]
+        row = {"Model": model_title(model)} | dict.fromkeys(columns, "–")
         if trials:
             right, patients = right_by_trial(paths, model, trials)
             for trial, share in zip(trials, right.mean(axis=1), strict=True):
@@ -77,26 +73,31 @@ def paired_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     adjusted = iter(holm([p for _, found in compared for p in found.p_values]))
     rows = []
     for model, found in compared:
-        difference, count = f"{100 * found.difference:+.1f}", len(found.p_values)
-        interval = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
+        count = len(found.p_values)
+        difference, low, high = (f"{100 * bound:+.1f}" for bound in found.bounds)
         counts = "; ".join(f"{b}, {c}" for b, c in zip(found.only_first, found.only_second, strict=True))
         p_values = "; ".join(format_p(next(adjusted)) for _ in range(count))
         wrong = format_p(found.false_claim) if count == 1 else "–"  # it is of one trial
         won = f"{found.trials_won * count:g} of {count}"
-        rows.append((model_title(model), difference, interval, counts, p_values, won, wrong))
+        rows.append((model_title(model), difference, f"{low} to {high}", counts, p_values, won, wrong))
     columns = ["Model", "Minus plain (points)", "95% interval"]
     columns += ["Images right with attention alone, plain alone", "p", "Trials won", "False claim"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def _gains() -> dict[str, NDArray[np.float64]]:
+    """The gain of MA in each of the three trials of the paper's Table 2, by network."""
+    printed = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
+    plain = [name for name in printed.index if f"{name}_ma" in printed.index]
+    return {name: (printed.loc[f"{name}_ma"] - printed.loc[name]).to_numpy() for name in plain}
+
+
 def printed_gains_of_the_paper() -> pd.DataFrame:
     """The paper's Table 2 in pairs: gain of MA in each of its three trials, and Student's 95% interval."""
-    printed = published("table2_test_accuracy").set_index("model")[["trial1", "trial2", "trial3"]].astype(float)
     rows = []
-    for model in [name for name in printed.index if name.endswith("_ma")]:
-        gains = (printed.loc[model] - printed.loc[model.partition("_")[0]]).to_numpy()
+    for network, gains in _gains().items():
         mean, half = student_interval(gains)
-        row = {"Network": model_title(model.partition("_")[0])}
+        row = {"Network": model_title(network)}
         row |= {f"Trial {number}": f"{gain:+.2f}" for number, gain in enumerate(gains, start=1)}
         rows.append(row | {"Gain of MA": f"{mean:+.2f} ± {half:.2f}", "mean": mean})
     return pd.DataFrame(rows)
@@ -107,29 +108,26 @@ def needed_to_see_the_papers_gains(discordance: float = 0.05, power: float = 0.8
 
     Args:
         discordance: share of the images that one of the two networks alone classifies correctly; the paper does
-            not
-            print it.
+            not print it.
         power: probability of seeing the gain at the 5% level, two-sided.
 
     Returns:
         Columns Network, Gain (points), Test images (McNemar's test, one training each), Trials (paired t test).
     """
     rows = []
-    for row in printed_gains_of_the_paper().to_dict("records"):
-        trials = [float(row[f"Trial {number}"]) for number in (1, 2, 3)]
-        effect = row["mean"] / np.std(trials, ddof=1)
-        count = TTestPower().solve_power(effect_size=effect, power=power, alpha=0.05)
-        images = images_needed(row["mean"] / 100, discordance, power)
-        rows.append((row["Network"], f"{row['mean']:.2f}", f"{images:,}", f"{int(np.ceil(count))}"))
+    for network, gains in _gains().items():
+        mean = gains.mean()
+        count = TTestPower().solve_power(effect_size=mean / gains.std(ddof=1), power=power, alpha=0.05)
+        images = images_needed(mean / 100, discordance, power)
+        rows.append((model_title(network), f"{mean:.2f}", f"{images:,}", f"{int(np.ceil(count))}"))
     return pd.DataFrame(rows, columns=["Network", "Gain (points)", "Test images", "Trials"])
 
 
 def what_the_paper_shows() -> list[str]:
     """What the paper's printed trials can show: a test over networks, and the smallest p of three trials."""
-    printed = printed_gains_of_the_paper()
-    means, bounds = printed["mean"].to_numpy(), [cell.split(" ± ") for cell in printed["Gain of MA"]]
+    means, halves = np.transpose([student_interval(gains) for gains in _gains().values()])
     test = scipy.stats.ttest_1samp(means, 0.0)
-    significant = sum(abs(float(mean)) > float(half) for mean, half in bounds)
+    significant = (np.abs(means) > halves).sum()
     least = 2 / scipy.special.comb(6, 3)
     return [
         f"over three trials the gain of MA differs significantly from 0 in {significant} of {len(means)} networks",
@@ -141,20 +139,19 @@ def what_the_paper_shows() -> list[str]:
 
 def best_run(params: Params, paths: RunPaths) -> tuple[str, int] | None:
     """The training with the highest test accuracy, as the paper picks it for Tables 4 and 5; the first of ties."""
-    scores = {}
-    for pair in trained_models(params, paths):
-        table = read_predictions(paths, *pair)
-        if table is not None:
-            scores[pair] = float((table["label"] == table["predicted"]).mean())
-    return max(scores, key=lambda pair: scores[pair]) if scores else None
+
+    def score(pair: tuple[str, int]) -> float:
+        table = predictions_of(paths, pair[0], [pair[1]])
+        return float((table["label"] == table["predicted"]).mean())
+
+    return max(trained_models(params, paths), key=score, default=None)
 
 
 def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
     """Table 4: precision, recall, F1 and support by class, as text with two decimals."""
     report = classification_report(confusion).reset_index()
-    table = pd.DataFrame(
-        {"Class": [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]}
-    )
+    titles = [class_title(name).replace("weighted a", "Weighted a") for name in report["class"]]
+    table = pd.DataFrame({"Class": titles})
     for column, title in _REPORTED:
         table[title] = [f"{value:.2f}" for value in report[column]]
     table["Support"] = report["support"]
@@ -167,9 +164,7 @@ def report_table(confusion: pd.DataFrame, params: Params) -> pd.DataFrame:
 
 def confusion_table(confusion: pd.DataFrame) -> pd.DataFrame:
     """Table 5: images by actual class (rows) and predicted class (columns)."""
-    table = confusion.rename(columns=class_title).reset_index()
-    table["actual"] = [class_title(name) for name in table["actual"]]
-    return table.rename(columns={"actual": "Actual"})
+    return confusion.rename(index=class_title, columns=class_title).rename_axis("Actual").reset_index()
 
 
 def stability_table(params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -181,8 +176,7 @@ def stability_table(params: Params, paths: RunPaths) -> pd.DataFrame:
     for (model, _), log in logs(params, paths).items():
         rows.setdefault(model, []).append(late_jumps(log))
     table = [(model_title(model), len(values), *np.mean(values, axis=0)) for model, values in rows.items()]
-    columns = ["Model", "Trials", "Accuracy (points)", "Loss"]
-    return pd.DataFrame(table, columns=columns).round(3)
+    return pd.DataFrame(table, columns=["Model", "Trials", "Accuracy (points)", "Loss"]).round(3)
 
 
 def steps_table(params: Params, paths: RunPaths) -> pd.DataFrame:
@@ -215,7 +209,7 @@ def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
     if not logs:
         raise UserError("figure 10: nothing has been trained; run notebook 04")
     models = list(dict.fromkeys(model for model, _ in logs))
-    figure, panels = backbone_panels(models, 3.1, 2.9)
+    figure, panels = backbone_panels(models, 3.1, 2.9, "validation accuracy (%)")
     for model in models:
         axes = panels[model.partition("_")[0]]
         trials = [log for (name, _), log in logs.items() if name == model]
@@ -230,7 +224,6 @@ def accuracy_curves(logs: dict[tuple[str, int], pd.DataFrame]) -> Figure:
         axes.set(xlabel="epoch", ylim=(0, 100))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, loc="lower right")
-    next(iter(panels.values())).set_ylabel("validation accuracy (%)")
     return figure
 
 

@@ -105,14 +105,8 @@ def resunet_figure(encoder: str = "resnet34", image_size: int = 512) -> Figure:
     for x, word in ((0.7 * last, "encoder"), (2.1 * last + 1.4 * len(up), "decoder")):
         axes.text(x, -0.75 * last, word, ha="center", fontsize=9, fontweight="bold")
     axes.text(end, 0.55, f"then conv 3×3, σ:\nlung mask 1×{up[-1][1]}²", ha="center", fontsize=8)
-    axes.text(
-        2.1 * last,
-        -last - 0.65,
-        f"{encoder}: each step down halves the size, each step up doubles it (nearest neighbour); "
-        "skip arrows join features",
-        ha="center",
-        fontsize=8,
-    )
+    words = f"{encoder}: each step down halves the size, each step up doubles it (nearest neighbour); "
+    axes.text(2.1 * last, -last - 0.65, words + "skip arrows join features", ha="center", fontsize=8)
     axes.set(xlim=(-1.1, end + 1.4), ylim=(-last - 1, 0.9))
     bare(axes)
     return figure

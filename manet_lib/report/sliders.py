@@ -45,10 +45,7 @@ class Frames:
 
 
 def frames(
-    pictures: Sequence[NDArray[Any] | Figure],
-    sliders: Mapping[str, Sequence[str]],
-    alt: str,
-    first: int = 0,
+    pictures: Sequence[NDArray[Any] | Figure], sliders: Mapping[str, Sequence[str]], alt: str, first: int = 0
 ) -> Frames:
     """Pictures with a slider for each thing that varies; to be the last line of a cell, or given to ``display``.
 

@@ -138,10 +138,10 @@ def study_figure(name: str, tests: tuple[str, ...] = ()) -> Figure:
         name: of the study.
         tests: which of its tests; all, if none is named.
     """
-    study, shown, table = load_study(name), list(tests) or load_study(name).tests, whole_pairs(name)
-    conditions = [one for one in study.conditions if (table["condition"] == one).any()] or list(study.conditions)[
-        :1
-    ]
+    study, table = load_study(name), whole_pairs(name)
+    shown = list(tests) or study.tests
+    there = [one for one in study.conditions if one in set(table["condition"])]
+    conditions = there or list(study.conditions)[:1]
     figure, panels = row_of_panels(len(conditions), 3.2, 3.1, sharey=True)
     for axes, condition in zip(panels, conditions, strict=True):
         _draw_arms(axes, table[table["condition"] == condition], list(study.arms), shown)

@@ -80,27 +80,26 @@ def picture_grid(
         columns: title of each column.
         labels: title of each row, or nothing.
     """
-    figure, grid = plt.subplots(
-        len(rows),
-        len(columns),
-        figsize=(1.45 * len(columns) + 0.3, 1.45 * len(rows) + 0.25),
-        squeeze=False,
-        layout="constrained",
-    )
-    for number, (axes_row, pictures) in enumerate(zip(grid, rows, strict=True)):
+    size = (1.45 * len(columns) + 0.3, 1.45 * len(rows) + 0.25)
+    figure, grid = grid_of_panels(len(rows), len(columns), size)
+    for axes_row, pictures in zip(grid, rows, strict=True):
         for axes, picture in zip(axes_row, pictures, strict=True):
             show_image(axes, picture)
-        if labels:
-            axes_row[0].set_ylabel(labels[number])
+    for axes, label in zip(grid[:, 0], labels, strict=False):
+        axes.set_ylabel(label)
     for axes, title in zip(grid[0], columns, strict=True):
         axes.set_title(title)
     return figure
 
 
+def grid_of_panels(rows: int, columns: int, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """A figure of a size in inches, and its panels, an array (rows, columns)."""
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **options)
+
+
 def row_of_panels(count: int, width: float, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure of some panels side by side, each so many inches wide."""
-    size = (width * count, height)
-    figure, panels = plt.subplots(1, count, figsize=size, squeeze=False, layout="constrained", **options)
+    figure, panels = grid_of_panels(1, count, (width * count, height), **options)
     return figure, panels[0]
 
 
@@ -113,13 +112,16 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 0) -> None:
 
 
 @styled
-def backbone_panels(models: Sequence[str], width: float, height: float) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a panel for each backbone of some models, by its name."""
+def backbone_panels(
+    models: Sequence[str], width: float, height: float, label: str
+) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a panel for each backbone of some models, by its name; with a label of the vertical axis."""
     backbones = list(dict.fromkeys(model.partition("_")[0] for model in models))
     figure, panels = row_of_panels(len(backbones), max(width, 1.6 * width / len(backbones)), height, sharey=True)
     for axes, backbone in zip(panels, backbones, strict=True):
         axes.set_title(model_title(backbone))
         axes.grid(alpha=0.25)
+    panels[0].set_ylabel(label)
     return figure, dict(zip(backbones, panels, strict=True))
 
 

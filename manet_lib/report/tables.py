@@ -11,18 +11,16 @@ from manet_lib.data.manifest import read_manifest
 from manet_lib.params import CLASS_TITLES, CLASSES, Params, UserError
 from manet_lib.paths import RunPaths, log_of
 from manet_lib.training.classification import read_predictions
-from manet_lib.workflow.records import Known, write_text
-from manet_lib.workflow.steps import classification_step
+from manet_lib.workflow.records import Known, write_csv, write_text
+from manet_lib.workflow.steps import classification_step, grid
 
-MODEL_TITLES = {
-    "resnet34": "ResNet34",
-    "resnet50": "ResNet50",
-    "vgg16": "VGG16",
-    "inceptionv3": "Inceptionv3",
-}
+MODEL_TITLES = {"resnet34": "ResNet34", "resnet50": "ResNet50", "vgg16": "VGG16", "inceptionv3": "Inceptionv3"}
 
 NETWORKS = tuple(MODEL_TITLES)
 """The four networks of Table 2."""
+
+Bounds = tuple[float, float, float]
+"""A mean and its 95% interval."""
 
 
 def model_title(name: str) -> str:
@@ -65,9 +63,8 @@ def data_note(params: Params) -> str:
 
 def trained_models(params: Params, paths: RunPaths) -> list[tuple[str, int]]:
     """The (model, trial) pairs of a run that are trained, with its parameters of today, in Table 2's order."""
-    pairs = [(model, trial) for model in params.models for trial in params.trial_numbers]
     known: Known = {}
-    return [pair for pair in pairs if classification_step(params, paths, *pair).fault(known) is None]
+    return [pair for pair in grid(params) if classification_step(params, paths, *pair).fault(known) is None]
 
 
 def right_of(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -79,12 +76,17 @@ def right_of(predictions: pd.DataFrame) -> pd.DataFrame:
     return wide.astype(bool)
 
 
-def right_by_trial(paths: RunPaths, model: str, trials: list[int]) -> tuple[NDArray[np.bool_], list[str]]:
-    """Which test images a model classifies correctly: bool (trials, images), and the patient of each image."""
+def predictions_of(paths: RunPaths, model: str, trials: list[int]) -> pd.DataFrame:
+    """What a model predicts for the test images in some trials: trial, and the columns of its predictions.csv."""
     tables = [(trial, read_predictions(paths, model, trial)) for trial in trials]
     found = [table.assign(trial=trial) for trial, table in tables if table is not None]
     assert len(found) == len(trials) > 0, "asked for a training run that has not been run"
-    right = right_of(pd.concat(found))
+    return pd.concat(found)
+
+
+def right_by_trial(paths: RunPaths, model: str, trials: list[int]) -> tuple[NDArray[np.bool_], list[str]]:
+    """Which test images a model classifies correctly: bool (trials, images), and the patient of each image."""
+    right = right_of(predictions_of(paths, model, trials))
     return right.to_numpy(), patients_of(paths, right.columns)
 
 
@@ -104,7 +106,7 @@ def with_interval(mean: float, low: float, high: float, form: str = ".1f") -> st
     return f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
-def in_percent(bounds: tuple[float, float, float], form: str = ".1f") -> str:
+def in_percent(bounds: Bounds, form: str = ".1f") -> str:
     """A share, or a difference of two, in percent and followed by its interval."""
     mean, low, high = bounds
     return with_interval(100 * mean, 100 * low, 100 * high, form)
@@ -154,7 +156,7 @@ def write_table(table: pd.DataFrame, paths: RunPaths, name: str, caption: str) -
         Caption and table as Markdown, to be shown.
     """
     text = f"**{caption}**\n\n{to_markdown(table)}"
-    write_text(paths.figures / f"{name}.csv", table.to_csv(index=False))
+    write_csv(paths.figures / f"{name}.csv", table)
     write_text(paths.figures / f"{name}.md", text)
     printed = table.map(lambda value: _latex(str(value))).set_axis([_latex(str(c)) for c in table.columns], axis=1)
     latex = printed.to_latex(index=False, caption=_latex(caption), label=f"tab:{name}")

@@ -55,19 +55,13 @@ def chosen_rate(study: Study, records: Sequence[Record], condition: str, arm: st
     where = study.rates_chosen_in or condition
     found: dict[float, tuple[float, float]] = {}
     for rate in study.rates:
-        same = [
-            record["log"]
-            for record in records
-            if (record["pair"], record["condition"], record["arm"], record["learning_rate"])
-            == (0, where, arm, rate)
-        ]
+        key = {"pair": 0, "condition": where, "arm": arm, "learning_rate": rate}
+        same = [record["log"] for record in records if key.items() <= record.items()]
         if not same:
             raise UserError(f"rates: {arm} in {where} has no training run with {rate:g}; run the study")
         if all(log["val_accuracy"] for log in same):
-            accuracy, loss = (
-                float(np.mean([log[key][-1] for log in same])) for key in ("val_accuracy", "val_loss")
-            )
-            found[rate] = (-round(accuracy, 6), loss)
+            accuracy = np.mean([log["val_accuracy"][-1] for log in same])
+            found[rate] = (-round(float(accuracy), 6), float(np.mean([log["val_loss"][-1] for log in same])))
     if not found:
         raise UserError(f"rates: {arm} in {where} diverges with all of them; add lower ones")
     return min(found, key=found.__getitem__)
@@ -107,18 +101,13 @@ def compared(study: Study, records: Sequence[Record]) -> list[Record]:
     for record in records:
         arm = (record["condition"], record["arm"])
         if record["pair"] and arm not in rates:
-            rates[arm] = _rate(study, records, record)
+            try:
+                rates[arm] = chosen_rate(study, records, *arm)
+            except UserError:  # none was chosen
+                rates[arm] = record["learning_rate"]
         if record["pair"] and record["learning_rate"] == rates[arm]:
             found.append(record)
     return sorted(found, key=lambda one: places.index(one["condition"]))
-
-
-def _rate(study: Study, records: Sequence[Record], record: Record) -> float:
-    """The learning rate that counts for an arm; that of its record, where none was chosen."""
-    try:
-        return chosen_rate(study, records, record["condition"], record["arm"])
-    except UserError:
-        return float(record["learning_rate"])
 
 
 def effects(study: Study, records: Sequence[Record], quantity: str = "") -> pd.DataFrame:

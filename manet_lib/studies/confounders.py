@@ -22,7 +22,7 @@ from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.loop import prepare, use_threads
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 from manet_lib.workflow.steps import confounders_step, grid
 
 TESTS = ("as trained", "without", "swapped")
@@ -99,8 +99,7 @@ def _try(params: Params, paths: RunPaths, ranks: Ranks) -> None:
             tables.append(table.assign(view=shown, model=model, trial=trial, test=test))
     if ranks.leads:
         columns = ["view", "model", "trial", "test", "image_id", "label", "predicted"]
-        with atomic_path(paths.confounders / "predictions.csv") as temporary:
-            pd.concat(tables)[columns].to_csv(temporary, index=False)
+        write_csv(paths.confounders / "predictions.csv", pd.concat(tables)[columns])
 
 
 def _image_pairs(

@@ -17,7 +17,7 @@ from manet_lib.studies.plan import Rows, Study, digest_of, slug
 from manet_lib.studies.testing import Images, lung_masks
 from manet_lib.training.distributed import joined
 from manet_lib.training.segmentation import predict_raw_masks, train_segmenter
-from manet_lib.workflow.records import atomic_path, claimed
+from manet_lib.workflow.records import claimed, write_text
 from manet_lib.workflow.steps import classification_step
 
 
@@ -51,8 +51,7 @@ def listed(params: Params, rows: Rows, key: str = "images") -> Params:
     with claimed(file.parent, wait=True):
         text = table.to_csv(index=False)
         if not file.is_file() or file.read_text(encoding="utf-8") != text:
-            with atomic_path(file) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            write_text(file, text)
     return params.model_copy(update={"data_csv": str(file)})
 
 
@@ -66,8 +65,7 @@ class Prepared:
         self.params = listed(self.given, study.conditions[condition].images)
         self.paths = prepared(self.params)
         self.outside_rows = study.conditions[condition].outside
-        code = classification_step(self.params, self.paths, self.params.models[0], 1).code()
-        self.code = digest_of(code)
+        self.code = digest_of(classification_step(self.params, self.paths, self.params.models[0], 1).code())
         manifest = read_manifest(self.paths)
         self.test = manifest[manifest["split"] == "test"]
 

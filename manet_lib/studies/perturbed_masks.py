@@ -23,7 +23,7 @@ from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.loop import prepare, use_threads
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 from manet_lib.workflow.steps import mask_scores_step, perturbed_masks_step
 
 Masks = NDArray[np.bool_]
@@ -62,8 +62,7 @@ def _score(params: Params, paths: RunPaths) -> None:
             pair["annotated"] = store.masks[row]
         rows += _compared(manifest.loc[row], "reference masks", reference, pair)
     columns = ["image_id", "label", "compared_with", "mask", "iou", "dice", "distance"]
-    with atomic_path(paths.mask_scores / "scores.csv") as temporary:
-        pd.DataFrame(rows, columns=columns).to_csv(temporary, index=False, float_format="%.6f")
+    write_csv(paths.mask_scores / "scores.csv", pd.DataFrame(rows, columns=columns), "%.6f")
 
 
 def _compared(
@@ -151,5 +150,4 @@ def _try(params: Params, paths: RunPaths, trained: list[tuple[str, int]], ranks:
             tables.append(table.assign(model=model, trial=trial, mask=name))
     columns = ["model", "trial", "mask", "image_id", "label", "predicted"]
     if ranks.leads:
-        with atomic_path(paths.perturbed_masks / "predictions.csv") as temporary:
-            pd.concat(tables)[columns].to_csv(temporary, index=False)
+        write_csv(paths.perturbed_masks / "predictions.csv", pd.concat(tables)[columns])

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +106,12 @@ def rate_groups(name: str, study: Study) -> list[Group]:
 
 def pair_groups(name: str, study: Study, records: list[Record]) -> list[Group]:
     """The training runs that are compared, pair by pair, each arm with its learning rate."""
-    return [
-        Group(
-            name,
-            condition,
-            pair,
-            pair if study.new_images else 0,
-            1 if study.new_images else pair,
-            tuple((arm, chosen_rate(study, records, condition, arm)) for arm in study.arms),
-        )
-        for pair in range(1, study.pairs + 1)
-        for condition in study.conditions
-    ]
+    groups = []
+    for pair, condition in product(range(1, study.pairs + 1), study.conditions):
+        seed, trial = (pair, 1) if study.new_images else (0, pair)
+        runs = tuple((arm, chosen_rate(study, records, condition, arm)) for arm in study.arms)
+        groups.append(Group(name, condition, pair, seed, trial, runs))
+    return groups
 
 
 def train_group(group: Group, threads: int) -> list[Record]:

@@ -33,9 +33,8 @@ def logits_on(
     """
     rows = np.arange(len(images))
     data = Pairs(images, masks, rows, np.zeros(len(rows), np.int64), params, segmented=True)
-    return evaluate(network, evaluation_loader(data, params, ranks, params.batch_size), params, ranks, logits_of)[
-        1
-    ]
+    loader = evaluation_loader(data, params, ranks, params.batch_size)
+    return evaluate(network, loader, params, ranks, logits_of)[1]
 
 
 def predicted_labels(network: nn.Module, images: Images, masks: Images, params: Params, ranks: Ranks) -> list[str]:

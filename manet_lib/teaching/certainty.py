@@ -29,31 +29,30 @@ TEN_ANSWERS = pd.DataFrame(
 )
 """How sure a network is of its predictions for ten images, and whether they are right."""
 
+BINS = ("0.6 to 0.7", "0.8 to 0.9", "0.9 to 1.0")
+"""The bins of confidence that hold any of them."""
+
 
 @check
 def check_calibration_error(answer: Any) -> str:
     """11, first exercise: differences in the three bins of :data:`TEN_ANSWERS`, and the expected error."""
-    *gaps, error = numbers(answer, ("0.6 to 0.7", "0.8 to 0.9", "0.9 to 1.0", "expected calibration error"))
+    *gaps, error = numbers(answer, (*BINS, "expected calibration error"))
     confidence, right = (TEN_ANSWERS[name].to_numpy() for name in ("confidence", "right"))
     groups = TEN_ANSWERS.assign(right=right.astype(float)).groupby(bin_of(confidence))
     table, counts = groups.mean(), groups.size().to_numpy()
-    for found, (place, row) in zip(gaps, table.iterrows(), strict=True):
-        name, wanted = (
-            f"{int(str(place)) / 10:.1f} to {int(str(place)) / 10 + 0.1:.1f}",
-            row["confidence"] - row["right"],
-        )
-        if close(found, -abs(wanted)):
+    differences = (table["confidence"] - table["right"]).to_numpy()
+    for found, name, row, wanted in zip(gaps, BINS, table.itertuples(), abs(differences), strict=True):
+        if close(found, -wanted):
             raise NotYet(f"bin {name}: {found:.3f} is negative; a difference counts whichever side it is on.")
-        if close(found, row["confidence"]) or close(found, row["right"]):
+        if close(found, row.confidence) or close(found, row.right):
             raise NotYet(
                 f"bin {name}: {found:.3f} is one of the two; take confidence less accuracy, without sign."
             )
-        if not close(found, abs(wanted)):
+        if not close(found, wanted):
             raise NotYet(
-                f"bin {name}: the mean confidence is {row['confidence']:.2f} and {100 * row['right']:.0f}% are "
-                f"right, so that they differ by {abs(wanted):.2f} and not by {found:.3f}."
+                f"bin {name}: the mean confidence is {row.confidence:.2f} and {100 * row.right:.0f}% are "
+                f"right, so that they differ by {wanted:.2f} and not by {found:.3f}."
             )
-    differences = (table["confidence"] - table["right"]).to_numpy()
     wanted = float(calibration_values(confidence[None], right[None]).mean())
     cancelled = abs(float((counts * differences).sum())) / 10
     mistakes = {
@@ -100,16 +99,13 @@ def check_temperature(temperature_of: Callable[[Numbers, NDArray[np.int64]], flo
     words = f"for three sets of images you say {', '.join(f'{one:.3g}' for one in found)}"
     if (found <= 0).any():
         raise NotYet(f"{words}: a temperature is above 0.")
-    for reason, others in (
-        ("the logits are multiplied by these; divide them", 1 / wanted),
-        (
-            "with these the mean confidence is the accuracy, which is close, but not the same; take those at "
-            "which the true classes have the largest sum of logarithms",
-            np.array([_as_sure_as_right(*images) for images in sets]),
-        ),
-    ):
-        if (abs(found / others - 1) < 0.01).all():
-            raise NotYet(f"{words}: {reason}.")
+    if (abs(found * wanted - 1) < 0.01).all():
+        raise NotYet(f"{words}: the logits are multiplied by these; divide them.")
+    if (abs(found / [_as_sure_as_right(*images) for images in sets] - 1) < 0.01).all():
+        raise NotYet(
+            f"{words}: with these the mean confidence is the accuracy, which is close, but not the same; take "
+            "those at which the true classes have the largest sum of logarithms."
+        )
     away = abs(found / wanted - 1).max()
     right_ones = f"{words}, where {', '.join(f'{one:.3g}' for one in wanted)} are best"
     if (found == found[0]).all():
@@ -187,30 +183,23 @@ def check_out_of_distribution(
 
 def _distances(distance: Callable[[Numbers, Numbers], Numbers]) -> tuple[Numbers, Numbers]:
     training, *others = halves()
-    away = [part - training.mean(axis=0) for part in others]
     found = []
-    for part, off in zip(others, away, strict=True):
+    for part in others:
+        off, own = part - training.mean(axis=0), mahalanobis(part, part)
         wanted = mahalanobis(part, training)
         one = picture(ask(distance, part, training), wanted.shape, "row of distances").astype(float)
-        for reason, other in (
-            ("these are squares; take the root", wanted**2),
-            (
-                "this is the straight (Euclidean) distance, in which no direction is wider than another",
-                np.linalg.norm(off, axis=1),
-            ),
-            (
-                "each feature is scaled alone; the covariance knows that both rise together",
-                np.sqrt((off**2 / training.var(axis=0, ddof=1)).sum(axis=1)),
-            ),
-            (
-                "the mean or the covariance is that of the images asked about; take both from the training images",
-                mahalanobis(part, part),
-            ),
-            (
-                "you multiply by the covariance; its inverse belongs there",
-                np.sqrt(np.maximum(((off @ np.cov(training.T)) * off).sum(axis=1), 0)),
-            ),
-        ):
+        alone = np.sqrt((off**2 / training.var(axis=0, ddof=1)).sum(axis=1))
+        not_inverted = np.sqrt(np.maximum(((off @ np.cov(training.T)) * off).sum(axis=1), 0))
+        straight = "this is the straight (Euclidean) distance, in which no direction is wider than another"
+        asked = "the mean or the covariance is that of the images asked about; take both from the training images"
+        mistakes = {
+            "these are squares; take the root": wanted**2,
+            straight: np.linalg.norm(off, axis=1),
+            "each feature is scaled alone; the covariance knows that both rise together": alone,
+            asked: own,
+            "you multiply by the covariance; its inverse belongs there": not_inverted,
+        }
+        for reason, other in mistakes.items():
             if np.allclose(one, other, rtol=0.01):
                 raise NotYet(f"distance: {reason}.")
         if not np.allclose(one, wanted, rtol=0.02):
@@ -248,17 +237,13 @@ def _check_auroc(auroc: Callable[[Numbers, Numbers], float]) -> None:
         (np.array([1.0, 2, 2, 3]), np.array([2.0, 2, 4])),
     ):
         found, wanted = number(auroc, usual, outside), auroc_by_rank(usual, outside)
-        pairs = len(usual) * len(outside)
+        above, level = outside[None] > usual[:, None], outside[None] == usual[:, None]
+        turned = "the pairs are counted the other way round; the out-of-distribution image is to score higher"
         mistakes = {
-            "the pairs are counted the other way round; the out-of-distribution image is to score higher": 1
-            - wanted,
-            "this is a number of pairs; divide by all pairs": wanted * pairs,
-            "a pair with the same score counts a half, and you count none": (
-                outside[None] > usual[:, None]
-            ).mean(),
-            "a pair with the same score counts a half, and you count it whole": (
-                (outside[None] >= usual[:, None]).mean()
-            ),
+            turned: 1 - wanted,
+            "this is a number of pairs; divide by all pairs": wanted * above.size,
+            "a pair with the same score counts a half, and you count none": above.mean(),
+            "a pair with the same score counts a half, and you count it whole": (above | level).mean(),
         }
         refuse(found, wanted, mistakes, f"AUROC: {found:.3f}: ")
         if not close(found, wanted):

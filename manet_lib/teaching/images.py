@@ -41,11 +41,9 @@ def set_of_images(count: int = 100, strength: float = 1.0) -> tuple[tuple[Descri
     Returns:
         What each is drawn from; images and true lung masks (0 or 1), uint8 (N, S, S).
     """
-    phantoms = [drawn(CLASSES[number % len(CLASSES)], number, "", strength) for number in range(count)]
-    images = tuple(
-        Described(CLASSES[number % len(CLASSES)], number, phantom.source)
-        for number, phantom in enumerate(phantoms)
-    )
+    labels = [CLASSES[number % len(CLASSES)] for number in range(count)]
+    phantoms = [drawn(label, number, "", strength) for number, label in enumerate(labels)]
+    images = tuple(map(Described, labels, range(count), (phantom.source for phantom in phantoms)))
     pixels = np.stack([phantom.image for phantom in phantoms])
     masks = np.stack([phantom.lungs for phantom in phantoms]).astype(np.uint8)
     return images, pixels, masks

@@ -247,7 +247,7 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
     found = {}
     for size, limit in ((16, 0.3), (32, 0.5), (32, 0.3), (48, 0.5)):
         mask = _lungs(size)
-        wanted = _fading(mask, limit)
+        wanted = next(depth for depth in range(1, 400) if _contrast(mask, depth) < limit)
         depth = int(ask(fades_at, mask, limit))
         if depth == wanted - 1:
             raise NotYet(
@@ -270,7 +270,3 @@ def check_fading(fades_at: Callable[[Tensor, float], int]) -> str:
 def _contrast(mask: Tensor, depth: int) -> float:
     lung_map = _stacked(mask, [(3, 1, 1)] * depth)
     return float(lung_map[mask == 1].mean() - lung_map[mask == 0].mean())
-
-
-def _fading(mask: Tensor, limit: float) -> int:
-    return next(depth for depth in range(1, 400) if _contrast(mask, depth) < limit)

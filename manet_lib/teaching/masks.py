@@ -105,22 +105,18 @@ def check_soft_dice(loss: Callable[[Tensor, Tensor], Tensor]) -> str:
     wanted, value = float(soft_dice_loss(logits, truth)), float(found.detach())
     probability = probability.detach()
     pooled = 1 - float((2 * (probability * truth).sum() + 1) / (probability.sum() + truth.sum() + 1))
-    rough = float(soft_dice_loss(logits, truth, smooth=0))
-    if close(value, 1 - wanted):
-        raise NotYet("this is the Dice coefficient, which is high for a good mask; the loss is 1 minus it.")
-    if close(value, pooled):
-        raise NotYet(
-            "you take one Dice of the whole batch, in which a large lung hides a small one; sum per image."
-        )
-    if close(value, float(soft_dice_loss(probability, truth))):
-        raise NotYet("you apply the sigmoid to probabilities; it was applied already.")
-    if close(value, 3 * wanted):
-        raise NotYet("this is the sum over the three images; take their mean.")
+    rough, twice = float(soft_dice_loss(logits, truth, smooth=0)), float(soft_dice_loss(probability, truth))
     products, areas = (probability * truth).sum((1, 2, 3)), (probability**2 + truth).sum((1, 2, 3))
-    if close(value, float((1 - (2 * products + 1) / (areas + 1)).mean())):
-        raise NotYet("you square the probabilities in the denominator; there the areas are added as they are.")
-    if close(value, rough) and not close(rough, wanted):
-        raise NotYet("`smooth` is missing: add 1 in numerator and denominator.")
+    squared = float((1 - (2 * products + 1) / (areas + 1)).mean())
+    mistakes = {
+        "this is the Dice coefficient, which is high for a good mask; the loss is 1 minus it": 1 - wanted,
+        "you take one Dice of the whole batch, in which a large lung hides a small one; sum per image": pooled,
+        "you apply the sigmoid to probabilities; it was applied already": twice,
+        "this is the sum over the three images; take their mean": 3 * wanted,
+        "you square the probabilities in the denominator; there the areas are added as they are": squared,
+        "`smooth` is missing: add 1 in numerator and denominator": rough,
+    }
+    refuse(value, wanted, mistakes)
     if not close(value, wanted):
         raise NotYet(f"for a batch of three images the loss is {wanted:.4f}, and yours is {value:.4f}.")
     empty = torch.zeros(1, 1, 8, 8)
@@ -218,13 +214,12 @@ def check_shrunk_squares(answer: Any) -> str:
     """09, first exercise: IoU of squares of side 10, 20 and 40 with themselves shrunk by a pixel on each side."""
     sides = (10, 20, 40)
     for side, found in zip(sides, numbers(answer, [f"side {side}" for side in sides]), strict=True):
-        wanted = ((side - 2) / side) ** 2
-        if close(found, ((side - 1) / side) ** 2):
-            raise NotYet(
-                f"side {side}: a pixel goes on both sides, so that {side - 2} are left and not {side - 1}."
-            )
-        if close(found, 1 - wanted):
-            raise NotYet(f"side {side}: {found:.3f} is what is lost; IoU is what is left over what there was.")
+        wanted, one_side = ((side - 2) / side) ** 2, ((side - 1) / side) ** 2
+        mistakes = {
+            f"a pixel goes on both sides, so that {side - 2} are left and not {side - 1}": one_side,
+            f"{found:.3f} is what is lost; IoU is what is left over what there was": 1 - wanted,
+        }
+        refuse(found, wanted, mistakes, f"side {side}: ")
         if not close(found, wanted, 6e-3):
             raise NotYet(f"side {side}: {side - 2}² of {side}² pixels are left, and {found:.3f} is not that.")
     return (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,9 @@ def some_patches(squares: int = 24) -> tuple[pd.DataFrame, Picture, NDArray[np.b
     Returns:
         A table with label and square, pictures uint8 (N, 64, 64), and masks bool (N, 64, 64).
     """
-    rows, pictures, masks = [], [], []
-    for label in MATERIALS:
-        for number in range(squares):
-            for turn in range(TURNS):
-                one, patch, _ = draw_patch(label, number, turn)
-                rows.append((label, f"{label}_{number:02d}"))
-                pictures.append(one)
-                masks.append(patch)
+    drawn = list(product(MATERIALS, range(squares), range(TURNS)))
+    pictures, masks, _ = zip(*(draw_patch(*one) for one in drawn), strict=True)
+    rows = [(label, f"{label}_{number:02d}") for label, number, _ in drawn]
     return pd.DataFrame(rows, columns=["label", "square"]), np.stack(pictures), np.stack(masks)
 
 
@@ -208,11 +204,8 @@ def check_gradient(
         raise NotYet(
             "by autograd: a mask of zeros and ones does not change with a small change of a logit: return zeros."
         )
-    through, stopped, count = (
-        _reached(torch.sigmoid),
-        _reached(hard),
-        len(list(JointMANet().segmenter.parameters())),
-    )
+    through, stopped = _reached(torch.sigmoid), _reached(hard)
+    count = len(list(JointMANet().segmenter.parameters()))
     return (
         f"in the network of notebook 12 cross entropy reaches {through} of {count} tensors of stage 1's weights "
         f"through the soft mask, and {stopped} through one of zeros and ones."

@@ -30,25 +30,23 @@ TEN_IMAGES = pd.DataFrame(
 def check_mcnemar(answer: Any) -> str:
     """06, first exercise: images that MA alone gets right, images that plain alone gets right, exact p."""
     gained, lost, p = numbers(answer, ("MA alone", "plain alone", "p"))
-    wanted = (
-        int((TEN_IMAGES["MA"] & ~TEN_IMAGES["plain"]).sum()),
-        int((TEN_IMAGES["plain"] & ~TEN_IMAGES["MA"]).sum()),
-    )
-    if (gained, lost) == (TEN_IMAGES["MA"].sum(), TEN_IMAGES["plain"].sum()):
+    ma, plain = TEN_IMAGES["MA"], TEN_IMAGES["plain"]
+    wanted = int((ma & ~plain).sum()), int((plain & ~ma).sum())
+    if (gained, lost) == (ma.sum(), plain.sum()):
         raise NotYet("these are all images that each gets right; leave out those that both do.")
     if (gained, lost) == wanted[::-1]:
         raise NotYet("the two counts are exchanged: MA alone comes first.")
     if (gained, lost) != wanted:
         raise NotYet(f"{gained:g} and {lost:g} are not the images that only one of the two gets right.")
     right, total = mcnemar_p(*wanted), sum(wanted)
-    if close(p, right / 2):
-        raise NotYet(f"{p:.3f} is one side: the other network could have been ahead as well, so take it twice.")
-    if close(p, 2 * total / 2**total):
-        raise NotYet(f"{p:.3f} leaves out the outcome that is more uneven still: add 0 against {total}.")
-    if close(p, 2 / 2**total):
-        raise NotYet(f"{p:.3f} is for 0 against {total} alone; add {wanted[1]} against {wanted[0]}.")
-    if close(p, float(scipy.stats.chi2.sf((gained - lost) ** 2 / total, 1))):
-        raise NotYet(f"{p:.3f} is the chi-squared approximation, which is for many images; count outcomes.")
+    approximate = float(scipy.stats.chi2.sf((gained - lost) ** 2 / total, 1))
+    mistakes = {
+        "is one side: the other network could have been ahead as well, so take it twice": right / 2,
+        f"leaves out the outcome that is more uneven still: add 0 against {total}": 2 * total / 2**total,
+        f"is for 0 against {total} alone; add {wanted[1]} against {wanted[0]}": 2 / 2**total,
+        "is the chi-squared approximation, which is for many images; count outcomes": approximate,
+    }
+    refuse(p, right, mistakes, f"{p:.3f} ")
     if close(p, float(scipy.stats.chi2.sf((abs(gained - lost) - 1) ** 2 / total, 1))):
         raise NotYet(f"{p:.4f} is the chi-squared approximation with continuity correction; count outcomes.")
     if not close(p, right, 6e-3):

@@ -15,7 +15,7 @@ from manet_lib.training.distributed import device_name, own_gpu, pick_device, re
 from manet_lib.training.loop import part_size, use_threads
 from manet_lib.training.timing import interleaved_steps
 from manet_lib.workflow.parameters import view
-from manet_lib.workflow.records import atomic_path
+from manet_lib.workflow.records import write_csv
 from manet_lib.workflow.steps import cost_step
 
 TABLE_3_SIZE = 512
@@ -67,13 +67,11 @@ def measure(params: Params, paths: RunPaths) -> bool:
 
 
 def _measure(params: Params, paths: RunPaths, device: torch.device) -> None:
-    with atomic_path(paths.cost / "counts.csv") as temporary:
-        counts().to_csv(temporary, index=False)
+    write_csv(paths.cost / "counts.csv", counts())
     use_threads(params)
     parts = []
     for backbone in dict.fromkeys(name.partition("_")[0] for name in params.models):
         models = {name: create_model(name) for name in params.models if name.partition("_")[0] == backbone}
         size = part_size(params, params.batch_size)
         parts.append(interleaved_steps(models, params.image_size, size, params.cost_repeats, device, params))
-    with atomic_path(paths.cost / "seconds.csv") as temporary:
-        pd.concat(parts, axis=1).round(6).to_csv(temporary, index=False)
+    write_csv(paths.cost / "seconds.csv", pd.concat(parts, axis=1).round(6))

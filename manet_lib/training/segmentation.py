@@ -17,19 +17,10 @@ from manet_lib.paths import RunPaths, weights_of
 from manet_lib.training.checkpoint import load_weights, save_weights
 from manet_lib.training.distributed import Ranks, run_step
 from manet_lib.training.evaluate import evaluate, evaluation_loader, in_batches
-from manet_lib.training.loop import (
-    Batch,
-    Training,
-    autocast,
-    fit,
-    loss_scaler,
-    memory_named,
-    part_size,
-    prepare,
-)
+from manet_lib.training.loop import Batch, Training, autocast, fit, loss_scaler, memory_named, part_size, prepare
 from manet_lib.workflow.parameters import view
 from manet_lib.workflow.progress import bar
-from manet_lib.workflow.records import Step, atomic_path, new_array
+from manet_lib.workflow.records import Step, atomic_path, new_array, write_csv
 from manet_lib.workflow.steps import raw_masks_step, segmentation_step
 
 
@@ -98,8 +89,7 @@ def _train(params: Params, paths: RunPaths, step: Step, ranks: Ranks) -> None:
     rows, scores = evaluate(model, loader, params, ranks, _iou)
     if ranks.leads:
         table = manifest.loc[rows, ["image_id", "label"]].assign(iou=scores[:, 0])
-        with atomic_path(paths.iou) as temporary:
-            table.to_csv(temporary, index=False, float_format="%.6f")
+        write_csv(paths.iou, table, "%.6f")
         facts = {"key": training.key, "test_iou": float(table["iou"].mean())}
         save_weights(weights_of(paths.segmentation), model, facts)
 

@@ -12,7 +12,7 @@ from typing import Any
 from manet_lib.params import Params
 from manet_lib.paths import RunPaths, checkpoints_of, done_of
 from manet_lib.workflow.parameters import NO_EFFECT
-from manet_lib.workflow.records import claimed
+from manet_lib.workflow.records import Known, claimed
 from manet_lib.workflow.steps import all_steps
 
 _LONGEST = 40
@@ -53,9 +53,8 @@ def reuse(params: Params, paths: RunPaths, finished: RunPaths) -> list[str]:
         Names of the folders that were taken over.
     """
     taken = []
-    pairs = zip(all_steps(params, paths), all_steps(params, finished), strict=True)
-    known: dict[Path, str | None] = {}
-    for step, twin in pairs:
+    known: Known = {}
+    for step, twin in zip(all_steps(params, paths), all_steps(params, finished), strict=True):
         if done_of(step.folder).exists() or twin.fault(known) is not None:
             continue
         with claimed(step.folder, wait=True):

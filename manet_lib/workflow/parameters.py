@@ -22,31 +22,23 @@ _SHOWN = ("classes", "models", "trials", "normalisation", "count_include_pad", "
 
 _AFFINE = ("shift", "scale", "augment_probability", "joint_affine", "border")
 
+_FORWARD = ("nodes", "devices", "accumulate", "accelerator", "precision", "channels_last")
+
 READ_BY: dict[str, tuple[str, ...]] = {
     "store": (*_DATA, *PHANTOM_ONLY, "image_size", "mask_lungs"),
     "manifest": (
-        "seed",
-        "classes",
-        "data_source",
-        "composition",
-        "drop_identical",
-        "split",
-        "val_fraction",
-        "test_fraction",
-        "seg_test_fraction",
+        *("seed", "classes", "data_source", "composition", "drop_identical", "split"),
+        *("val_fraction", "test_fraction", "seg_test_fraction"),
     ),
     "segmentation": (
         *("seed", "normalisation", "seg_encoder", "seg_epochs", "seg_batch_size", "seg_learning_rate"),
         *("seg_weight_decay", "seg_rotation", *_AFFINE, *_MACHINE),
     ),
-    "raw_masks": (
-        *("normalisation", "seg_encoder", "seg_batch_size", "nodes", "devices", "accumulate"),
-        *("accelerator", "precision", "channels_last", "threads"),
-    ),
+    "raw_masks": ("normalisation", "seg_encoder", "seg_batch_size", *_FORWARD, "threads"),
     "clean_masks": ("min_object_fraction",),
     "classification": (
-        *("seed", "classes", "normalisation", "epochs", "batch_size", "learning_rate"),
-        *("learning_rates", "momentum"),
+        *("seed", "classes", "normalisation", "epochs", "batch_size"),
+        *("learning_rate", "learning_rates", "momentum"),
         *("weight_decay", "rotation", "brightness", "contrast", "remask", "pretrained", "count_include_pad"),
         *("mask_attention", *_VIEW, *_AFFINE, *_MACHINE),
     ),
@@ -55,17 +47,10 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "mask_scores": ("data_source", "data_dir", "data_csv", "reference_masks"),
     "confounders": (
         *(*_SHOWN, "seed", "image_size", "seg_encoder", "min_object_fraction", "audit_views", *PHANTOM_ONLY),
-        *("data_source", "batch_size", "nodes", "devices", "accumulate"),
-        *("accelerator", "precision", "channels_last", "threads", "num_workers"),
+        *("data_source", "batch_size", *_FORWARD, "threads", "num_workers"),
     ),
-    "perturbed_masks": (
-        *(*_SHOWN, "batch_size", "nodes", "devices", "accumulate"),
-        *("accelerator", "precision", "channels_last", "threads", "num_workers"),
-    ),
-    "cost": (
-        *("cost_repeats", "models", "image_size", "batch_size", "nodes", "devices", "accumulate"),
-        *("accelerator", "precision", "channels_last", "compile", "threads"),
-    ),
+    "perturbed_masks": (*_SHOWN, "batch_size", *_FORWARD, "threads", "num_workers"),
+    "cost": ("cost_repeats", "models", "image_size", "batch_size", *_FORWARD, "compile", "threads"),
 }
 """Which parameters each step reads. A step sees no others, so this list cannot fall behind the code."""
 

@@ -84,6 +84,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_csv(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write a table as CSV without its index, atomically."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=float_format)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
@@ -140,13 +146,13 @@ class Step:
     extra: tuple[tuple[str, Any], ...] = ()
     outside: Callable[[], dict[str, Any]] = dict
 
-    def key(self, known: Known | None = None) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         """What the result depends on: parameters, extra and outside values, the hashes of the inputs, the code.
 
         Raises:
             UserError: a step that this one reads from is not done.
         """
-        known = {} if known is None else known
+        known: Known = {}
         for step in self.inputs:
             step.record(known)
         return self._key()
@@ -262,10 +268,7 @@ class Step:
     def complete(self, key: dict[str, Any], device: str, seconds: float, **facts: Any) -> None:
         """Write ``done.json``: the key, hashes and sizes of the outputs, versions, device, seconds, facts."""
         outputs = {
-            path.relative_to(self.folder).as_posix(): {
-                "sha256": sha256_of(path),
-                "bytes": path.stat().st_size,
-            }
+            path.relative_to(self.folder).as_posix(): {"sha256": sha256_of(path), "bytes": path.stat().st_size}
             for path in self.outputs
         }
         record = {

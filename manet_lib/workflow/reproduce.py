@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import RunPaths, log_of, output_root, project_root
+from manet_lib.workflow.digests import stamp
 from manet_lib.workflow.graph import stale
 from manet_lib.workflow.processes import die_with_parent
 from manet_lib.workflow.records import claimed
@@ -50,11 +51,11 @@ class Progress:
     expected: Mapping[str, float]
     started: float = field(default_factory=time.time)
     done: list[str] = field(default_factory=list)
-    before: dict[Path, tuple[int, int] | None] = field(default_factory=dict)
+    before: dict[Path, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         files = (file for name in self.expected for file in (self.paths.node_record(name), *self._markers(name)))
-        self.before = {file: _stamp(file) for file in files}
+        self.before = {file: stamp(file.parent, file.name) for file in files}
 
     def look(self) -> list[str]:
         """Notebooks that have been executed since the last look."""
@@ -105,15 +106,7 @@ class Progress:
 
     def _is_new(self, file: Path) -> bool:
         """Whether a file has been written since the run began; clocks of file systems may differ from this one."""
-        return _stamp(file) not in (None, self.before.get(file))
-
-
-def _stamp(file: Path) -> tuple[int, int] | None:
-    try:
-        state = file.stat()
-    except OSError:
-        return None
-    return state.st_mtime_ns, state.st_size
+        return stamp(file.parent, file.name) not in ("-", self.before[file])  # "-" where there is none
 
 
 def in_minutes(seconds: float) -> str:
@@ -159,12 +152,8 @@ def snakemake_command(params_file: Path, cores: int, gpus: str, data_only: bool)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(project_root() / "Snakefile")]
     command += ["--directory", str(project_root()), "--cores", str(cores), "--nolock"]
     command += ["--rerun-incomplete", "--keep-going", *(["--until", "data"] if data_only else [])]
-    return [
-        *command,
-        "--config",
-        f"params={quote(str(params_file.resolve()))}",
-        *([f"gpus={gpus}"] if gpus else []),
-    ]
+    command += ["--config", f"params={quote(str(params_file.resolve()))}"]
+    return command + ([f"gpus={gpus}"] if gpus else [])
 
 
 def apart(work: Callable[..., Result], *arguments: Any) -> Result:
@@ -224,7 +213,8 @@ def reproduce(params_file: Path, cores: int, gpus: str = "", data_only: bool = F
         missing = [name for name in why if name not in progress.done]
         for line in reasons(log.read_text(encoding="utf-8", errors="replace"), missing):
             print(line, file=sys.stderr)
-        print(f"{len(progress.done)} of {len(why)} steps done; the log is {_short(log)}", file=sys.stderr)
+        where = log.relative_to(output_root())
+        print(f"{len(progress.done)} of {len(why)} steps done; the log is {where}", file=sys.stderr)
     return process.returncode
 
 
@@ -251,10 +241,6 @@ def _pass_on_signals(process: subprocess.Popen[bytes]) -> None:
             signal.signal(number, end)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda number, frame: None)
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(output_root())) if path.is_relative_to(output_root()) else str(path)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -13,8 +13,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-_PLUMBING = ("notebook", "params", "paths", "training.launch", "workflow")
-PLUMBING = tuple(f"{PACKAGE.name}.{name}" for name in _PLUMBING)
+PLUMBING = tuple(f"manet_lib.{name}" for name in ("notebook", "params", "paths", "training.launch", "workflow"))
 """Modules, and packages with all that is in them, that do not count as code behind a result."""
 _STARTED = time.time()
 

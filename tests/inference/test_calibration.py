@@ -34,7 +34,3 @@ def test_a_network_that_is_always_right_stays_within_bounds():
     logits = 0.3 * np.eye(5)
     assert 0.05 <= fit_temperature(logits, np.arange(5)) < 0.06
     assert 19 < fit_temperature(logits, (np.arange(5) + 1) % 5) <= 20
-
-
-def test_without_images_nothing_is_changed():
-    assert fit_temperature(np.zeros((0, 5)), np.zeros(0, np.int64)) == 1

@@ -15,10 +15,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 from manet_lib.data.sources.base import Archive
 from manet_lib.params import UserError
@@ -160,7 +159,10 @@ def unpack(archive: Path, folder: Path) -> Path:
             for member in members:
                 _refuse_unsafe(archive, member)
             for member in bar(members, len(members), f"unpacking {archive.name}"):
-                _write(opened.open, member, temporary)
+                target = temporary / member.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with opened.open(member) as source, target.open("wb") as file:
+                    shutil.copyfileobj(source, file, _CHUNK)
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         if isinstance(error, UserError):
@@ -185,10 +187,3 @@ def _refuse_unsafe(archive: Path, member: zipfile.ZipInfo) -> None:
         raise UserError(
             f"{archive.name}: holds the link {member.filename!r}; not unpacked; fetch the archive again"
         )
-
-
-def _write(open_member: Callable[[zipfile.ZipInfo], IO[bytes]], member: zipfile.ZipInfo, folder: Path) -> None:
-    target = folder / member.filename
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open_member(member) as source, target.open("wb") as file:
-        shutil.copyfileobj(source, file, _CHUNK)

@@ -45,9 +45,7 @@ def gather(data: Path, mirror: str = "", download: bool = True) -> pd.DataFrame:
         inside = folder.relative_to(data)
         for column in ("path", "mask_path"):
             rows[column] = [
-                ";".join(Path(os.path.normpath(inside / name)).as_posix() for name in cell.split(";"))
-                if cell
-                else ""
+                ";".join(Path(os.path.normpath(inside / name)).as_posix() for name in cell.split(";") if name)
                 for cell in rows[column]
             ]
         parts.append(rows)

@@ -46,10 +46,7 @@ SOURCE = Source(
     licence="research and education, with citation; masks CC BY 4.0",
     archives=(
         Archive("ChinaSet_AllFiles.zip", "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"),
-        Archive(
-            _MASKS,
-            "https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/8gf9vpkhgy-2.zip",
-        ),
+        Archive(_MASKS, f"https://prod-dcd-datasets-cache-zipfiles.s3.eu-west-1.amazonaws.com/{_MASKS}"),
     ),
     counts={"normal": 326, "tb": 336},
     marker="ChinaSet_AllFiles/CXR_png",
