@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -305,6 +305,13 @@ def validate(values: Mapping[str, Any], origin: str) -> Params:
 
 
 _ERRORS_SAID = 5
+
+
+def some_of(names: Iterable[str]) -> str:
+    """The first five of some names in one line, and how many more there are."""
+    first = list(names)
+    more = f" and {len(first) - 5} more" if len(first) > 5 else ""
+    return f"{', '.join(first[:5])}{more}"
 
 
 def _on_one_line(value: object) -> str:

@@ -177,13 +177,17 @@ def test_pictures_may_lie_among_the_images(weights, folder, tmp_path):
     assert len(pd.read_csv(tmp_path / "out.csv")) == 10
 
 
-def test_lack_of_memory_is_one_line(weights, folder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_lack_of_memory_is_one_line(weights, folder, tmp_path, monkeypatch, capsys, kind):
     def greedy(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise kind("out of memory")
 
     monkeypatch.setattr(MANet, "classify", greedy)
     assert predict(weights, folder, tmp_path / "out.csv") == 2
     assert capsys.readouterr().err == "manet: out of memory; give --batch a smaller number\n"
+    monkeypatch.setattr(Networks, "save", greedy)
+    assert main(["export", str(tmp_path / "out.safetensors"), "--weights", str(weights)]) == 2
+    assert capsys.readouterr().err == "manet: out of memory\n"  # export has no --batch
 
 
 def test_a_file_of_another_version_is_replaced(weights, tmp_path, capsys):

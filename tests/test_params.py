@@ -10,7 +10,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from manet_lib.params import CLASSES, MODELS, Params, UserError, load_params, validate
+from manet_lib.params import CLASSES, MODELS, Params, UserError, load_params, some_of, validate
 from manet_lib.paths import project_root
 from manet_lib.workflow.parameters import READ_BY, fingerprint, view
 
@@ -328,3 +328,8 @@ def test_where_to_compute_is_no_part_of_a_fingerprint() -> None:
 def test_parameters_cannot_be_changed_in_place() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Params(profile="x").epochs = 3
+
+
+def test_many_names_are_five_and_a_number() -> None:
+    assert some_of("abcde") == "a, b, c, d, e"
+    assert some_of("abcdefg") == "a, b, c, d, e and 2 more"

@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 import manet_lib
+from manet_lib.params import UserError
 from manet_lib.paths import (
     RunPaths,
     expand,
     output_root,
     params_file,
     project_root,
+    reproduce_command,
     sample_dir,
 )
 
@@ -87,3 +89,19 @@ def test_profiles_share_no_folder() -> None:
     one, two = RunPaths.of("one"), RunPaths.of("two")
     assert not one.root.is_relative_to(two.root)
     assert one.figures != two.figures
+
+
+def test_folders_of_users_and_of_the_sample_are_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MANET_CXR_DIR", str(tmp_path))
+    assert expand("${MANET_CXR_DIR}/a") == expand("$MANET_CXR_DIR/a") == tmp_path / "a"
+    assert expand("$MANET_CXR_DIRECTORY/a") == project_root() / "$MANET_CXR_DIRECTORY/a"
+    assert expand("~nosuchuser/a") == project_root() / "~nosuchuser/a"
+
+
+def test_a_command_in_a_message_does_not_hide_it_outside_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outside() -> Path:
+        raise UserError("not inside the project")
+
+    monkeypatch.delenv("MANET_OUTPUT", raising=False)
+    monkeypatch.setattr("manet_lib.paths.project_root", outside)
+    assert reproduce_command("tiny") == "make reproduce PARAMS=params/tiny.yaml"

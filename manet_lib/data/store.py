@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from manet_lib.data.images import read_grey, read_mask
 from manet_lib.data.scaling import resize
 from manet_lib.data.sources import fetch, find_rows, image_folder
-from manet_lib.params import Params, UserError
+from manet_lib.params import Params, UserError, some_of
 from manet_lib.paths import RunPaths
 from manet_lib.workflow.digests import stamp
 from manet_lib.workflow.parameters import view
@@ -127,8 +127,7 @@ def _build(params: Params, paths: RunPaths, code: dict[str, str]) -> None:
     facts = work.facts(folder, rows)
     changed = rows["path"][~rows.index.isin(facts.index)]
     if len(changed):
-        more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
-        raise UserError(f"{', '.join(changed[:5])}{more}: changed while being read; call again")
+        raise UserError(f"{some_of(changed)}: changed while being read; call again")
     index = rows.assign(image_id=_ids(rows["path"])).join(facts)
     columns = ["image_id", "path", "label", "source", "patient", "mask_path", "width", "height", "sha256"]
     for name in ("images.npy", "masks.npy"):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from manet_lib.inference.networks import Networks
+from manet_lib.inference.outputs import check_folder
 from manet_lib.models.features import image_features
 from manet_lib.params import UserError
 from manet_lib.workflow.records import write_json, writing
@@ -62,7 +63,7 @@ def export_onnx(networks: Networks, folder: Path) -> float:
         "classifier": (networks.classifier, {"image": 2 * image - 1, "mask": mask}, ["logits"]),
     }
     errors = []
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder, "OUTPUT")
     with writing(folder), TemporaryDirectory(dir=folder, prefix=".export-") as place:  # all are checked first
         for name, (network, inputs, outputs) in parts.items():
             graph = Path(place) / f"{name}.onnx"

@@ -72,8 +72,9 @@ def measured_by_trial(params: Params, paths: RunPaths) -> dict[str, list[float]]
     if steps.attention_step(params, paths, steps.grid(params)).is_done():
         scores = pd.read_csv(paths.attention / "scores.csv")
         shares = scores.groupby(["model", "trial"], sort=False)
-        for (model, _), share in shares["lung_share"].mean().items() if "lung_share" in scores else ():
-            found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
+        if "lung_share" in scores:
+            for (model, _), share in shares["lung_share"].mean().items():
+                found.setdefault(f"in_lungs {model}", []).append(100 * float(share))
     return found | _gains(accuracy)
 
 

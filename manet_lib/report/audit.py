@@ -160,13 +160,12 @@ def sources_table(predictions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for model, _, part in _by_view(predictions[predictions["view"] == "lungs"]):
         for label in in_order(part["label"]):
-            own = part[part["label"] == label]
-            for source, images in own.groupby("source"):
-                if own["source"].nunique() > 1:
-                    right, patients = _right(images)
-                    row = {"Model": model_title(model), "Class": class_title(label), "Source": str(source)}
-                    row["Images"] = str(right.shape[1])
-                    rows.append(row | {"Accuracy (%)": in_percent(share_interval(right, patients))})
+            sources = dict(list(part[part["label"] == label].groupby("source")))
+            for source, images in sources.items() if len(sources) > 1 else ():
+                right, patients = _right(images)
+                row = {"Model": model_title(model), "Class": class_title(label), "Source": str(source)}
+                row["Images"] = str(right.shape[1])
+                rows.append(row | {"Accuracy (%)": in_percent(share_interval(right, patients))})
     return pd.DataFrame(rows)
 
 

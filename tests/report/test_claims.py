@@ -11,7 +11,18 @@ import pytest
 from manet_lib.params import MODELS, Params
 from manet_lib.paths import RunPaths
 from manet_lib.report import claims as claims_module
-from manet_lib.report.claims import OF_STUDIES, QUANTITIES, Claim, Evidence, Needs, claims, claims_table, verdict
+from manet_lib.report import evidence
+from manet_lib.report.claims import (
+    OF_STUDIES,
+    QUANTITIES,
+    ROUNDS,
+    Claim,
+    Evidence,
+    Needs,
+    claims,
+    claims_table,
+    verdict,
+)
 from manet_lib.report.evidence import KINDS, evidence_table
 from manet_lib.studies.plan import load_study
 from manet_lib.workflow.steps import cost_step
@@ -224,3 +235,10 @@ def test_evidence_says_effect_interval_and_pairs_or_that_there_are_none() -> Non
             said = table.loc[claim.claim, KINDS[kind]]
             effect = r": [+-]\d+\.\d \([+-]\d+\.\d to [+-]\d+\.\d\), \d+ pairs"
             assert re.search(f"{effect}|not run yet: study|no interval", said)
+
+
+def test_running_times_of_too_few_rounds_decide_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = evidence.recorded_times()
+    assert (table["rounds"] >= ROUNDS).all()
+    monkeypatch.setattr(evidence, "recorded_times", lambda: table.assign(rounds=ROUNDS - 1))
+    assert evidence._times().startswith(f"undecided on a CPU at 128 px, {ROUNDS - 1} rounds")

@@ -6,12 +6,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from manet_lib.params import UserError, load_params
+from manet_lib.params import Params, UserError, load_params
 from manet_lib.paths import checkpoints_of, log_of, project_root, weights_of
 from manet_lib.training.checkpoint import load_weights
 from manet_lib.training.classification import load_classifier, read_predictions, train_classifier
 from manet_lib.training.distributed import pick_device
 from manet_lib.training.launch import torchrun_command
+from manet_lib.training.segmentation import _batch_size
 from manet_lib.workflow.records import read_done
 
 
@@ -125,3 +126,10 @@ def test_a_batch_that_does_not_divide_is_refused():
         UserError, match="batch_size: 8 is not divisible by nodes × devices × accumulate: 1 × 1 × 3"
     ):
         load_params(project_root() / "params/tiny.yaml", accumulate=3)
+
+
+def test_stage_1_needs_a_pair_for_each_part_of_its_batch(refused):
+    params = Params(profile="x", accumulate=8, batch_size=64, seg_batch_size=16)
+    assert [_batch_size(params, pairs) for pairs in (100, 16, 15, 8)] == [16, 16, 8, 8]
+    with refused("1 × 1 × 8, but stage 1 has 5 training pairs"):
+        _batch_size(params, 5)

@@ -8,7 +8,7 @@ import pandas as pd
 from manet_lib.data.listing import read_listing
 from manet_lib.data.seeds import stable_hash
 from manet_lib.data.sources.base import ROW_COLUMNS
-from manet_lib.params import UserError
+from manet_lib.params import UserError, some_of
 
 
 def read_rows(folder: Path, csv_name: str, classes: list[str], max_per_class: int, seed: int) -> pd.DataFrame:
@@ -84,8 +84,7 @@ def _check(table: pd.DataFrame, csv_name: str, classes: list[str]) -> None:
 
 
 def _lines(rows: list[str]) -> str:
-    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-    return f"{'line' if len(rows) == 1 else 'lines'} {', '.join(rows[:5])}{more}"
+    return f"{'line' if len(rows) == 1 else 'lines'} {some_of(rows)}"
 
 
 def _subset(table: pd.DataFrame, count: int, seed: int) -> pd.DataFrame:
