@@ -17,6 +17,7 @@ from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import MODELS
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results
 from manet_lib.report.agreement import recorded, title, tolerances
+from manet_lib.report.another_task import recorded_runs
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.evidence import evidence_table, recorded_times
 from manet_lib.report.inference import out_of_distribution_table
@@ -238,6 +239,21 @@ def _thumbnails(split: str) -> str:
     return f"{accuracy.min():.1f} to {accuracy.max():.1f}"
 
 
+def _detection(run: str, score: str) -> str:
+    """Mean AUROC of a score over all kinds of images that are out of distribution for a run's networks."""
+    table = pd.read_csv(recorded_results("out_of_distribution.csv")).query("run == @run and score == @score")
+    if table.empty:
+        raise LookupError(f"no AUROC of {score} for {run}")
+    return f"{table['auroc'].mean():.2f}"
+
+
+def _cost_of_swapping(way: str, other: str = "") -> str:
+    """By how many points swapped markers lower the accuracy of a way of notebook 12, or how much more than another."""
+    runs = recorded_runs().set_index(["way", "seed"])
+    cost = runs["accuracy"] - runs["swapped markers"]
+    return _over_runs((cost[way] - cost[other] if other else cost[way]).to_numpy(), ".1f")
+
+
 def _cell(table: str, row: str, column: str, profile: str = DEFAULT_PROFILE) -> str:
     """A cell of a recorded table, by the text of its row's first cell, or first two, and its column's title."""
     known = pd.read_csv(RunPaths.of(profile).recorded / f"{table}.csv", dtype=str, keep_default_na=False)
@@ -279,6 +295,8 @@ VALUES: dict[str, Any] = {
     "time": _time,
     "times": _times,
     "adults": lambda: to_markdown(adults_table(recorded_predictions("cxr_image"), ["kermany"])),
+    "detection": _detection,
+    "cost_of_swapping": _cost_of_swapping,
     "out_of_distribution": lambda run: to_markdown(out_of_distribution_table(run)),
 }
 """What expressions may name."""
