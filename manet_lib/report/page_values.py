@@ -248,7 +248,7 @@ def _detection(run: str, score: str) -> str:
 
 
 def _cost_of_swapping(way: str, other: str = "") -> str:
-    """By how many points swapped markers lower the accuracy of a way of notebook 12, or how much more than another."""
+    """How many points of accuracy swapped markers cost one way of notebook 12, or how many more than another."""
     runs = recorded_runs().set_index(["way", "seed"])
     cost = runs["accuracy"] - runs["swapped markers"]
     return _over_runs((cost[way] - cost[other] if other else cost[way]).to_numpy(), ".1f")
