@@ -40,6 +40,9 @@ SHARES = {"tests": 0.2, "cost": 0.12, "cost, compiled": 0.15, "loop": 0.1, "epoc
 TRAINING_IMAGES = 5433
 """Of the paper's Table 1; with 200 epochs, three trials and ten networks they make Table 2."""
 
+GRACE = 30.0
+"""Seconds that a part has to end by itself (SIGTERM) before it is killed."""
+
 
 def commands(device: str, study: str, output: Path) -> dict[str, list[str]]:
     """The command of each part, by name."""
@@ -74,7 +77,7 @@ def run_part(command: list[str], seconds: float, environment: dict[str, str]) ->
             for number in (signal.SIGTERM, signal.SIGKILL):
                 os.killpg(process.pid, number)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=30)
+                    process.wait(timeout=GRACE)
                     break
             code = "ended when its time was over"
         log.seek(0)

@@ -1,11 +1,13 @@
 """The benchmarks run and say what they measured; what they measure is for people to look at, never for a test."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 
 import pandas as pd
+import psutil
 import pytest
 
 from manet_lib.params import load_params
@@ -130,3 +132,42 @@ def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
         "resnet34_ma",
         "resnet34_cbam",
     }
+
+
+@pytest.mark.slow
+def test_a_later_call_begins_with_a_part_and_keeps_what_is_recorded(tmp_path):
+    file = tmp_path / "gpu.json"
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--output", str(tmp_path), "--first", "study"]
+    for study in ("first", "second"):
+        subprocess.run([*command, "--study", study], cwd=project_root(), check=True, timeout=120)
+        if study == "first":
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"tests": {"exit": "0"}}))
+    found = json.loads(file.read_text())
+    assert [name for name, value in found.items() if isinstance(value, dict)] == ["study", "tests"]
+    assert "second" in found["study"]["last_lines"][-1]
+    assert found["study"]["exit"] == "1"  # there is no such study
+
+
+def test_a_part_that_does_not_end_when_asked_is_killed_with_its_children(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(project_root() / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    monkeypatch.setattr(gpu, "GRACE", 0.5)
+    script = tmp_path / "deaf.py"
+    script.write_text(DEAF)
+    found = gpu.run_part([str(script)], 3, dict(os.environ))
+    assert found["exit"] == "ended when its time was over"
+    numbers = [int(line) for line in found["last_lines"]]
+    assert len(numbers) == 2
+    known = [psutil.Process(number) for number in numbers if psutil.pid_exists(number)]
+    _, alive = psutil.wait_procs(known, timeout=5)
+    assert all(one.status() == psutil.STATUS_ZOMBIE for one in alive)  # nobody has fetched its exit status
+
+
+DEAF = """
+import os, signal, time
+
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.fork()
+print(os.getpid(), flush=True)
+time.sleep(600)
+"""
