@@ -137,9 +137,10 @@ def test_what_a_gpu_is_to_measure_is_rehearsed_on_the_processor(tmp_path):
 @pytest.mark.slow
 def test_a_later_call_begins_with_a_part_and_keeps_what_is_recorded(tmp_path):
     file = tmp_path / "gpu.json"
-    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--output", str(tmp_path), "--first", "study"]
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--output", str(tmp_path)]
     for study in ("first", "second"):
-        subprocess.run([*command, "--study", study], cwd=project_root(), check=True, timeout=120)
+        call = [*command, "--first", "study", "--study", study]
+        subprocess.run(call, cwd=project_root(), check=True, timeout=120)
         if study == "first":
             file.write_text(json.dumps(json.loads(file.read_text()) | {"tests": {"exit": "0"}}))
     found = json.loads(file.read_text())

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,6 +234,26 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
     assert (tmp_path / "an output/figures/my-run/figure2.png").is_file()
     third = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     assert "Nothing to do" in third.stdout
+
+
+@pytest.mark.slow
+def test_a_notebook_that_is_terminated_leaves_neither_kernel_nor_sockets(tmp_path):
+    with tempfile.TemporaryDirectory() as short:  # names of sockets have to be
+        environment = os.environ | {"MANET_OUTPUT": str(tmp_path), "TMPDIR": short}
+        command = [sys.executable, "-m", "manet_lib.workflow.execute", "01_data", "-f", "params/tiny.yaml"]
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while not list(Path(short).glob("manet-*/*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert children
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        _, alive = psutil.wait_procs(children, timeout=30)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+        assert not list(Path(short).glob("manet-*"))
 
 
 @pytest.mark.slow
