@@ -238,7 +238,7 @@ def test_a_run_that_was_killed_goes_on_wherever_it_lies(tmp_path, checkout):
 
 @pytest.mark.slow
 def test_a_notebook_that_is_terminated_leaves_neither_kernel_nor_sockets(tmp_path):
-    with tempfile.TemporaryDirectory() as short:  # names of sockets have to be
+    with tempfile.TemporaryDirectory() as short:  # as the name of a socket has at most 107 bytes
         environment = os.environ | {"MANET_OUTPUT": str(tmp_path), "TMPDIR": short}
         command = [sys.executable, "-m", "manet_lib.workflow.execute", "01_data", "-f", "params/tiny.yaml"]
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)

@@ -36,10 +36,14 @@ def recorded_runs() -> dict[str, str]:
     return {name: f"{model_title(model)} trained on {kinds[name]}" for name, model in models.items()}
 
 
+def recorded_scores(run: str) -> pd.DataFrame:
+    """A row for each score and kind of image of a recorded run, with AUROC and false alarms as fractions."""
+    return pd.read_csv(recorded_results("out_of_distribution.csv")).query("run == @run")
+
+
 def out_of_distribution_table(run: str) -> pd.DataFrame:
     """AUROC of each score and kind of image, and false alarms at 95% detection in percent, of a recorded run."""
-    table = pd.read_csv(recorded_results("out_of_distribution.csv"))
-    table = table[table["run"] == run]
+    table = recorded_scores(run)
     table["cell"] = [f"{row.auroc:.2f} ({100 * row.false_alarms:.0f})" for row in table.itertuples()]
     kinds = list(dict.fromkeys(table["kind"]))
     wide = table.pivot(index="kind", columns="score", values="cell").loc[kinds, list(SCORES)]

@@ -20,7 +20,7 @@ from manet_lib.report.agreement import recorded, title, tolerances
 from manet_lib.report.another_task import recorded_runs
 from manet_lib.report.audit import adults_table, recorded_predictions, views_table
 from manet_lib.report.evidence import evidence_table, recorded_times
-from manet_lib.report.inference import out_of_distribution_table
+from manet_lib.report.inference import out_of_distribution_table, recorded_scores
 from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
@@ -241,10 +241,10 @@ def _thumbnails(split: str) -> str:
 
 def _detection(run: str, score: str) -> str:
     """Mean AUROC of a score over all kinds of images that are out of distribution for a run's networks."""
-    table = pd.read_csv(recorded_results("out_of_distribution.csv")).query("run == @run and score == @score")
-    if table.empty:
+    found = recorded_scores(run).query("score == @score")["auroc"]
+    if found.empty:
         raise LookupError(f"no AUROC of {score} for {run}")
-    return f"{table['auroc'].mean():.2f}"
+    return f"{found.mean():.2f}"
 
 
 def _cost_of_swapping(way: str, other: str = "") -> str:
