@@ -1,21 +1,16 @@
 """README and docs: their tables are the records', their links lead somewhere, and they name what exists."""
 
-import gzip
 import json
 import re
 
-import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
-from sklearn.metrics import roc_auc_score
 
 from manet_lib.paths import project_root
 from manet_lib.report.page_values import VALUES
 from manet_lib.report.pages import pages, rendered, renewed
 from manet_lib.report.recorded import WITHOUT_IMAGES
 from manet_lib.report.tables import model_title
-from manet_lib.studies.training_records import records_file
 
 PAGES = {str(page.relative_to(project_root())): page for page in pages()}
 
@@ -80,6 +75,7 @@ it is <!-- = share()["a b"] | round(1) -->1<!-- / -->% after
         'effect("segmented_resnet34", "64 px", "swapped", "MA − plain")',
         'view("cxr_imag", "lungs")',
         'thumbnails("x")',
+        'most_frequent("cxr_imag")',
         'runs("external", "nowhere")',
         'miscalibration("external", "outside", "nowhere")',
         'final_losses("external", "nowhere")',
@@ -113,59 +109,3 @@ def test_page_record_and_tables_of_a_recorded_run_say_the_same(profile):
 def test_no_recorded_picture_shows_a_real_image():
     pictures = (project_root() / "figures/recorded/cxr_sample").glob("*.p*")
     assert {picture.stem for picture in pictures if picture.suffix in (".png", ".pdf")} <= WITHOUT_IMAGES
-
-
-def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[int, float]]:
-    """Accuracy, or AUC of the second class, of each arm and pair, straight from the lines of the record."""
-    with gzip.open(records_file(name), "rt") as lines:
-        records = [json.loads(line) for line in lines]
-    found: dict[str, dict[int, float]] = {}
-    for arm in {one["arm"] for one in records}:
-        own = [one for one in records if one["arm"] == arm]
-        tuning = [one for one in own if not one["pair"] and one["log"]["val_accuracy"]]
-        here = [one for one in tuning if one["condition"] == condition]
-        best = max(here or tuning, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1]))
-        for one in own:
-            if one["pair"] and (one["condition"], one["learning_rate"]) == (condition, best["learning_rate"]):
-                labels, logits = np.array(one["tests"][test]["label"]), np.array(one["tests"][test]["logits"])
-                if name == "external":
-                    value = roc_auc_score(labels == one["classes"][1], logits[:, 1] - logits[:, 0])
-                else:
-                    value = float((np.array(one["classes"])[logits.argmax(axis=1)] == labels).mean())
-                found.setdefault(arm, {})[one["pair"]] = 100 * value
-    return found
-
-
-def paired(first: dict[int, float], second: dict[int, float]) -> tuple[float, float, float]:
-    differences = np.array([first[pair] - second[pair] for pair in sorted(first.keys() & second.keys())])
-    test = scipy.stats.ttest_1samp(differences, 0)
-    return (differences.mean(), *test.confidence_interval())
-
-
-def test_every_result_of_the_readme_follows_from_the_records_without_the_library() -> None:
-    shown = re.findall(r"<!-- = (effect|arm|fall)\((.+?)\) -->(.+?)<!-- / -->", PAGES["README.md"].read_text())
-    assert len(shown) >= 15
-    for kind, arguments, text in shown:
-        name, condition, test, *more = json.loads(f"[{arguments}]")
-        before = runs_by_hand(name, condition, test)
-        if kind == "effect":
-            expected = paired(*(before[arm] for arm in more[0].split(" − ")))
-        elif kind == "arm":
-            expected = (np.mean(list(before[more[0]].values())),)
-        else:
-            after = runs_by_hand(name, condition, more[0])
-            falls = [{pair: before[arm][pair] - after[arm][pair] for pair in before[arm]} for arm in more[1:]]
-            expected = paired(*falls)
-        numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", text)]
-        assert numbers == pytest.approx(expected, abs=0.06), (kind, arguments)
-
-
-def test_effects_of_two_conditions_are_compared_pair_by_pair() -> None:
-    first, second = (runs_by_hand("segmented_resnet34", size, "as trained") for size in ("64 px", "128 px"))
-    gains = [
-        {pair: one["MA"][pair] - one["plain"][pair] for pair in one["MA"].keys() & one["plain"]}
-        for one in (first, second)
-    ]
-    shown = VALUES["between"]("segmented_resnet34", "as trained", "MA − plain", "64 px", "128 px")
-    numbers = [float(one) for one in re.findall(r"[+-]?\d+\.\d+", shown)]
-    assert numbers == pytest.approx(paired(*gains), abs=0.06)

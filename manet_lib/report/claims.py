@@ -47,15 +47,14 @@ class Needs(BaseModel):
     def lacking(self, params: Params) -> str:
         """What a run lacks, in words; nothing where it has all."""
         short = [
-            f"{value} of {needed} {unit}"
+            f"{value} instead of {needed} {unit}"
             for value, needed, unit in (
                 (params.image_size, self.image_size, "pixels"),
                 (params.epochs, self.epochs, "epochs"),
             )
             if value < needed
         ]
-        parts = [f"less than the paper's ({', '.join(short)})"] if short else []
-        return " and ".join([*parts, *["not the paper's images"] * (self.paper_images and not params.published)])
+        return ", ".join(short + ["not the paper's images"] * (self.paper_images and not params.published))
 
 
 class Source(BaseModel):

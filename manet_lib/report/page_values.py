@@ -66,6 +66,14 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
+def _most_frequent(name: str) -> str:
+    """Accuracy of always naming the most frequent class of the test images, in percent."""
+    predictions = recorded_predictions(name)
+    if predictions.empty:
+        raise LookupError(f"no predictions of {name}")
+    return f"{100 * predictions['label'].value_counts(normalize=True).iloc[0]:.0f}"
+
+
 def _view(name: str, view: str) -> str:
     """Accuracy of the network that was trained with a view, of several the mean, in percent."""
     predictions = recorded_predictions(name).query("view == @view")
@@ -156,6 +164,30 @@ def _losses() -> str:
     return to_markdown(pd.DataFrame(rows))
 
 
+def _left_out() -> str:
+    """Pairs that studies plan and lack, with the hours of one thread that their training runs would take.
+
+    The hours follow from the recorded training runs of the same condition: the median of each arm.
+    """
+    rows = []
+    for name in study_names():
+        study, records = _with_records(name)
+        for condition in study.conditions:
+            done = _runs(name, condition)
+            here = pd.DataFrame([one for one in records if one["condition"] == condition])
+            each = here.groupby("arm")["seconds"].median().sum() / 3600 if len(here) else np.nan
+            row = {
+                "Study": f"`{name}`",
+                "Condition": condition,
+                "Planned": study.pairs,
+                "Recorded": done,
+            }
+            hours = (study.pairs - done) * each
+            rows.append(row | {"Hours": f"{hours:.1f}" if np.isfinite(hours) else "not measured"})
+    table = pd.DataFrame(rows)
+    return to_markdown(table[table["Recorded"] < table["Planned"]])
+
+
 def _miscalibration(name: str, test: str, condition: str = "") -> str:
     """Least and largest calibration error of a study's arms on one of its tests, in points."""
     table = _arms(name, (test,))
@@ -233,9 +265,10 @@ def _time(model: str) -> str:
 
 def _thumbnails(split: str) -> str:
     """Lowest and highest accuracy of a support vector machine on thumbnails of radiographs, in percent."""
-    accuracy = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")["accuracy"]
-    if accuracy.empty:
-        raise LookupError(f"no accuracies of thumbnails split by {split}")
+    table = pd.read_csv(recorded_results("thumbnails.csv")).query("split == @split")
+    if table.empty:
+        raise LookupError(f"no predictions on thumbnails split by {split}")
+    accuracy = 100 * (table["label"] == table["predicted"]).groupby(table["seed"]).mean()
     return f"{accuracy.min():.1f} to {accuracy.max():.1f}"
 
 
@@ -277,6 +310,7 @@ VALUES: dict[str, Any] = {
     "verdicts": lambda: to_markdown(claims_map("notebooks/", numbers=True).drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
     "view": _view,
+    "most_frequent": _most_frequent,
     "views": _views,
     "study": _study,
     "runs": _runs,
@@ -285,6 +319,7 @@ VALUES: dict[str, Any] = {
     "miscalibration": _miscalibration,
     "final_losses": _final_losses,
     "losses": _losses,
+    "left_out": _left_out,
     "effect": _effect,
     "other_effect": _other_effect,
     "fall": _fall,
