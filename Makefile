@@ -43,9 +43,11 @@ lab: .venv/installed
 	jupyter lab --notebook-dir="$(CURDIR)" $(LAB) my_notebooks/00_overview.ipynb
 
 # Trains what a study of params/studies/ lacks, records each training run and prints the comparison:
-# `make study NAME=confounders`. A call that was ended goes on where it was.
+# `make study NAME=confounders`, or a part of it: `PAIRS=3 CONDITIONS='"strength 0" "strength 1"'`. A call that was
+# ended goes on where it was.
 study: .venv/installed
-	python -m manet_lib.studies.run "$(NAME)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PAIRS),--pairs $(PAIRS))
+	python -m manet_lib.studies.run "$(NAME)" $(if $(JOBS),--jobs $(JOBS)) $(if $(PAIRS),--pairs $(PAIRS)) \
+		$(if $(CONDITIONS),--conditions $(CONDITIONS))
 
 # Keeps tables, figures and numbers of a finished run in figures/recorded/, for others to compare with.
 record: .venv/installed

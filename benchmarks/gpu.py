@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py --minutes 12 --images radiographs.tar.xz
 
-Needs no notebook and no network. Each part has a share of the time, is ended when that is over, and leaves a
-record in benchmarks/results/gpu.json, whether it was finished or not. The time that a part does not need goes to
-the study, which comes last and whose training runs are recorded one by one in benchmarks/results/studies/. A later
-call with `--first study` goes on with the study. With `--device cpu` all parts but the study are smaller: a
-rehearsal.
+Needs no notebook and no network, and beside the project's packages only pytest and hypothesis for the tests
+(`pip install -e ".[test]"`); without them that part ends at once, and the others run. Each part has a share of the
+time, is ended when that is over, and leaves a record in benchmarks/results/gpu.json, whether it was finished or
+not. The time that a part does not need goes to the study, which comes last and whose training runs are recorded
+one by one in benchmarks/results/studies/. A later call with `--first study` goes on with the study. With
+`--device cpu` all parts but the study are smaller: a rehearsal.
 
 Images stay in main memory; each core of the processor augments about 1200 images of 512 pixels a second
 (benchmarks/data.py).

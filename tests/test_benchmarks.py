@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 
 import pandas as pd
 import psutil
@@ -147,6 +148,22 @@ def test_a_later_call_begins_with_a_part_and_keeps_what_is_recorded(tmp_path):
     assert [name for name, value in found.items() if isinstance(value, dict)] == ["study", "tests"]
     assert "second" in found["study"]["last_lines"][-1]
     assert found["study"]["exit"] == "1"  # there is no such study
+
+
+def test_radiographs_of_an_archive_are_where_the_parts_look_for_them(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(project_root() / "benchmarks")
+    gpu = importlib.import_module("gpu")
+    (tmp_path / "own.png").write_bytes(b"an image")
+    with tarfile.open(tmp_path / "own.tar.xz", "w:xz") as archive:
+        archive.add(tmp_path / "own.png", "shenzhen/own.png")
+    seen = "import pathlib; from manet_lib.paths import sample_dir; print(*sorted(sample_dir().rglob('*.png')))"
+    monkeypatch.setattr(
+        gpu, "commands", lambda *_: {"tests": ["-c", "raise SystemExit(1)"], "study": ["-c", seen]}
+    )
+    gpu.main(["--device", "cpu", "--images", str(tmp_path / "own.tar.xz"), "--output", str(tmp_path)])
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["tests"]["exit"] == "1"  # the next part is run all the same
+    assert found["study"]["last_lines"][0].endswith("shenzhen/own.png")
 
 
 def test_a_part_that_does_not_end_when_asked_is_killed_with_its_children(tmp_path, monkeypatch):

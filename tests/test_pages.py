@@ -76,6 +76,7 @@ it is <!-- = share()["a b"] | round(1) -->1<!-- / -->% after
         'view("cxr_imag", "lungs")',
         'thumbnails("x")',
         'most_frequent("cxr_imag")',
+        'over_seeds("accuracy resnet34", "accuracy nothing")',
         'runs("external", "nowhere")',
         'miscalibration("external", "outside", "nowhere")',
         'final_losses("external", "nowhere")',

@@ -228,6 +228,11 @@ def _over_runs(values: NDArray[np.float64], form: str) -> str:
     return with_interval(mean, mean - half, mean + half, form)
 
 
+def _over_seeds(first: str, second: str) -> str:
+    """By how much two numbers of the default run differ over its recorded training runs: points, interval."""
+    return _over_runs(np.subtract(seeds()[first], seeds()[second]), ".1f")
+
+
 def _between(name: str, test: str, contrast: str, first: str, second: str) -> str:
     """By how much a contrast differs between two conditions, over the pairs that both have: points, interval."""
     table, differences = measured(*_with_records(name)), []
@@ -325,6 +330,7 @@ VALUES: dict[str, Any] = {
     "fall": _fall,
     "change": _change,
     "between": _between,
+    "over_seeds": _over_seeds,
     "adjusted": _adjusted,
     "thumbnails": _thumbnails,
     "time": _time,

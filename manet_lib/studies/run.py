@@ -166,6 +166,7 @@ def train_one(group: Group, shared: Prepared, name: str, rate: float, threads: i
         "heat_maps": maps,
         "classes": params.classes,
         "version": version("manet-companion"),
+        "torch": torch.__version__,
         "code": shared.code,
         "settings": shared.study.settings_of(group.condition, name),
         **{key: made[key] for key in ("device", "precision", "seconds")},
@@ -183,7 +184,7 @@ def _heat_map_scores(params: Params, paths: RunPaths, trained: tuple[str, int]) 
 
 
 def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) -> None:
-    """Train what a study lacks, ``jobs`` groups side by side, and print what it shows.
+    """Train what a study lacks, ``jobs`` groups side by side, and print what it shows and still lacks.
 
     Args:
         name: of the study.
@@ -195,6 +196,7 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
         UserError: the study, or one of the conditions, does not exist, or ``jobs`` is below 1.
     """
     study, file = load_study(name), records_file(name)
+    planned = study
     if pairs:
         study = study.model_copy(update={"pairs": min(pairs, study.pairs)})
     unknown = [one for one in conditions if one not in study.conditions]
@@ -205,7 +207,12 @@ def run(name: str, jobs: int, pairs: int = 0, conditions: Sequence[str] = ()) ->
     _train_all(rate_groups(name, study), study, file, jobs)
     groups = pair_groups(name, study, matching(study, read(file)))
     _train_all([one for one in groups if not conditions or one.condition in conditions], study, file, jobs)
-    print(effects(study, matching(study, read(file))).round(4).to_string(index=False))
+    records = matching(planned, read(file))
+    print(effects(planned, records).round(4).to_string(index=False))
+    groups = [group for group in pair_groups(name, planned, records) if group.lacking(planned, records)]
+    counts = {place: sum(group.condition == place for group in groups) for place in planned.conditions}
+    lacking = [f"{count} of {planned.pairs} pairs in {place}" for place, count in counts.items() if count]
+    print(f"still lacking: {', '.join(lacking) or 'nothing'}")
 
 
 def _train_all(groups: list[Group], study: Study, file: Path, jobs: int) -> None:

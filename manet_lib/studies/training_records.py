@@ -4,8 +4,8 @@
 (0 for the runs that choose a learning rate), seed, trial, learning_rate, log (a list for each of train_loss,
 val_loss, val_accuracy, by epoch; empty if the loss diverged), tests (by name: image_id, label and logits with two
 decimals), heat_maps (where they are scored: percent in lungs and lesions), classes, seconds, device, precision,
-version, code (a digest of the modules that the training run used) and settings (a digest of the parameters, the
-arm and the tests).
+version, torch (of PyTorch; older records lack it), code (a digest of the modules that the training run used) and
+settings (a digest of the parameters, the arm and the tests).
 """
 
 import fcntl

@@ -356,7 +356,22 @@ def test_a_second_call_of_a_finished_study_trains_nothing(planned, capsys):
     before = planned.records.read_bytes()
     run(name, jobs=1)
     assert planned.records.read_bytes() == before
-    assert "undecided" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "undecided" in said
+    assert said.endswith("still lacking: nothing\n")
+
+
+def test_a_call_for_some_of_the_pairs_names_those_that_are_still_lacking(planned, capsys):
+    name = planned(rates=[0.003], tests=["as trained"], conditions=PLAN["conditions"] | {"strong": {}}, pairs=3)
+    study = load_study(name)
+    for group in pair_groups(name, study, []):
+        if (group.condition, group.pair) in (("weak", 1), ("weak", 2), ("strong", 1)):
+            for (arm, rate), key in zip(group.runs, group.keys, strict=True):
+                settings = study.settings_of(group.condition, arm)
+                given = {"condition": group.condition, "seed": key[3], "rate": rate, "settings": settings}
+                append(planned.records, record(arm, group.pair, **given))
+    run(name, jobs=1, pairs=1)
+    assert capsys.readouterr().out.endswith("still lacking: 1 of 3 pairs in weak, 2 of 3 pairs in strong\n")
 
 
 def test_records_of_other_settings_are_left_out(planned, monkeypatch):
