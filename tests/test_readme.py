@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.multitest import multipletests
 
 from manet_lib.paths import project_root
+from manet_lib.report.page_values import VALUES
 
 RESULTS = project_root() / "benchmarks" / "results"
 README = (project_root() / "README.md").read_text(encoding="utf-8")
@@ -247,3 +248,22 @@ def test_the_counts_of_table_3_are_the_printed_ones_in_as_many_cells_as_the_read
         for ours, theirs in (("Params", "params_m"), ("FLOPs", "flops_m"))
     )
     assert f"supported: {same} of {2 * len(printed)} cells" in README
+
+
+def test_what_is_left_out_is_planned_and_not_recorded_and_costs_what_recorded_runs_took() -> None:
+    shown = re.findall(r"\| `(\w+)` \| (.+?) \| (\d+) \| (\d+) \| (.+?) \|", VALUES["left_out"]())
+    found = {(name, condition): numbers for name, condition, *numbers in shown}
+    for file in (project_root() / "params" / "studies").glob("*.yaml"):
+        plan = yaml.safe_load(file.read_text())
+        known = (RESULTS / "studies" / f"{file.stem}.jsonl.gz").is_file()
+        for condition in plan["conditions"]:
+            pairs = [one for one in records_of(file.stem) if one["pair"]] if known else []
+            done = runs(file.stem, condition)[0] if any(one["condition"] == condition for one in pairs) else 0
+            numbers = found.pop((file.stem, condition), None)
+            assert (numbers is None) == (done >= plan["pairs"])
+            assert numbers is None or [int(one) for one in numbers[:2]] == [plan["pairs"], done]
+    assert not found
+    seconds = pd.DataFrame(records_of("segmented_vgg16")).query("condition == '96 px'")[["arm", "seconds"]]
+    plain, attention = (seconds[seconds["arm"] == arm]["seconds"].median() for arm in ("plain", "MA"))
+    (hours,) = (hours for *place, _, _, hours in shown if place == ["segmented_vgg16", "96 px"])
+    assert float(hours) == pytest.approx(7 * (plain + attention) / 3600, abs=0.06)

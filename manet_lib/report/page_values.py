@@ -167,23 +167,22 @@ def _losses() -> str:
 def _left_out() -> str:
     """Pairs that studies plan and lack, with the hours of one thread that their training runs would take.
 
-    The hours follow from the recorded training runs of the same condition: the median of each arm.
+    The hours follow from the recorded training runs of the same condition: the median of each arm, or the mean of
+    these for an arm that has none.
     """
     rows = []
     for name in study_names():
         study, records = _with_records(name)
         for condition in study.conditions:
+            seconds: dict[str, list[float]] = {}
+            for one in records:
+                if one["condition"] == condition:
+                    seconds.setdefault(one["arm"], []).append(one["seconds"])
             done = _runs(name, condition)
-            here = pd.DataFrame([one for one in records if one["condition"] == condition])
-            each = here.groupby("arm")["seconds"].median().sum() / 3600 if len(here) else np.nan
-            row = {
-                "Study": f"`{name}`",
-                "Condition": condition,
-                "Planned": study.pairs,
-                "Recorded": done,
-            }
-            hours = (study.pairs - done) * each
-            rows.append(row | {"Hours": f"{hours:.1f}" if np.isfinite(hours) else "not measured"})
+            row = {"Study": f"`{name}`", "Condition": condition, "Planned": study.pairs, "Recorded": done}
+            runs = (study.pairs - done) * len(study.arms)
+            hours = runs * np.mean([np.median(known) for known in seconds.values()]) / 3600 if seconds else np.nan
+            rows.append(row | {"Hours": f"{hours:.1f}" if seconds else "not measured"})
     table = pd.DataFrame(rows)
     return to_markdown(table[table["Recorded"] < table["Planned"]])
 
