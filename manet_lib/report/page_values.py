@@ -178,9 +178,11 @@ def _left_out() -> str:
             for one in records:
                 if one["condition"] == condition:
                     seconds.setdefault(one["arm"], []).append(one["seconds"])
-            done = _runs(name, condition)
-            row = {"Study": f"`{name}`", "Condition": condition, "Planned": study.pairs, "Recorded": done}
-            runs = (study.pairs - done) * len(study.arms)
+            made = {(one["pair"], one["arm"]) for one in compared(study, records) if one["condition"] == condition}
+            done = [pair for pair, _ in made]
+            whole = sum(done.count(pair) == len(study.arms) for pair in set(done))
+            row = {"Study": f"`{name}`", "Condition": condition, "Planned": study.pairs, "Recorded": whole}
+            runs = study.pairs * len(study.arms) - len(made)
             hours = runs * np.mean([np.median(known) for known in seconds.values()]) / 3600 if seconds else np.nan
             rows.append(row | {"Hours": f"{hours:.1f}" if seconds else "not measured"})
     table = pd.DataFrame(rows)
