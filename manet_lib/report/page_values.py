@@ -173,18 +173,17 @@ def _left_out() -> str:
     rows = []
     for name in study_names():
         study, records = _with_records(name)
+        seconds = (
+            pd.DataFrame(records, columns=["condition", "arm", "seconds"]).groupby(["condition", "arm"]).median()
+        )
+        made = pd.DataFrame(compared(study, records), columns=["condition", "arm", "pair"]).drop_duplicates()
         for condition in study.conditions:
-            seconds: dict[str, list[float]] = {}
-            for one in records:
-                if one["condition"] == condition:
-                    seconds.setdefault(one["arm"], []).append(one["seconds"])
-            made = {(one["pair"], one["arm"]) for one in compared(study, records) if one["condition"] == condition}
-            done = [pair for pair, _ in made]
-            whole = sum(done.count(pair) == len(study.arms) for pair in set(done))
-            row = {"Study": f"`{name}`", "Condition": condition, "Planned": study.pairs, "Recorded": whole}
-            runs = study.pairs * len(study.arms) - len(made)
-            hours = runs * np.mean([np.median(known) for known in seconds.values()]) / 3600 if seconds else np.nan
-            rows.append(row | {"Hours": f"{hours:.1f}" if seconds else "not measured"})
+            arms = made[made["condition"] == condition]["pair"].value_counts()
+            row = {"Study": f"`{name}`", "Condition": condition, "Planned": study.pairs}
+            row["Recorded"] = int((arms == len(study.arms)).sum())
+            each = seconds.query("condition == @condition")["seconds"].mean() / 3600
+            hours = (study.pairs * len(study.arms) - arms.sum()) * each
+            rows.append(row | {"Hours": f"{hours:.1f}" if np.isfinite(hours) else "not measured"})
     table = pd.DataFrame(rows)
     return to_markdown(table[table["Recorded"] < table["Planned"]])
 
