@@ -1,4 +1,4 @@
-"""Every number of the README that depends on training follows from the records, computed without the library."""
+"""What README, findings and report say of training runs follows from the records, computed without the library."""
 
 import gzip
 import json
@@ -19,7 +19,11 @@ from manet_lib.report.page_values import VALUES
 
 RESULTS = project_root() / "benchmarks" / "results"
 README = (project_root() / "README.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"<!-- = (\w+)\((.*?)\) -->(.*?)<!-- / -->", README, flags=re.DOTALL)
+VALUE = re.compile(r"<!-- = (\w+)\((.*?)\) -->(.*?)<!-- / -->", flags=re.DOTALL)
+SHOWN = VALUE.findall(README)
+DOCS = "".join(
+    (project_root() / "docs" / name).read_text(encoding="utf-8") for name in ("findings.md", "report.md")
+)
 
 
 @cache
@@ -29,7 +33,12 @@ def records_of(name: str) -> list[dict]:
 
 
 def value_of(record: dict, test: str) -> float:
-    """Accuracy or AUC on a test, jumps, or the share of heat maps in the lungs or lesions, in percent."""
+    """Accuracy, AUC or another quantity of a test, jumps, or the share of heat maps in a region, in percent.
+
+    Or `loss`, the training loss of the last epoch.
+    """
+    if test == "loss":
+        return record["log"]["train_loss"][-1]
     if test == "jumps":
         accuracy = np.array(record["log"]["val_accuracy"])
         return 100 * np.diff(accuracy[-(len(accuracy) // 4 + 1) :]).std(ddof=1)
@@ -37,16 +46,28 @@ def value_of(record: dict, test: str) -> float:
         region = test.removeprefix("in_").removesuffix("s")
         untrained = record["heat_maps"][f"{region}, untrained"] if test.startswith("in_") else 0.0
         return record["heat_maps"][f"{region}, trained"] - untrained
-    labels, logits = np.array(record["tests"][test]["label"]), np.array(record["tests"][test]["logits"])
+    of_classes = test == "pneumonias" or test.startswith("recall ")
+    tested = record["tests"]["as trained" if of_classes else test]
+    labels, logits = np.array(tested["label"]), np.array(tested["logits"])
+    named = np.array(record["classes"])[logits.argmax(axis=1)]
+    if test.startswith("recall "):
+        return 100 * float((named == labels)[labels == test.removeprefix("recall ")].mean())
+    if test == "pneumonias":
+        pneumonia = np.isin(labels, ["bp", "vp"])
+        return 100 * float((np.isin(named, ["bp", "vp"]) & (named != labels))[pneumonia].mean())
     if len(record["classes"]) == 2:
         return 100 * roc_auc_score(labels == record["classes"][1], logits[:, 1] - logits[:, 0])
-    return 100 * float((np.array(record["classes"])[logits.argmax(axis=1)] == labels).mean())
+    return 100 * float((named == labels).mean())
 
 
-def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[int, float]]:
-    """A quantity of each arm and pair, straight from the lines of the record."""
+Run = tuple[int, str]
+"""Number of a pair, and version of the code."""
+
+
+def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[Run, float]]:
+    """A quantity of each arm, pair and version, straight from the lines of the record."""
     records = records_of(name)
-    found: dict[str, dict[int, float]] = {}
+    found: dict[str, dict[Run, float]] = {}
     for arm in {one["arm"] for one in records}:
         own = [one for one in records if one["arm"] == arm]
         tuning = [one for one in own if not one["pair"] and one["log"]["val_accuracy"]]
@@ -54,11 +75,11 @@ def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[int, fl
         best = max(here or tuning, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1]))
         for one in own:
             if one["pair"] and (one["condition"], one["learning_rate"]) == (condition, best["learning_rate"]):
-                found.setdefault(arm, {})[one["pair"]] = value_of(one, test)
+                found.setdefault(arm, {})[one["pair"], one["code"]] = value_of(one, test)
     return found
 
 
-def paired(first: dict[int, float], second: dict[int, float]) -> tuple[float, float, float]:
+def paired(first: dict[Run, float], second: dict[Run, float]) -> tuple[float, float, float]:
     differences = np.array([first[pair] - second[pair] for pair in sorted(first.keys() & second.keys())])
     test = scipy.stats.ttest_1samp(differences, 0)
     return (differences.mean(), *test.confidence_interval())
@@ -74,20 +95,40 @@ def other_effect(name: str, condition: str, contrast: str, quantity: str) -> tup
 
 
 def arm(name: str, condition: str, test: str, arm: str) -> tuple[float]:
-    return (np.mean(list(runs_by_hand(name, condition, test)[arm].values())),)
+    """Over the pairs with all arms; of an arm trained with several versions, that of most other arms."""
+    values = runs_by_hand(name, condition, test)
+    rows = [(one, *run, value) for one, runs in values.items() for run, value in runs.items()]
+    table = pd.DataFrame(rows, columns=["arm", "pair", "code", "value"])
+    table["others"] = table.groupby(["pair", "code"])["arm"].transform("size")
+    each = table.sort_values("others", kind="stable").drop_duplicates(["arm", "pair"], keep="last")
+    arms = each.groupby("pair")["arm"].transform("size")
+    return (each[(arms == arms.max()) & (each["arm"] == arm)]["value"].mean(),)
 
 
 def fall(name: str, condition: str, test: str, after: str, *arms: str) -> tuple[float, float, float]:
     first, second = runs_by_hand(name, condition, test), runs_by_hand(name, condition, after)
-    return paired(*({pair: first[arm][pair] - second[arm][pair] for pair in first[arm]} for arm in arms))
+    falls = [{run: first[arm][run] - second[arm][run] for run in first[arm]} for arm in arms]
+    return paired(falls[0], falls[1] if len(falls) > 1 else dict.fromkeys(falls[0], 0.0))
 
 
 def between(name: str, test: str, contrast: str, *conditions: str) -> tuple[float, float, float]:
     gains = []
     for condition in conditions:
         first, second = (runs_by_hand(name, condition, test)[arm] for arm in contrast.split(" − "))
-        gains.append({pair: first[pair] - second[pair] for pair in first.keys() & second.keys()})
+        gains.append({(run[0], ""): first[run] - second[run] for run in first.keys() & second.keys()})
     return paired(*gains)
+
+
+def final_losses(name: str, *named: str) -> tuple[float, float]:
+    conditions = {one["condition"] for one in records_of(name)}
+    losses = [
+        loss
+        for condition in conditions.intersection(named) or conditions
+        for arm, runs in runs_by_hand(name, condition, "loss").items()
+        if not set(named) - conditions or arm in named
+        for loss in runs.values()
+    ]
+    return min(losses), max(losses)
 
 
 def runs(name: str, condition: str) -> tuple[int]:
@@ -105,20 +146,22 @@ def adjusted(name: str, test: str, condition: str, contrast: str) -> tuple[float
     for place in ("Shenzhen to Montgomery", "Montgomery to Shenzhen"):
         values = runs_by_hand(name, place, test)
         for one in contrasts:
-            first, second = (np.array([values[arm][pair] for pair in range(1, 6)]) for arm in one.split(" − "))
-            found[place, one] = scipy.stats.ttest_rel(first, second).pvalue
+            first, second = (values[arm] for arm in one.split(" − "))
+            assert len(first) == len(second) == 5
+            found[place, one] = scipy.stats.ttest_rel(
+                *([arm[run] for run in sorted(first)] for arm in (first, second))
+            ).pvalue
     corrected = dict(zip(found, multipletests(list(found.values()), method="holm")[1], strict=True))
     return (corrected[condition, contrast],)
 
 
-def view(name: str, view: str) -> tuple[float]:
-    table = pd.read_csv(RESULTS / "shortcuts" / "views.csv").query("images == @name and view == @view")
-    return (100 * sum(table["label"] == table["predicted"]) / len(table),)
-
-
-def most_frequent(name: str) -> tuple[float]:
-    table = pd.read_csv(RESULTS / "shortcuts" / "views.csv").query("images == @name and view == 'lungs'")
-    return (100 * max(sum(table["label"] == label) for label in set(table["label"])) / len(table),)
+def most_frequent(name: str, condition: str, test: str) -> tuple[float]:
+    runs = [one for one in records_of(name) if one["pair"] and one["condition"] == condition]
+    shares = []
+    for one in runs:
+        labels = one["tests"][test]["label"]
+        shares.append(100 * max(labels.count(label) for label in one["classes"]) / len(labels))
+    return (np.mean(shares),)
 
 
 def thumbnails(split: str) -> tuple[float, float]:
@@ -129,7 +172,7 @@ def thumbnails(split: str) -> tuple[float, float]:
 
 BY_HAND = {
     one.__name__: one
-    for one in (effect, other_effect, arm, fall, between, runs, adjusted, view, most_frequent, thumbnails)
+    for one in (effect, other_effect, arm, fall, between, final_losses, runs, adjusted, most_frequent, thumbnails)
 }
 
 
@@ -137,7 +180,11 @@ def numbers_in(text: str) -> list[float]:
     return [float(one) for one in re.findall(r"(?<!\d)[+-]?\d+(?:\.\d+)?", text)]
 
 
-@pytest.mark.parametrize(("name", "arguments", "text"), [one for one in SHOWN if one[0] != "verdicts"])
+IN_DOCS = VALUE.findall(DOCS)
+CHECKED = [one for one in SHOWN if one[0] != "verdicts"] + [one for one in IN_DOCS if one[0] in BY_HAND]
+
+
+@pytest.mark.parametrize(("name", "arguments", "text"), dict.fromkeys(CHECKED))
 def test_every_value_in_the_text_follows_from_the_records(name, arguments, text) -> None:
     numbers, expected = numbers_in(text), BY_HAND[name](*json.loads(f"[{arguments}]"))
     places = len(text.split("(")[0].partition(".")[2].split(" ")[0])
@@ -195,6 +242,39 @@ def decided(differences: np.ndarray, margin: float, pairs: int) -> float:
     significant = np.abs(drawn.mean(axis=1)) > scipy.stats.t.ppf(0.975, pairs - 1) * error
     equivalent = np.abs(drawn.mean(axis=1)) + scipy.stats.t.ppf(0.95, pairs - 1) * error < margin
     return float((significant | equivalent).mean())
+
+
+def compared_by_hand(name: str, condition: str, test: str, contrast: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values of both arms in the pairs that both have, each pair once."""
+    first, second = (runs_by_hand(name, condition, test).get(arm, {}) for arm in contrast.split(" − "))
+    both = {pair: (pair, code) for pair, code in sorted(first.keys() & second.keys(), reverse=True)}.values()
+    return np.array([first[run] for run in both]), np.array([second[run] for run in both])
+
+
+@pytest.mark.parametrize(("arguments", "text"), [one[1:] for one in IN_DOCS if one[0] == "study"])
+def test_tables_of_contrasts_follow_from_the_records(arguments, text) -> None:
+    name = json.loads(f"[{arguments.partition(', only')[0]}]")[0]
+    plan = yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
+    contrasts = [" − ".join(one) for one in plan["contrasts"]]
+    rows = [line.strip("| ").split(" | ") for line in text.strip().splitlines()[2:]]
+    assert rows
+    for condition, test, contrast, pairs, first, second, difference, *_, verdict, _ in rows:
+        values = compared_by_hand(name, condition, test, contrast)
+        assert int(pairs) == len(values[0])
+        if not len(values[0]):
+            continue
+        assert [float(first), float(second)] == pytest.approx([one.mean() for one in values], abs=0.06)
+        expected = [values[0].mean() - values[1].mean(), *paired(*(dict(enumerate(one)) for one in values))[1:]]
+        assert numbers_in(difference) == pytest.approx(expected, abs=0.06)
+        found = verdict_on(values[0] - values[1], plan["margin"], 1)
+        if plan.get("holm") and found in ("supported", "not supported"):
+            others = [compared_by_hand(name, condition, test, one) for one in contrasts]
+            known = [scipy.stats.ttest_rel(*one).pvalue for one in others if len(one[0]) > 1]
+            p = multipletests([*known, *[1.0] * (len(contrasts) - len(known))], method="holm")[1]
+            own = p[[one for one, both in zip(contrasts, others, strict=True) if len(both[0]) > 1].index(contrast)]
+            found = found if own < 0.05 else "undecided"
+        words = {"supported": "higher", "not supported": "lower"}
+        assert verdict == words.get(found, found)
 
 
 def test_the_table_of_claims_shows_each_study_that_decides_one() -> None:

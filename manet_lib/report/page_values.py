@@ -66,22 +66,6 @@ def _views(name: str) -> str:
     return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
 
 
-def _most_frequent(name: str) -> str:
-    """Accuracy of always naming the most frequent class of the test images, in percent."""
-    predictions = recorded_predictions(name)
-    if predictions.empty:
-        raise LookupError(f"no predictions of {name}")
-    return f"{100 * predictions['label'].value_counts(normalize=True).iloc[0]:.0f}"
-
-
-def _view(name: str, view: str) -> str:
-    """Accuracy of the network that was trained with a view, of several the mean, in percent."""
-    predictions = recorded_predictions(name).query("view == @view")
-    if predictions.empty:
-        raise LookupError(f"no predictions of {name} with the view {view}")
-    return f"{100 * (predictions['label'] == predictions['predicted']).mean():.0f}"
-
-
 _contrasts, _whole_pairs, _arms = cache(study_table), cache(whole_pairs), cache(arms_table)
 _with_records = cache(with_records)
 """What pages ask for again and again."""
@@ -129,6 +113,18 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     if values.empty:
         raise LookupError(f"no pair of {name} has {arm} in {condition}, {test}")
     return f"{values.mean():.1f}"
+
+
+def _most_frequent(name: str, condition: str, test: str) -> str:
+    """Accuracy of always naming the most frequent class of a study's test images, over its runs, in percent."""
+    runs = [
+        one["tests"][test]["label"]
+        for one in _with_records(name)[1]
+        if one["condition"] == condition and one["pair"]
+    ]
+    if not runs:
+        raise LookupError(f"{name} has no pair in {condition}")
+    return f"{100 * np.mean([pd.Series(labels).value_counts(normalize=True).max() for labels in runs]):.1f}"
 
 
 def _final_losses(name: str, *named: str) -> str:
@@ -314,7 +310,6 @@ VALUES: dict[str, Any] = {
     "claims": lambda: to_markdown(evidence_table()),
     "verdicts": lambda: to_markdown(claims_map("notebooks/", numbers=True).drop(columns="In the paper")),
     "errata": lambda: "".join(f"- {line}.\n" for line in errata()),
-    "view": _view,
     "most_frequent": _most_frequent,
     "views": _views,
     "study": _study,
