@@ -72,7 +72,9 @@ def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[Run, fl
         own = [one for one in records if one["arm"] == arm]
         tuning = [one for one in own if not one["pair"] and one["log"]["val_accuracy"]]
         here = [one for one in tuning if one["condition"] == condition]
-        best = max(here or tuning, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1]))
+        best = max(
+            here or tuning or own, key=lambda one: (one["log"]["val_accuracy"][-1], -one["log"]["val_loss"][-1])
+        )
         for one in own:
             if one["pair"] and (one["condition"], one["learning_rate"]) == (condition, best["learning_rate"]):
                 found.setdefault(arm, {})[one["pair"], one["code"]] = value_of(one, test)
