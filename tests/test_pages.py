@@ -77,6 +77,7 @@ it is <!-- = share()["a b"] | round(1) -->1<!-- / -->% after
         'most_frequent("external", "nowhere", "outside")',
         'over_seeds("accuracy resnet34", "accuracy nothing")',
         'runs("external", "nowhere")',
+        'discordant("external", "nowhere", "whole MA − whole plain")',
         'miscalibration("external", "outside", "nowhere")',
         'final_losses("external", "nowhere")',
         'change("external", "nowhere", "whole MA", "outside", "outside, matched")',

@@ -1,8 +1,12 @@
-"""What README, findings and report say of training runs follows from the records, computed without the library."""
+"""What README, findings and report say of training runs follows from the records, computed without the library.
+
+All of the README is recomputed; of other pages the values of the functions in `BY_HAND`, and tables of contrasts.
+"""
 
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 
@@ -22,7 +26,8 @@ README = (project_root() / "README.md").read_text(encoding="utf-8")
 VALUE = re.compile(r"<!-- = (\w+)\((.*?)\) -->(.*?)<!-- / -->", flags=re.DOTALL)
 SHOWN = VALUE.findall(README)
 DOCS = "".join(
-    (project_root() / "docs" / name).read_text(encoding="utf-8") for name in ("findings.md", "report.md")
+    (project_root() / "docs" / name).read_text(encoding="utf-8")
+    for name in ("findings.md", "report.md", "limitations.md")
 )
 
 
@@ -64,6 +69,7 @@ Run = tuple[int, str]
 """Number of a pair, and version of the code."""
 
 
+@cache
 def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[Run, float]]:
     """A quantity of each arm, pair and version, straight from the lines of the record."""
     records = records_of(name)
@@ -82,14 +88,15 @@ def runs_by_hand(name: str, condition: str, test: str) -> dict[str, dict[Run, fl
 
 
 def paired(first: dict[Run, float], second: dict[Run, float]) -> tuple[float, float, float]:
-    differences = np.array([first[pair] - second[pair] for pair in sorted(first.keys() & second.keys())])
-    test = scipy.stats.ttest_1samp(differences, 0)
-    return (differences.mean(), *test.confidence_interval())
+    return interval(np.array([first[run] - second[run] for run in first.keys() & second.keys()]))
+
+
+def interval(differences: np.ndarray) -> tuple[float, float, float]:
+    return (differences.mean(), *scipy.stats.ttest_1samp(differences, 0).confidence_interval())
 
 
 def effect(name: str, condition: str, test: str, contrast: str) -> tuple[float, float, float]:
-    values = runs_by_hand(name, condition, test)
-    return paired(*(values[arm] for arm in contrast.split(" − ")))
+    return interval(np.subtract(*compared_by_hand(name, condition, test, contrast)))
 
 
 def other_effect(name: str, condition: str, contrast: str, quantity: str) -> tuple[float, float, float]:
@@ -97,20 +104,34 @@ def other_effect(name: str, condition: str, contrast: str, quantity: str) -> tup
 
 
 def arm(name: str, condition: str, test: str, arm: str) -> tuple[float]:
-    """Over the pairs with all arms; of an arm trained with several versions, that of most other arms."""
+    """Over the pairs with as many arms as any has."""
     values = runs_by_hand(name, condition, test)
-    rows = [(one, *run, value) for one, runs in values.items() for run, value in runs.items()]
-    table = pd.DataFrame(rows, columns=["arm", "pair", "code", "value"])
-    table["others"] = table.groupby(["pair", "code"])["arm"].transform("size")
-    each = table.sort_values("others", kind="stable").drop_duplicates(["arm", "pair"], keep="last")
-    arms = each.groupby("pair")["arm"].transform("size")
-    return (each[(arms == arms.max()) & (each["arm"] == arm)]["value"].mean(),)
+    arms = Counter(pair for runs in values.values() for pair in {pair for pair, _ in runs})
+    return (np.mean([value for (pair, _), value in values[arm].items() if arms[pair] == max(arms.values())]),)
 
 
 def fall(name: str, condition: str, test: str, after: str, *arms: str) -> tuple[float, float, float]:
     first, second = runs_by_hand(name, condition, test), runs_by_hand(name, condition, after)
     falls = [{run: first[arm][run] - second[arm][run] for run in first[arm]} for arm in arms]
     return paired(falls[0], falls[1] if len(falls) > 1 else dict.fromkeys(falls[0], 0.0))
+
+
+def change(name: str, condition: str, arm: str, before: str, after: str) -> tuple[float, float, float]:
+    """On the images of the later test, which may have fewer."""
+    changes = []
+    for one in records_of(name):
+        if one["pair"] and (one["condition"], one["arm"]) == (condition, arm):
+            images = set(one["tests"][after]["image_id"])
+            tested = one["tests"][before]
+            same = [place for place, image in enumerate(tested["image_id"]) if image in images]
+            first = {key: [values[place] for place in same] for key, values in tested.items()}
+            changes.append(value_of(one, after) - value_of(one | {"tests": {before: first}}, before))
+    return interval(np.array(changes))
+
+
+def over_seeds(*keys: str) -> tuple[float, float, float]:
+    table = pd.read_csv(RESULTS / "seeds.csv").pivot(index="trial", columns="key", values="value")
+    return interval((table[keys[0]] - table[keys[1]]).to_numpy())
 
 
 def between(name: str, test: str, contrast: str, *conditions: str) -> tuple[float, float, float]:
@@ -121,7 +142,22 @@ def between(name: str, test: str, contrast: str, *conditions: str) -> tuple[floa
     return paired(*gains)
 
 
-def final_losses(name: str, *named: str) -> tuple[float, float]:
+def discordant(name: str, condition: str, contrast: str) -> tuple[float, float, float]:
+    tables = []
+    for arm in contrast.split(" − "):
+        for one in records_of(name):
+            if one["pair"] and (one["condition"], one["arm"]) == (condition, arm):
+                tested = one["tests"]["as trained"]
+                named = np.take(one["classes"], np.argmax(tested["logits"], axis=1))
+                table = pd.DataFrame({"image": tested["image_id"], "right": named == np.array(tested["label"])})
+                tables.append(table.assign(arm=arm, pair=one["pair"]))
+    wide = pd.concat(tables).pivot(index=["pair", "image"], columns="arm", values="right")
+    first, second = (wide[arm].to_numpy(bool) for arm in contrast.split(" − "))
+    counts = int((first & ~second).sum()), int((second & ~first).sum())
+    return (*counts, scipy.stats.binomtest(counts[0], sum(counts)).pvalue)
+
+
+def final_losses(name: str, *named: str) -> tuple[float, ...]:
     conditions = {one["condition"] for one in records_of(name)}
     losses = [
         loss
@@ -130,7 +166,7 @@ def final_losses(name: str, *named: str) -> tuple[float, float]:
         if not set(named) - conditions or arm in named
         for loss in runs.values()
     ]
-    return min(losses), max(losses)
+    return tuple(dict.fromkeys([round(min(losses), 2), round(max(losses), 2)]))
 
 
 def runs(name: str, condition: str) -> tuple[int]:
@@ -143,16 +179,13 @@ def runs(name: str, condition: str) -> tuple[int]:
 
 
 def adjusted(name: str, test: str, condition: str, contrast: str) -> tuple[float]:
-    contrasts = ["whole MA − whole plain", "segmented MA − segmented plain", "segmented plain − whole plain"]
+    plan = yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
     found = {}
-    for place in ("Shenzhen to Montgomery", "Montgomery to Shenzhen"):
-        values = runs_by_hand(name, place, test)
-        for one in contrasts:
-            first, second = (values[arm] for arm in one.split(" − "))
-            assert len(first) == len(second) == 5
-            found[place, one] = scipy.stats.ttest_rel(
-                *([arm[run] for run in sorted(first)] for arm in (first, second))
-            ).pvalue
+    for place in plan["conditions"]:
+        for one in [" − ".join(arms) for arms in plan["contrasts"]]:
+            first, second = compared_by_hand(name, place, test, one)
+            assert len(first) == plan["pairs"]
+            found[place, one] = scipy.stats.ttest_rel(first, second).pvalue
     corrected = dict(zip(found, multipletests(list(found.values()), method="holm")[1], strict=True))
     return (corrected[condition, contrast],)
 
@@ -174,7 +207,21 @@ def thumbnails(split: str) -> tuple[float, float]:
 
 BY_HAND = {
     one.__name__: one
-    for one in (effect, other_effect, arm, fall, between, final_losses, runs, adjusted, most_frequent, thumbnails)
+    for one in (
+        effect,
+        other_effect,
+        arm,
+        change,
+        fall,
+        between,
+        over_seeds,
+        discordant,
+        final_losses,
+        runs,
+        adjusted,
+        most_frequent,
+        thumbnails,
+    )
 }
 
 
@@ -183,14 +230,17 @@ def numbers_in(text: str) -> list[float]:
 
 
 IN_DOCS = VALUE.findall(DOCS)
+assert len(SHOWN) == README.count("<!-- = ")
+assert len(IN_DOCS) == DOCS.count("<!-- = ")
 CHECKED = [one for one in SHOWN if one[0] != "verdicts"] + [one for one in IN_DOCS if one[0] in BY_HAND]
 
 
 @pytest.mark.parametrize(("name", "arguments", "text"), dict.fromkeys(CHECKED))
 def test_every_value_in_the_text_follows_from_the_records(name, arguments, text) -> None:
-    numbers, expected = numbers_in(text), BY_HAND[name](*json.loads(f"[{arguments}]"))
-    places = len(text.split("(")[0].partition(".")[2].split(" ")[0])
-    assert numbers == pytest.approx(expected, abs=0.6 * 10.0**-places)
+    shown, expected = re.findall(r"(?<!\d)[+-]?\d+(?:\.\d+)?", text), BY_HAND[name](*json.loads(f"[{arguments}]"))
+    assert len(shown) == len(expected)
+    for number, value in zip(shown, expected, strict=True):
+        assert float(number) == pytest.approx(value, abs=0.6 * 10.0 ** -len(number.partition(".")[2]))
 
 
 PLACES = {
@@ -229,12 +279,14 @@ def verdict_on(differences: np.ndarray, margin: float, claimed: int) -> str:
     """The verdict on a claim that the differences are positive (1) or negative (-1)."""
     if scipy.stats.ttest_1samp(differences, 0).pvalue < 0.05:
         return "supported" if np.sign(differences.mean()) == claimed else "not supported"
-    if margin:
-        above = scipy.stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
-        below = scipy.stats.ttest_1samp(differences, margin, alternative="less").pvalue
-        if max(above, below) < 0.05:
-            return "equivalent"
-    return "undecided"
+    return "equivalent" if equivalent(differences, margin) else "undecided"
+
+
+def equivalent(differences: np.ndarray, margin: float) -> bool:
+    """Whether two one-sided tests show that the differences are smaller than the margin; never if it is 0."""
+    above = scipy.stats.ttest_1samp(differences, -margin, alternative="greater").pvalue
+    below = scipy.stats.ttest_1samp(differences, margin, alternative="less").pvalue
+    return max(above, below) < 0.05
 
 
 def decided(differences: np.ndarray, margin: float, pairs: int) -> float:
@@ -259,22 +311,27 @@ def test_tables_of_contrasts_follow_from_the_records(arguments, text) -> None:
     plan = yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
     contrasts = [" − ".join(one) for one in plan["contrasts"]]
     rows = [line.strip("| ").split(" | ") for line in text.strip().splitlines()[2:]]
-    assert rows
+    recorded = {
+        (condition, " − ".join(both))
+        for condition in plan["conditions"]
+        for both in plan["contrasts"]
+        if set(both) <= runs_by_hand(name, condition, plan["tests"][0]).keys()
+    }
+    only = json.loads(arguments.partition("only=")[2] or "[]")
+    assert {(row[0], row[2]) for row in rows} == {one for one in recorded if not only or one[1] in only}
     for condition, test, contrast, pairs, first, second, difference, *_, verdict, _ in rows:
         values = compared_by_hand(name, condition, test, contrast)
         assert int(pairs) == len(values[0])
         if not len(values[0]):
             continue
         assert [float(first), float(second)] == pytest.approx([one.mean() for one in values], abs=0.06)
-        expected = [values[0].mean() - values[1].mean(), *paired(*(dict(enumerate(one)) for one in values))[1:]]
-        assert numbers_in(difference) == pytest.approx(expected, abs=0.06)
+        assert numbers_in(difference) == pytest.approx(interval(values[0] - values[1]), abs=0.06)
         found = verdict_on(values[0] - values[1], plan["margin"], 1)
         if plan.get("holm") and found in ("supported", "not supported"):
             others = [compared_by_hand(name, condition, test, one) for one in contrasts]
-            known = [scipy.stats.ttest_rel(*one).pvalue for one in others if len(one[0]) > 1]
-            p = multipletests([*known, *[1.0] * (len(contrasts) - len(known))], method="holm")[1]
-            own = p[[one for one, both in zip(contrasts, others, strict=True) if len(both[0]) > 1].index(contrast)]
-            found = found if own < 0.05 else "undecided"
+            p = [scipy.stats.ttest_rel(*one).pvalue if len(one[0]) > 1 else 1.0 for one in others]
+            if multipletests(p, method="holm")[1][contrasts.index(contrast)] >= 0.05:
+                found = "equivalent" if equivalent(values[0] - values[1], plan["margin"]) else "undecided"
         words = {"supported": "higher", "not supported": "lower"}
         assert verdict == words.get(found, found)
 
@@ -290,15 +347,12 @@ def test_the_table_of_claims_follows_from_the_records(place) -> None:
     planned = yaml.safe_load((project_root() / "params" / "studies" / f"{study}.yaml").read_text())
     found, enough = [], []
     for contrast, condition, mean, low, high, pairs, needed, said in CONTRAST.findall(CELLS[place]):
-        contrast = contrast.strip()
-        values = runs_by_hand(study, condition, quantity)
-        first, second = (values[arm] for arm in contrast.split(" − "))
-        both = sorted(first.keys() & second.keys())
-        differences = np.array([first[pair] - second[pair] for pair in both])
-        assert [float(mean), float(low), float(high)] == pytest.approx(paired(first, second), abs=0.06)
-        assert int(pairs) == len(both)
+        first, second = compared_by_hand(study, condition, quantity, contrast.strip())
+        differences = first - second
+        assert [float(mean), float(low), float(high)] == pytest.approx(interval(differences), abs=0.06)
+        assert int(pairs) == len(differences)
         found.append(verdict_on(differences, margin, claimed))
-        enough.append(len(both) >= planned["pairs"])
+        enough.append(len(differences) >= planned["pairs"])
         assert said in ("", found[-1])
         assert (found[-1] == "undecided") == bool(needed)
         if needed:
@@ -318,7 +372,9 @@ def test_running_times_follow_from_the_recorded_rounds() -> None:
     printed = pd.read_csv(table3).set_index("model")["time_increase_pct"]
     shown = re.search(r"\| supported on a CPU at 128 px, (\d+) rounds: (.+?) \(GPUs", README)
     assert {len(rounds) for rounds in seconds.values()} == {int(shown[1])}
-    for part in shown[2].split("), "):
+    parts = shown[2].split("), ")
+    assert len(parts) == len(printed.filter(like="_ma"))
+    for part in parts:
         model, mean, low, high = re.match(r"(\w+) ([+-][\d.]+)% \(([\d.-]+) to ([\d.-]+)", part).groups()
         network = model.lower()
         increases = 100 * (np.array(seconds[f"{network}_ma"]) / np.array(seconds[network]) - 1)
@@ -345,16 +401,17 @@ def test_what_is_left_out_is_planned_and_not_recorded_and_costs_what_recorded_ru
         plan = yaml.safe_load(file.read_text())
         known = (RESULTS / "studies" / f"{file.stem}.jsonl.gz").is_file()
         for condition in plan["conditions"]:
+            here = [one for one in (records_of(file.stem) if known else []) if one["condition"] == condition]
             arms: dict[int, set[str]] = {}
-            for one in records_of(file.stem) if known else []:
-                if one["pair"] and one["condition"] == condition:
+            for one in here:
+                if one["pair"]:
                     arms.setdefault(one["pair"], set()).add(one["arm"])
             done = sum(set(plan["arms"]) <= there for there in arms.values())
             numbers = found.pop((file.stem, condition), None)
             assert (numbers is None) == (done >= plan["pairs"])
-            assert numbers is None or [int(one) for one in numbers[:2]] == [plan["pairs"], done]
+            if numbers:
+                assert [int(one) for one in numbers[:2]] == [plan["pairs"], done]
+                lacking = plan["pairs"] * len(plan["arms"]) - sum(len(there) for there in arms.values())
+                each = pd.DataFrame(here, columns=["arm", "seconds"]).groupby("arm")["seconds"].median().mean()
+                assert numbers[2] == (f"{lacking * each / 3600:.1f}" if here else "not measured")
     assert not found
-    seconds = pd.DataFrame(records_of("segmented_vgg16")).query("condition == '96 px'")[["arm", "seconds"]]
-    plain, attention = (seconds[seconds["arm"] == arm]["seconds"].median() for arm in ("plain", "MA"))
-    (hours,) = (hours for *place, _, _, hours in shown if place == ["segmented_vgg16", "96 px"])
-    assert float(hours) == pytest.approx(7 * (plain + attention) / 3600, abs=0.06)

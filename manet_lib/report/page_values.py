@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from manet_lib.evaluation.paired import holm
+from manet_lib.evaluation.paired import holm, mcnemar_p
 from manet_lib.evaluation.statistics import student_interval
 from manet_lib.params import MODELS
 from manet_lib.paths import DEFAULT_PROFILE, RunPaths, recorded_results
@@ -127,6 +127,25 @@ def _most_frequent(name: str, condition: str, test: str) -> str:
     return f"{100 * np.mean([pd.Series(labels).value_counts(normalize=True).max() for labels in runs]):.1f}"
 
 
+def _discordant(name: str, condition: str, contrast: str) -> str:
+    """Test images that only the first arm, and that only the second, classifies correctly, over all pairs.
+
+    With the p value of McNemar's test, which takes the images of all pairs and of one patient as independent.
+    """
+    study, records = _with_records(name)
+    right: dict[str, dict[tuple[int, str], bool]] = {}
+    for one in one_version(compared(study, records)):
+        if one["condition"] == condition:
+            tested = one["tests"]["as trained"]
+            named = np.array(one["classes"])[np.argmax(tested["logits"], axis=1)]
+            answers = zip(tested["image_id"], named == tested["label"], strict=True)
+            right.setdefault(one["arm"], {}).update({(one["pair"], image): correct for image, correct in answers})
+    first, second = (right[arm] for arm in contrast.split(" − "))
+    both = [first[image] - 1 * second[image] for image in first.keys() & second.keys()]
+    counts = both.count(1), both.count(-1)
+    return f"{counts[0]} to {counts[1]} (McNemar's test, p = {mcnemar_p(*counts):.2f})"
+
+
 def _final_losses(name: str, *named: str) -> str:
     """Least and largest training loss of a study's last epochs, of a condition, an arm or both."""
     study, records = _with_records(name)
@@ -141,7 +160,7 @@ def _final_losses(name: str, *named: str) -> str:
 
 
 def _from_to(losses: list[float]) -> str:
-    return f"{min(losses):.2f} to {max(losses):.2f}"
+    return " to ".join(dict.fromkeys([f"{min(losses):.2f}", f"{max(losses):.2f}"]))
 
 
 def _losses() -> str:
@@ -317,6 +336,7 @@ VALUES: dict[str, Any] = {
     "arm": _arm,
     "arms": lambda name, *tests: to_markdown(_arms(name, tests)),
     "miscalibration": _miscalibration,
+    "discordant": _discordant,
     "final_losses": _final_losses,
     "losses": _losses,
     "left_out": _left_out,
