@@ -37,6 +37,10 @@ def records_of(name: str) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
+def plan_of(name: str) -> dict:
+    return yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
+
+
 def value_of(record: dict, test: str) -> float:
     """Accuracy, AUC or another quantity of a test, jumps, or the share of heat maps in a region, in percent.
 
@@ -93,6 +97,13 @@ def paired(first: dict[Run, float], second: dict[Run, float]) -> tuple[float, fl
 
 def interval(differences: np.ndarray) -> tuple[float, float, float]:
     return (differences.mean(), *scipy.stats.ttest_1samp(differences, 0).confidence_interval())
+
+
+def compared_by_hand(name: str, condition: str, test: str, contrast: str) -> tuple[np.ndarray, np.ndarray]:
+    """Values of both arms in the pairs that both have, each pair once."""
+    first, second = (runs_by_hand(name, condition, test).get(arm, {}) for arm in contrast.split(" − "))
+    both = {pair: (pair, code) for pair, code in sorted(first.keys() & second.keys(), reverse=True)}.values()
+    return np.array([first[run] for run in both]), np.array([second[run] for run in both])
 
 
 def effect(name: str, condition: str, test: str, contrast: str) -> tuple[float, float, float]:
@@ -179,7 +190,7 @@ def runs(name: str, condition: str) -> tuple[int]:
 
 
 def adjusted(name: str, test: str, condition: str, contrast: str) -> tuple[float]:
-    plan = yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
+    plan = plan_of(name)
     found = {}
     for place in plan["conditions"]:
         for one in [" − ".join(arms) for arms in plan["contrasts"]]:
@@ -225,8 +236,8 @@ BY_HAND = {
 }
 
 
-def numbers_in(text: str) -> list[float]:
-    return [float(one) for one in re.findall(r"(?<!\d)[+-]?\d+(?:\.\d+)?", text)]
+def numbers_in(text: str) -> list[str]:
+    return re.findall(r"(?<!\d)[+-]?\d+(?:\.\d+)?", text)
 
 
 IN_DOCS = VALUE.findall(DOCS)
@@ -237,7 +248,7 @@ CHECKED = [one for one in SHOWN if one[0] != "verdicts"] + [one for one in IN_DO
 
 @pytest.mark.parametrize(("name", "arguments", "text"), dict.fromkeys(CHECKED))
 def test_every_value_in_the_text_follows_from_the_records(name, arguments, text) -> None:
-    shown, expected = re.findall(r"(?<!\d)[+-]?\d+(?:\.\d+)?", text), BY_HAND[name](*json.loads(f"[{arguments}]"))
+    shown, expected = numbers_in(text), BY_HAND[name](*json.loads(f"[{arguments}]"))
     assert len(shown) == len(expected)
     for number, value in zip(shown, expected, strict=True):
         assert float(number) == pytest.approx(value, abs=0.6 * 10.0 ** -len(number.partition(".")[2]))
@@ -298,34 +309,28 @@ def decided(differences: np.ndarray, margin: float, pairs: int) -> float:
     return float((significant | equivalent).mean())
 
 
-def compared_by_hand(name: str, condition: str, test: str, contrast: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values of both arms in the pairs that both have, each pair once."""
-    first, second = (runs_by_hand(name, condition, test).get(arm, {}) for arm in contrast.split(" − "))
-    both = {pair: (pair, code) for pair, code in sorted(first.keys() & second.keys(), reverse=True)}.values()
-    return np.array([first[run] for run in both]), np.array([second[run] for run in both])
-
-
 @pytest.mark.parametrize(("arguments", "text"), [one[1:] for one in IN_DOCS if one[0] == "study"])
 def test_tables_of_contrasts_follow_from_the_records(arguments, text) -> None:
-    name = json.loads(f"[{arguments.partition(', only')[0]}]")[0]
-    plan = yaml.safe_load((project_root() / "params" / "studies" / f"{name}.yaml").read_text())
+    name, *tests = json.loads(f"[{arguments.partition(', only')[0]}]")
+    plan = plan_of(name)
     contrasts = [" − ".join(one) for one in plan["contrasts"]]
     rows = [line.strip("| ").split(" | ") for line in text.strip().splitlines()[2:]]
     recorded = {
-        (condition, " − ".join(both))
+        (condition, test, " − ".join(both))
         for condition in plan["conditions"]
+        for test in tests or plan["tests"]
         for both in plan["contrasts"]
-        if set(both) <= runs_by_hand(name, condition, plan["tests"][0]).keys()
+        if set(both) <= runs_by_hand(name, condition, test).keys()
     }
     only = json.loads(arguments.partition("only=")[2] or "[]")
-    assert {(row[0], row[2]) for row in rows} == {one for one in recorded if not only or one[1] in only}
+    assert {tuple(row[:3]) for row in rows} == {one for one in recorded if not only or one[2] in only}
     for condition, test, contrast, pairs, first, second, difference, *_, verdict, _ in rows:
         values = compared_by_hand(name, condition, test, contrast)
         assert int(pairs) == len(values[0])
-        if not len(values[0]):
-            continue
         assert [float(first), float(second)] == pytest.approx([one.mean() for one in values], abs=0.06)
-        assert numbers_in(difference) == pytest.approx(interval(values[0] - values[1]), abs=0.06)
+        assert [float(one) for one in numbers_in(difference)] == pytest.approx(
+            interval(values[0] - values[1]), abs=0.06
+        )
         found = verdict_on(values[0] - values[1], plan["margin"], 1)
         if plan.get("holm") and found in ("supported", "not supported"):
             others = [compared_by_hand(name, condition, test, one) for one in contrasts]
@@ -344,7 +349,7 @@ def test_the_table_of_claims_shows_each_study_that_decides_one() -> None:
 def test_the_table_of_claims_follows_from_the_records(place) -> None:
     study, quantity, margin = PLACES[place]
     claimed = -1 if "less" in place[0] else 1
-    planned = yaml.safe_load((project_root() / "params" / "studies" / f"{study}.yaml").read_text())
+    planned = plan_of(study)
     found, enough = [], []
     for contrast, condition, mean, low, high, pairs, needed, said in CONTRAST.findall(CELLS[place]):
         first, second = compared_by_hand(study, condition, quantity, contrast.strip())
@@ -398,7 +403,7 @@ def test_what_is_left_out_is_planned_and_not_recorded_and_costs_what_recorded_ru
     shown = re.findall(r"\| `(\w+)` \| (.+?) \| (\d+) \| (\d+) \| (.+?) \|", VALUES["left_out"]())
     found = {(name, condition): numbers for name, condition, *numbers in shown}
     for file in (project_root() / "params" / "studies").glob("*.yaml"):
-        plan = yaml.safe_load(file.read_text())
+        plan = plan_of(file.stem)
         known = (RESULTS / "studies" / f"{file.stem}.jsonl.gz").is_file()
         for condition in plan["conditions"]:
             here = [one for one in (records_of(file.stem) if known else []) if one["condition"] == condition]

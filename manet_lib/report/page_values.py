@@ -25,11 +25,11 @@ from manet_lib.report.overview import claims_map
 from manet_lib.report.reach import maps_table, recorded_maps
 from manet_lib.report.recorded import seeds
 from manet_lib.report.results import errata
-from manet_lib.report.studies import arms_table, study_table, whole_pairs
+from manet_lib.report.studies import arms_table, predictions, study_table, whole_pairs
 from manet_lib.report.tables import format_p, model_title, to_markdown, with_interval
 from manet_lib.studies.analysis import compared, effects, measured, one_version, paired_runs, with_records
 from manet_lib.studies.plan import study_names
-from manet_lib.studies.training_records import score
+from manet_lib.studies.training_records import Record, score
 
 
 def _tolerances() -> str:
@@ -62,8 +62,8 @@ def _default_seeds() -> str:
 
 
 def _views(name: str) -> str:
-    predictions = recorded_predictions(name)
-    return to_markdown(views_table(predictions)) if len(predictions) else "Not recorded.\n"
+    known = recorded_predictions(name)
+    return to_markdown(views_table(known)) if len(known) else "Not recorded.\n"
 
 
 _contrasts, _whole_pairs, _arms = cache(study_table), cache(whole_pairs), cache(arms_table)
@@ -115,16 +115,19 @@ def _arm(name: str, condition: str, test: str, arm: str) -> str:
     return f"{values.mean():.1f}"
 
 
+def _trained(name: str, *named: str) -> list[Record]:
+    """Training runs of a study's pairs, each arm of a pair once, of a condition, an arm or both."""
+    runs = one_version(compared(*_with_records(name)))
+    chosen = [one for one in runs if all(word in (one["condition"], one["arm"]) for word in named)]
+    if not chosen:
+        raise LookupError(f"{name} has no training run of {', '.join(named)}")
+    return chosen
+
+
 def _most_frequent(name: str, condition: str, test: str) -> str:
     """Accuracy of always naming the most frequent class of a study's test images, over its runs, in percent."""
-    runs = [
-        one["tests"][test]["label"]
-        for one in _with_records(name)[1]
-        if one["condition"] == condition and one["pair"]
-    ]
-    if not runs:
-        raise LookupError(f"{name} has no pair in {condition}")
-    return f"{100 * np.mean([pd.Series(labels).value_counts(normalize=True).max() for labels in runs]):.1f}"
+    labels = [pd.Series(one["tests"][test]["label"]) for one in _trained(name, condition)]
+    return f"{100 * np.mean([one.value_counts(normalize=True).max() for one in labels]):.1f}"
 
 
 def _discordant(name: str, condition: str, contrast: str) -> str:
@@ -132,31 +135,16 @@ def _discordant(name: str, condition: str, contrast: str) -> str:
 
     With the p value of McNemar's test, which takes the images of all pairs and of one patient as independent.
     """
-    study, records = _with_records(name)
-    right: dict[str, dict[tuple[int, str], bool]] = {}
-    for one in one_version(compared(study, records)):
-        if one["condition"] == condition:
-            tested = one["tests"]["as trained"]
-            named = np.array(one["classes"])[np.argmax(tested["logits"], axis=1)]
-            answers = zip(tested["image_id"], named == tested["label"], strict=True)
-            right.setdefault(one["arm"], {}).update({(one["pair"], image): correct for image, correct in answers})
-    first, second = (right[arm] for arm in contrast.split(" − "))
-    both = [first[image] - 1 * second[image] for image in first.keys() & second.keys()]
-    counts = both.count(1), both.count(-1)
+    first, second = ({one["pair"]: one for one in _trained(name, condition, arm)} for arm in contrast.split(" − "))
+    both = [predictions([first[pair], second[pair]], "as trained").right for pair in first.keys() & second.keys()]
+    one, other = np.concatenate(both, axis=1)
+    counts = int((one & ~other).sum()), int((other & ~one).sum())
     return f"{counts[0]} to {counts[1]} (McNemar's test, p = {mcnemar_p(*counts):.2f})"
 
 
 def _final_losses(name: str, *named: str) -> str:
     """Least and largest training loss of a study's last epochs, of a condition, an arm or both."""
-    study, records = _with_records(name)
-    chosen = [
-        one["log"]["train_loss"][-1]
-        for one in one_version(compared(study, records))
-        if all(word in (one["condition"], one["arm"]) for word in named)
-    ]
-    if not chosen:
-        raise LookupError(f"{name} has no training run of {', '.join(named)}")
-    return _from_to(chosen)
+    return _from_to([one["log"]["train_loss"][-1] for one in _trained(name, *named)])
 
 
 def _from_to(losses: list[float]) -> str:
@@ -224,15 +212,13 @@ def _fall(name: str, condition: str, before: str, after: str, first: str, second
 
 def _change(name: str, condition: str, arm: str, before: str, after: str) -> str:
     """By how much an arm changes from one test to another, on the images that both have: points, interval."""
-    study, records = _with_records(name)
-    changes = []
-    for record in one_version(compared(study, records)):
-        if (record["condition"], record["arm"]) == (condition, arm):
-            same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
-            if not same:
-                raise LookupError(f"{name}: {before} and {after} have no image in common")
-            first, second = (score(record, test, study.quantity, same) for test in (before, after))
-            changes.append(second - first)
+    quantity, changes = _with_records(name)[0].quantity, []
+    for record in _trained(name, condition, arm):
+        same = set(record["tests"][before]["image_id"]) & set(record["tests"][after]["image_id"])
+        if not same:
+            raise LookupError(f"{name}: {before} and {after} have no image in common")
+        first, second = (score(record, test, quantity, same) for test in (before, after))
+        changes.append(second - first)
     return _over_runs(np.array(changes), "+.1f")
 
 

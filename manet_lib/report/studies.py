@@ -62,7 +62,7 @@ def _over_images(study: Study, known: pd.DataFrame, runs: list[Record], row: dic
     own = {(one["arm"], one["pair"], one["code"]): one for one in runs if one["condition"] == row["condition"]}
     values = []
     for arm in arms:
-        found = _predictions([own[arm, *place] for place in both.index], row["test"])
+        found = predictions([own[arm, *place] for place in both.index], row["test"])
         values.append(100 * _auc_values(found) if study.quantity == "auc" else 100.0 * found.right)
     _, low, high = crossed_interval(values[0] - values[1])
     return f"{low:+.1f} to {high:+.1f}"
@@ -96,7 +96,7 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     for condition, test, arm in product(study.conditions, shown, study.arms):
         if (condition, arm) not in groups:
             continue
-        found = _predictions(groups[condition, arm], test)
+        found = predictions(groups[condition, arm], test)
         row: dict[str, Any] = {"Condition": condition, "Tested on": test, "Arm": arm}
         row["Runs"] = len(found.probabilities)
         row["AUC (%)"] = in_percent(share_interval(_auc_values(found)))
@@ -108,7 +108,8 @@ def arms_table(name: str, tests: tuple[str, ...] = ()) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _predictions(records: list[Record], test: str) -> Predictions:
+def predictions(records: list[Record], test: str) -> Predictions:
+    """What training runs with the same test images predict for them; ValueError if the images differ."""
     tested = [record["tests"][test] for record in records]
     if any(one["image_id"] != tested[0]["image_id"] for one in tested):
         raise ValueError(f"{test}: the training runs have other test images than each other; expected the same")
